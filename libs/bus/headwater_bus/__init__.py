@@ -1,0 +1,1 @@
+"""The Headwater message bus over ZeroMQ: envelopes, links, node runtime."""

@@ -1,0 +1,1 @@
+"""An RTMP client for Python: NetConnection, NetStream, SharedObject."""

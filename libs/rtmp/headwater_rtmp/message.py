@@ -1,0 +1,34 @@
+"""RTMP messages as they stand between the chunk layer and everything above it (RTMP 1.0, section 6)."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class MessageType(IntEnum):
+    """Message type ids (RTMP 1.0, sections 5.4, 6.2 and 7.1)."""
+
+    SET_CHUNK_SIZE = 1
+    ABORT = 2
+    ACKNOWLEDGEMENT = 3
+    USER_CONTROL = 4
+    WINDOW_ACKNOWLEDGEMENT_SIZE = 5
+    SET_PEER_BANDWIDTH = 6
+    AUDIO = 8
+    VIDEO = 9
+    DATA_AMF3 = 15
+    SHARED_OBJECT_AMF3 = 16
+    COMMAND_AMF3 = 17
+    DATA_AMF0 = 18
+    SHARED_OBJECT_AMF0 = 19
+    COMMAND_AMF0 = 20
+    AGGREGATE = 22
+
+
+@dataclass(slots=True)
+class Message:
+    """One whole message. `timestamp` is in ms, unsigned, modulo 2**32; `payload` is shared, never changed in place."""
+
+    type_id: int
+    stream_id: int
+    timestamp: int
+    payload: bytes

@@ -1,0 +1,1 @@
+"""The Headwater balancer: which origin gets which group."""

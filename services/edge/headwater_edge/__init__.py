@@ -1,0 +1,1 @@
+"""The Headwater edge: keeps client connections."""

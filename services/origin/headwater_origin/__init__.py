@@ -1,0 +1,1 @@
+"""The Headwater origin: runs applications."""

@@ -1,0 +1,1 @@
+"""The Headwater registry: nodes, leases, the group table."""
