@@ -1,7 +1,9 @@
 """Envelopes to ZeroMQ frames and back.
 
 A batch is one msgpack frame, an array of flat arrays `[kind, field, field, ...]`, followed by one frame for
-each payload (a field declared with `metadata={"frame": True}`, always the last), in order and uncopied.
+each payload (a field declared with `metadata={"frame": True}`, always the last), in order and uncopied. The
+kind of an envelope that has a payload frame is written negated, so that a reader who does not know the kind
+still knows which frame belongs to which envelope.
 Fields that a newer peer adds at the end are ignored; fields that an older peer lacks take their defaults, so
 a rolling upgrade works.
 """
@@ -56,9 +58,11 @@ class Codec:
         frames: list[bytes] = [b""]
         for envelope in envelopes:
             kind, spec = self._by_class[type(envelope)]
-            rows.append([kind, *[getattr(envelope, name) for name in spec.read]])
             if spec.framed:
+                rows.append([-kind, *[getattr(envelope, name) for name in spec.read]])
                 frames.append(envelope.payload)
+            else:
+                rows.append([kind, *[getattr(envelope, name) for name in spec.read]])
         frames[0] = msgpack.packb(rows)
         return frames
 
@@ -80,22 +84,32 @@ class Codec:
         for row in rows:
             if type(row) is not list or not row or type(row[0]) is not int:
                 raise EnvelopeError("batch: expected [kind, field, ...]")
-            spec = self._by_kind.get(row[0])
+            kind = row[0]
+            payload: bytes | None = None
+            if kind < 0:
+                kind = -kind
+                if at >= len(frames):
+                    raise EnvelopeError(f"kind {kind}: its payload frame is missing")
+                payload = frames[at] if type(frames[at]) is bytes else bytes(frames[at])
+                at += 1
+            spec = self._by_kind.get(kind)
             if spec is None:
-                envelopes.append(UnknownEnvelope(row[0]))
+                envelopes.append(UnknownEnvelope(kind))
                 continue
+            if spec.framed is (payload is None):
+                raise EnvelopeError(
+                    f"kind {kind}: payload frame {'missing' if spec.framed else 'unexpected'}"
+                )
             values = row[1 : 1 + len(spec.checks)]
             if len(values) < spec.required:
-                raise EnvelopeError(f"kind {row[0]}: expected {spec.required} fields or more, got {len(values)}")
+                raise EnvelopeError(
+                    f"kind {kind}: expected {spec.required} fields or more, got {len(values)}"
+                )
             for value, check, name in zip(values, spec.checks, spec.read, strict=False):
                 if not isinstance(value, check):
-                    raise EnvelopeError(f"kind {row[0]}, field {name}: unexpected {type(value).__name__}")
-            if spec.framed:
-                if at >= len(frames):
-                    raise EnvelopeError(f"kind {row[0]}: its payload frame is missing")
-                frame = frames[at]
-                at += 1
-                envelopes.append(spec.cls(*values, payload=frame if type(frame) is bytes else bytes(frame)))
-            else:
+                    raise EnvelopeError(f"kind {kind}, field {name}: unexpected {type(value).__name__}")
+            if payload is None:
                 envelopes.append(spec.cls(*values))
+            else:
+                envelopes.append(spec.cls(*values, payload=payload))
         return envelopes

@@ -1,0 +1,36 @@
+"""The edge's settings."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeConfig:
+    """Where an edge listens and what it bears. Bytes are bytes, `_s` seconds, `_ms` milliseconds."""
+
+    listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 1935),)
+    """(host, port) of every RTMP listener; edges on one machine may share a port (SO_REUSEPORT)."""
+    flush_ms: int = 20
+    """How long media gathers before it is sent; 0 sends it as it comes."""
+    chunk_size: int = 60_000
+    """Chunk size of everything sent to clients."""
+    window_ack_size: int = 2_500_000
+    cache_bytes: int = 8 * 1024 * 1024
+    """Of one stream's GOP cache."""
+    media_queue_bytes: int = 2 * 1024 * 1024
+    """Over this, a player gets nothing until the next keyframe."""
+    client_queue_bytes: int = 8 * 1024 * 1024
+    """Over this, a client is closed."""
+    link_bytes: int = 32 * 1024 * 1024
+    """Over this many unacknowledged bytes to an origin, its clients are not read."""
+    max_connections: int = 15_000
+    max_per_address: int = 1_000
+    """Connections from one address; loopback is exempt."""
+    handshake_s: float = 5.0
+    connect_s: float = 10.0
+    """From the end of the handshake (at most `handshake_s` after the accept) to `connect`."""
+    attach_s: float = 5.0
+    """How long an origin may take to be found for a session."""
+    ping_s: float = 30.0
+    """After this silence a client is pinged."""
+    idle_s: float = 90.0
+    """After this silence it is closed."""

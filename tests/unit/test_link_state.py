@@ -1,0 +1,162 @@
+"""The sequenced link without sockets: exactly once and in order over a transport that loses and repeats."""
+
+import random
+
+import pytest
+from headwater_bus.codec import Codec
+from headwater_bus.link_state import LinkOptions, LinkProtocolError, LinkState, bye, reset
+from headwater_bus.traffic import TRAFFIC, FromClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+CODEC = Codec(TRAFFIC)
+
+
+def pair(options: LinkOptions | None = None) -> tuple[LinkState, LinkState]:
+    options = options or LinkOptions()
+    edge = LinkState("edge-1", "e1", CODEC, options, 0.0, initiator=True)
+    origin = LinkState("origin-1", "o1", CODEC, options, 0.0, initiator=False)
+    return edge, origin
+
+
+def envelope(number: int, size: int = 4) -> FromClient:
+    return FromClient(number, 20, 0, 0, b"p" * size)
+
+
+def transfer(source: LinkState, sink: LinkState, now: float) -> list[int]:
+    return [item.session for frames in source.outgoing(now) for item in sink.receive(frames, now)]
+
+
+def roundtrip(edge: LinkState, origin: LinkState, now: float) -> tuple[list[int], list[int]]:
+    return transfer(edge, origin, now), transfer(origin, edge, now)
+
+
+def open_pair(options: LinkOptions | None = None) -> tuple[LinkState, LinkState]:
+    edge, origin = pair(options)
+    roundtrip(edge, origin, 0.0)
+    assert edge.established
+    assert origin.established
+    assert (edge.peer, origin.peer) == ("origin-1", "edge-1")
+    return edge, origin
+
+
+def test_batches_arrive_in_order_and_are_acknowledged() -> None:
+    edge, origin = open_pair()
+    for number in range(1000):
+        edge.send(envelope(number))
+    assert transfer(edge, origin, 0.1) == list(range(1000))
+    assert not edge.idle
+    roundtrip(origin, edge, 2.0)
+    roundtrip(edge, origin, 2.0)
+    assert edge.idle
+    assert edge.queued_bytes == 0
+
+
+def test_what_is_sent_before_hello_waits_for_it() -> None:
+    edge, origin = pair()
+    edge.send(envelope(7))
+    assert transfer(edge, origin, 0.0) == []
+    transfer(origin, edge, 0.0)
+    assert transfer(edge, origin, 0.0) == [7]
+
+
+def test_a_gap_is_reported_and_filled_at_once() -> None:
+    edge, origin = open_pair()
+    edge.send(envelope(1))
+    edge.outgoing(0.1)  # lost
+    edge.send(envelope(2))
+    assert transfer(edge, origin, 0.2) == []
+    assert transfer(origin, edge, 0.2) == []
+    assert transfer(edge, origin, 0.2) == [1, 2]
+
+
+def test_without_an_acknowledgement_everything_is_sent_again_and_read_once() -> None:
+    edge, origin = open_pair()
+    edge.send(envelope(1))
+    assert transfer(edge, origin, 0.1) == [1]
+    # The acknowledgement is lost; after resend_s the batch goes out again and the duplicate is dropped.
+    assert transfer(edge, origin, 1.5) == []
+    transfer(origin, edge, 1.5)
+    assert edge.idle
+
+
+def test_credit_holds_back_what_the_peer_has_no_room_for() -> None:
+    options = LinkOptions(window_bytes=1000)
+    edge, origin = open_pair(options)
+    for number in range(5):
+        edge.send(envelope(number, 600))
+        edge.outgoing(0.1)
+    assert edge.queued_bytes > 3000
+    got: list[int] = []
+    for step in range(20):
+        now = 2.0 + step
+        got += transfer(edge, origin, now)
+        transfer(origin, edge, now)
+    assert got == [0, 1, 2, 3, 4]
+    assert edge.queued_bytes == 0
+
+
+def test_a_peer_that_takes_nothing_ends_the_link_at_the_limit() -> None:
+    edge, _ = open_pair(LinkOptions(window_bytes=1000, queue_bytes=10_000))
+    for number in range(20):
+        edge.send(envelope(number, 1000))
+    assert edge.failure is not None
+    assert "10000 bytes" in edge.failure
+    assert edge.outgoing(0.5) == []
+
+
+def test_silence_is_noticed_and_heartbeats_break_it() -> None:
+    edge, origin = open_pair()
+    for step in range(1, 20):
+        roundtrip(edge, origin, step * 0.5)
+    assert not edge.silent(10.0)
+    assert not origin.silent(10.0)
+    assert origin.silent(14.0)
+
+
+def test_bye_and_restart_end_the_link() -> None:
+    edge, _ = open_pair()
+    edge.receive(bye("drained"), 1.0)
+    assert edge.failure == "closed by the peer: drained"
+    edge, _ = open_pair()
+    edge.receive(reset("o2"), 1.0)
+    assert edge.failure == "the peer restarted"
+    edge, _ = open_pair()
+    reborn = LinkState("origin-1", "o2", CODEC, LinkOptions(), 0.0, initiator=True)
+    edge.receive(reborn.outgoing(0.0)[0], 1.0)
+    assert edge.failure == "the peer restarted"
+
+
+@pytest.mark.parametrize(
+    "frame", [b"", b"\xc1", b"\x05", b"\x91\xa1x", b"\x91\x02", b"\x93\x02\xa1x\x00", b"\x91\x01"]
+)
+def test_garbage_raises_only_the_link_protocol_error(frame: bytes) -> None:
+    edge, _ = open_pair()
+    with pytest.raises(LinkProtocolError):
+        edge.receive([frame], 1.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), loss=st.floats(0.0, 0.5), repeat=st.floats(0.0, 0.3))
+def test_exactly_once_in_order_over_a_lossy_transport(seed: int, loss: float, repeat: float) -> None:
+    chance = random.Random(seed)
+    edge, origin = open_pair(LinkOptions(window_bytes=4000))
+    up: list[int] = []
+    down: list[int] = []
+    now = 0.0
+    for number in range(60):
+        edge.send(envelope(number, chance.randrange(400)))
+        origin.send(envelope(number, chance.randrange(400)))
+        now += 0.2
+        for source, sink, got in ((edge, origin, up), (origin, edge, down)):
+            for frames in source.outgoing(now):
+                if chance.random() >= loss:
+                    got += [item.session for item in sink.receive(frames, now)]
+                    if chance.random() < repeat:
+                        got += [item.session for item in sink.receive(frames, now)]
+    for _ in range(40):
+        now += 1.1
+        up += transfer(edge, origin, now)
+        down += transfer(origin, edge, now)
+    assert up == list(range(60))
+    assert down == list(range(60))
