@@ -1,0 +1,56 @@
+"""Status codes and the info objects that carry them (RTMP 1.0, section 7.2; Adobe's NetStatusEvent reference)."""
+
+from enum import StrEnum
+from typing import Any
+
+
+class StatusCode(StrEnum):
+    """The `code` of an info object."""
+
+    CALL_FAILED = "NetConnection.Call.Failed"
+    CONNECT_APP_SHUTDOWN = "NetConnection.Connect.AppShutdown"
+    CONNECT_CLOSED = "NetConnection.Connect.Closed"
+    CONNECT_FAILED = "NetConnection.Connect.Failed"
+    CONNECT_INVALID_APP = "NetConnection.Connect.InvalidApp"
+    CONNECT_RECONNECT_REQUEST = "NetConnection.Connect.ReconnectRequest"
+    CONNECT_REJECTED = "NetConnection.Connect.Rejected"
+    CONNECT_SUCCESS = "NetConnection.Connect.Success"
+    DATA_START = "NetStream.Data.Start"
+    STREAM_FAILED = "NetStream.Failed"
+    PAUSE_NOTIFY = "NetStream.Pause.Notify"
+    PLAY_FAILED = "NetStream.Play.Failed"
+    PLAY_INSUFFICIENT_BW = "NetStream.Play.InsufficientBW"
+    PLAY_PUBLISH_NOTIFY = "NetStream.Play.PublishNotify"
+    PLAY_RESET = "NetStream.Play.Reset"
+    PLAY_START = "NetStream.Play.Start"
+    PLAY_STOP = "NetStream.Play.Stop"
+    PLAY_STREAM_NOT_FOUND = "NetStream.Play.StreamNotFound"
+    PLAY_UNPUBLISH_NOTIFY = "NetStream.Play.UnpublishNotify"
+    PUBLISH_BAD_NAME = "NetStream.Publish.BadName"
+    PUBLISH_DENIED = "NetStream.Publish.Denied"
+    PUBLISH_START = "NetStream.Publish.Start"
+    SEEK_FAILED = "NetStream.Seek.Failed"
+    UNPAUSE_NOTIFY = "NetStream.Unpause.Notify"
+    UNPUBLISH_SUCCESS = "NetStream.Unpublish.Success"
+    OBJECT_BAD_PERSISTENCE = "SharedObject.BadPersistence"
+    OBJECT_CREATION_FAILED = "SharedObject.ObjectCreationFailed"
+    OBJECT_NO_READ_ACCESS = "SharedObject.NoReadAccess"
+    OBJECT_NO_WRITE_ACCESS = "SharedObject.NoWriteAccess"
+
+    @property
+    def level(self) -> str:
+        """`status` or `error`."""
+        return "error" if self in _ERRORS else "status"
+
+
+_ERRORS = frozenset(
+    code
+    for code in StatusCode
+    if code.startswith("SharedObject.")
+    or code.rpartition(".")[2] in ("Failed", "Rejected", "InvalidApp", "BadName", "Denied", "StreamNotFound")
+)
+
+
+def status(code: StatusCode, description: str = "", **extra: Any) -> dict[str, Any]:
+    """The info object of an onStatus, _result or _error."""
+    return {"level": code.level, "code": str(code), "description": description, **extra}

@@ -1,0 +1,63 @@
+"""RTMP addresses, read as ffmpeg and Flash read them."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+DEFAULT_INSTANCE = "_definst_"
+_PORTS = {"rtmp": 1935, "rtmps": 443, "rtmpt": 80, "rtmpts": 443}
+_NAME = re.compile(r"[A-Za-z0-9_.~\-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class RtmpUrl:
+    """`app` is application and instance (`chat/lobby`), `stream` what follows; either may be empty."""
+
+    scheme: str
+    host: str
+    port: int
+    app: str
+    stream: str
+    tc_url: str
+
+
+def parse_rtmp_url(url: str, with_stream: bool = True) -> RtmpUrl:
+    """Take an address apart. With a stream (`rtmp://host/app[/instance]/stream`) the last part of the path is its name;
+    without, the whole path is the application. Raises ValueError with what was expected."""
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ValueError(
+            f"{url!r}: expected rtmp://HOST[:PORT]/APP[/INSTANCE]{'/STREAM' if with_stream else ''}"
+        )
+    try:
+        port = parts.port or _PORTS[parts.scheme]
+    except ValueError as error:
+        raise ValueError(f"{url!r}: {error}") from error
+    path = parts.path.strip("/")
+    query = f"?{parts.query}" if parts.query else ""
+    app, stream = path, ""
+    if with_stream and "/" in path:
+        pieces = path.split("/")
+        depth = 1 if len(pieces) < 3 else 2
+        app, stream = "/".join(pieces[:depth]), "/".join(pieces[depth:])
+    if stream:
+        stream += query
+    else:
+        app += query
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    shown = host if port == _PORTS[parts.scheme] else f"{host}:{port}"
+    return RtmpUrl(parts.scheme, parts.hostname, port, app, stream, f"{parts.scheme}://{shown}/{app}")
+
+
+def split_app(app: str) -> tuple[str, str]:
+    """(application, instance) of connect's `app`: `live?key=x` is (`live`, `_definst_`), `chat/lobby` (`chat`, `lobby`); an
+    instance may have parts of its own (`chat/eu/lobby`). Raises ValueError for names that are not made of letters, digits
+    and `_.~-`, and for `.` and `..`."""
+    name, _, instance = app.partition("?")[0].strip("/").partition("/")
+    instance = instance.strip("/") or DEFAULT_INSTANCE
+    for part in (name, *instance.split("/")):
+        if not _NAME.fullmatch(part) or part in (".", ".."):
+            raise ValueError(
+                f"application {app[:64]!r}: expected NAME[/INSTANCE] of letters, digits and _.~-"
+            )
+    return name, instance
