@@ -16,6 +16,7 @@ _HEADER_SIZES = (11, 7, 3, 0)
 _EXTENDED = 0xFFFFFF
 _MODULUS_MASK = 0xFFFFFFFF
 _DEFAULT_CHUNK_SIZE = 128
+_CONTINUATIONS = tuple(bytes((0xC0 | csid,)) for csid in range(64))
 
 
 class _ChunkStream:
@@ -94,7 +95,7 @@ class ChunkReader:
         """The next whole message; None: more bytes are needed. Raises RemoteProtocolError, and is dead after it."""
         if self._chunk_left:
             message = self._continue_chunk()
-            if message is not None or self._chunk_left:
+            if message is not None:
                 return message
         buffer = self._buffer
         end = len(buffer)
@@ -199,7 +200,7 @@ class ChunkReader:
                 after = body + length + count
                 if after <= end:
                     stride = size + 1
-                    if self._buffer[body + size : after : stride] == _continuation(csid) * count:
+                    if self._buffer[body + size : after : stride] == _CONTINUATIONS[csid] * count:
                         self._at = after
                         whole = bytearray(self._buffer[body:after])
                         del whole[size::stride]
@@ -284,10 +285,3 @@ class ChunkReader:
 
     def _error(self, text: str) -> RemoteProtocolError:
         return RemoteProtocolError(f"{text} (offset {self._passed + self._at})")
-
-
-_CONTINUATIONS = tuple(bytes((0xC0 | csid,)) for csid in range(64))
-
-
-def _continuation(csid: int) -> bytes:
-    return _CONTINUATIONS[csid]
