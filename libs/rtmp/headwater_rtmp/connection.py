@@ -4,23 +4,36 @@
 messages are obeyed here; everything else comes out as a `Message`.
 """
 
-from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 from headwater_rtmp import control
-from headwater_rtmp.chunk import ChunkLimits, ChunkReader, csid_for, encode_message
+from headwater_rtmp.aggregate import split_aggregate
+from headwater_rtmp.chunk import (
+    DEFAULT_LIMITS,
+    ChunkLimits,
+    ChunkReader,
+    ChunkWriter,
+    csid_for,
+    encode_message,
+)
 from headwater_rtmp.errors import LocalProtocolError, RemoteProtocolError
 from headwater_rtmp.handshake import ClientHandshake, ServerHandshake
 from headwater_rtmp.message import Message, MessageType
 
 _MASK32 = 0xFFFFFFFF
-_AGGREGATE_PARTS = 4096
-_SUB_TYPES = frozenset((MessageType.AUDIO, MessageType.VIDEO, MessageType.DATA_AMF0, MessageType.DATA_AMF3))
+_SMALLEST_WINDOW = (
+    4096  # A peer that asks for acknowledgements more often would have us send more than we receive.
+)
+_DEFAULT_WINDOW = 2_500_000
 
 
 @dataclass(slots=True, frozen=True)
 class HandshakeCompleted:
-    """Messages may be sent from now on."""
+    """Messages may be sent from now on. `digest_scheme` is 0 or 1, None after a handshake without digests."""
+
+    digest_scheme: int | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -30,179 +43,266 @@ class Acknowledged:
     received_bytes: int
 
 
-Event = Message | HandshakeCompleted | Acknowledged | control.UserControlEvent
+@dataclass(slots=True, frozen=True)
+class PongReceived:
+    """The answer to `send_ping`: its time in ms, and what passed since then by the `now` of `next_event`."""
+
+    timestamp: int
+    round_trip_ms: int
+
+
+@dataclass(slots=True, frozen=True)
+class BufferLengthSet:
+    """A client tells how much it buffers of a stream."""
+
+    stream_id: int
+    buffer_ms: int
+
+
+Event = (
+    Message | HandshakeCompleted | Acknowledged | PongReceived | BufferLengthSet | control.UserControlEvent
+)
 
 
 class Connection:
-    """See the module. Made by `Connection.server()` or `Connection.client()`; dead after an error."""
+    """See the module. Made by `Connection.server()` or `Connection.client()`; dead after an error.
+
+    What `send` returns, bytes of `encode_message` shared with others and what `data_to_send` returns may go out in any
+    order. A client compresses headers, so on its csids nothing but `send` may write; a server does not and keeps no
+    state for sending but `chunk_size`. `window_ack_size` (bytes) is what `send_window_ack_size` announces;
+    `received_bytes` counts the handshake too.
+    """
 
     __slots__ = (
+        "_announced_window",
         "_answers",
+        "_completed",
         "_dead",
         "_handshake",
+        "_inside",
         "_reader",
-        "_received",
         "_received_acked",
-        "_split",
         "_window",
+        "_writer",
         "chunk_size",
         "peer_acknowledged",
+        "peer_bandwidth",
+        "received_bytes",
+        "window_ack_size",
     )
 
     def __init__(
-        self, handshake: ServerHandshake | ClientHandshake, limits: ChunkLimits | None = None
+        self,
+        handshake: ServerHandshake | ClientHandshake,
+        limits: ChunkLimits | None = None,
+        window_ack_size: int = _DEFAULT_WINDOW,
     ) -> None:
+        client = isinstance(handshake, ClientHandshake)
         self._handshake: ServerHandshake | ClientHandshake | None = handshake
-        self._reader = ChunkReader(limits or ChunkLimits())
-        self._answers = b""
-        self._dead = False
-        self._split: deque[Message] | None = None
-        self._received = 0
+        self._reader = ChunkReader(limits or DEFAULT_LIMITS, before_connect=not client)
+        self._writer = ChunkWriter() if client else None
+        self._answers = handshake.feed(b"")
+        self._completed: HandshakeCompleted | None = None
+        self._dead = ""
+        self._inside: Iterator[Message] | None = None  # The rest of an aggregate.
         self._received_acked = 0
         self._window = 0
+        self._announced_window = 0
         self.chunk_size = 128
         """Of what `send` writes; follows the Set Chunk Size messages that go through `send`."""
         self.peer_acknowledged = 0
+        self.peer_bandwidth = 0
+        """What the peer lets us have unacknowledged, in bytes; 0: it did not say."""
+        self.received_bytes = 0
+        self.window_ack_size = window_ack_size
 
     @classmethod
-    def server(cls, limits: ChunkLimits | None = None) -> "Connection":
-        """The end that waits for C0."""
-        return cls(ServerHandshake(), limits)
+    def server(
+        cls,
+        limits: ChunkLimits | None = None,
+        window_ack_size: int = _DEFAULT_WINDOW,
+        handshake: ServerHandshake | None = None,
+    ) -> "Connection":
+        """The end that waits for C0. The limits for strangers hold until `connected()`."""
+        return cls(handshake or ServerHandshake(), limits, window_ack_size)
 
     @classmethod
-    def client(cls, digest: bool = False, limits: ChunkLimits | None = None) -> "Connection":
+    def client(
+        cls,
+        digest: bool = False,
+        limits: ChunkLimits | None = None,
+        window_ack_size: int = _DEFAULT_WINDOW,
+        handshake: ClientHandshake | None = None,
+    ) -> "Connection":
         """The end that begins: C0 and C1 are in `data_to_send()` at once."""
-        connection = cls(ClientHandshake(digest), limits)
-        assert connection._handshake is not None
-        connection._answers = connection._handshake.feed(b"")
-        return connection
+        return cls(handshake or ClientHandshake(digest), limits, window_ack_size)
 
     @property
     def handshaken(self) -> bool:
         """Whether the handshake is done."""
         return self._handshake is None
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes received that are not yet part of a message."""
+        return self._reader.held_bytes
+
     def connected(self) -> None:
         """Connect was accepted: the reader's full limits hold."""
         self._reader.connected()
 
     def feed(self, data: bytes) -> None:
-        """Received bytes. Raises LocalProtocolError after an error."""
-        if self._dead:
-            raise LocalProtocolError("the connection is over after a protocol error")
-        self._received += len(data)
-        if self._handshake is None:
+        """Received bytes. Raises RemoteProtocolError, and LocalProtocolError after an error."""
+        self._check_alive()
+        self.received_bytes += len(data)
+        handshake = self._handshake
+        if handshake is None:
             self._reader.feed(data)
             return
         try:
-            self._answers += self._handshake.feed(data)
-        except RemoteProtocolError:
-            self._dead = True
-            raise
+            self._answers += handshake.feed(data)
+        except RemoteProtocolError as error:
+            self._die(error)
+        if handshake.done:
+            self._handshake = None
+            self._completed = HandshakeCompleted(handshake.digest_scheme)
+            self._reader.feed(handshake.rest)
 
     def next_event(self, now: float = 0.0) -> Event | None:
         """The next event, or None when more bytes are needed. Raises RemoteProtocolError. `now` is monotonic seconds."""
-        if self._handshake is not None:
-            if not self._handshake.done:
-                return None
-            rest, self._handshake = self._handshake.rest, None
-            if rest:
-                self._reader.feed(rest)
-            return HandshakeCompleted()
+        self._check_alive()
+        if self._completed is not None:
+            completed, self._completed = self._completed, None
+            return completed
         try:
-            return self._next_event()
-        except RemoteProtocolError:
-            self._dead = True
-            raise
+            return self._next_event(now)
+        except RemoteProtocolError as error:
+            self._die(error)
 
-    def _next_event(self) -> Event | None:
-        if self._split:
-            return self._split.popleft()
-        while (message := self._reader.next_message()) is not None:
+    def _next_event(self, now: float) -> Event | None:
+        while True:
+            if self._inside is not None:
+                inner = next(self._inside, None)
+                if inner is not None:
+                    return inner
+                self._inside = None
+            message = self._reader.next_message()
+            if message is None:
+                return None
             type_id = message.type_id
-            if type_id in (MessageType.AUDIO, MessageType.VIDEO):
-                return message
-            if type_id <= MessageType.SET_PEER_BANDWIDTH:
-                event = self._obey(message)
-                if event is not None:
-                    return event
-            elif type_id == MessageType.AGGREGATE:
-                self._split = deque(split_aggregate(message))
-                if self._split:
-                    return self._split.popleft()
-            else:
-                return message
-        return None
+            if type_id > MessageType.SET_PEER_BANDWIDTH:
+                if type_id != MessageType.AGGREGATE:
+                    return message
+                self._inside = split_aggregate(message)
+            elif (event := self._obey(message, now)) is not None:
+                return event
 
-    def _obey(self, message: Message) -> Event | None:
+    def _obey(self, message: Message, now: float) -> Event | None:
         """Carry out a control message. Set Chunk Size and Abort were obeyed by the reader."""
         type_id = message.type_id
         if type_id == MessageType.USER_CONTROL:
-            event = control.parse_user_control(message)
-            if event.event == control.UserControl.PING_REQUEST:
-                self._answers += self.send(control.ping_response(event.value))
-                return None
-            return event
+            return self._user_control(control.parse_user_control(message), now)
         if type_id == MessageType.ACKNOWLEDGEMENT:
             self.peer_acknowledged = control.parse_u32(message)
             return Acknowledged(self.peer_acknowledged)
         if type_id == MessageType.WINDOW_ACKNOWLEDGEMENT_SIZE:
-            self._window = control.parse_u32(message)
-        elif type_id == MessageType.SET_PEER_BANDWIDTH:
-            # The peer limits what we may have unacknowledged; the answer tells it to acknowledge that often (5.4.5).
             window = control.parse_u32(message)
             if window:
-                self._answers += self.send(control.window_acknowledgement_size(window))
+                self._window = max(window, _SMALLEST_WINDOW)
+        elif type_id == MessageType.SET_PEER_BANDWIDTH:
+            self._limit_bandwidth(message)
+        elif type_id == 0:
+            raise RemoteProtocolError("message type 0, expected 1 or more")
         return None
 
+    def _user_control(self, event: control.UserControlEvent, now: float) -> Event | None:
+        kind = event.event
+        if kind == control.UserControl.PING_REQUEST:
+            self._answers += self.send(control.ping_response(event.value))
+            return None
+        if kind == control.UserControl.PING_RESPONSE:
+            return PongReceived(event.value, (_milliseconds(now) - event.value) & _MASK32)
+        if kind == control.UserControl.SET_BUFFER_LENGTH:
+            return BufferLengthSet(event.value, event.buffer_ms)
+        return event
+
+    def _limit_bandwidth(self, message: Message) -> None:
+        """The peer limits what we may have unacknowledged; the answer, unless it knows, tells it to acknowledge that often
+        (5.4.5). A soft limit only lowers; a dynamic one is taken as hard. A size of 0 means nothing."""
+        size = control.parse_u32(message)
+        soft = message.payload[4:5] == bytes((control.PeerBandwidthLimit.SOFT,))
+        if soft and self.peer_bandwidth:
+            size = min(size, self.peer_bandwidth)
+        if not size:
+            return
+        self.peer_bandwidth = size
+        if size != self._announced_window:
+            self._announced_window = size
+            self._answers += self.send(control.window_acknowledgement_size(size))
+
     def data_to_send(self) -> bytes:
-        """What the protocol answers by itself: handshake, acknowledgements, ping responses."""
+        """What the protocol answers by itself: handshake, acknowledgements, ping responses. Empties the queue."""
         answers = self._answers
         if answers:
             self._answers = b""
-        if self._window and self._received - self._received_acked >= self._window and self._handshake is None:
-            self._received_acked = self._received
-            answers += self.send(control.acknowledgement(self._received))
+        window = self._window
+        if window and self.received_bytes - self._received_acked >= window and not self._dead:
+            self._received_acked = self.received_bytes
+            answers += self.send(control.acknowledgement(self.received_bytes))
         return answers
 
     def send(self, message: Message, csid: int | None = None) -> bytes:
-        """The bytes of a message. Raises LocalProtocolError."""
-        data = encode_message(
-            message, csid if csid is not None else csid_for(message.type_id), self.chunk_size
-        )
+        """The bytes of a message. Raises LocalProtocolError: before the handshake is done, after an error, and for a
+        message that fits no header."""
+        self._check_alive()
+        if self._handshake is not None:
+            raise LocalProtocolError("a message before the handshake is done")
+        if csid is None:
+            csid = csid_for(message.type_id)
+        writer = self._writer
+        if writer is not None:
+            data = writer.encode(message, csid)
+            self.chunk_size = writer.chunk_size
+            return data
+        data = encode_message(message, csid, self.chunk_size)
         if message.type_id == MessageType.SET_CHUNK_SIZE:
             self.chunk_size = control.parse_u32(message)
         return data
 
+    def send_chunk_size(self, size: int) -> bytes:
+        """Announce a chunk size in bytes, 1 to 0x7FFFFFFF, and use it from then on."""
+        if not 0 < size <= 0x7FFFFFFF:
+            raise LocalProtocolError(f"chunk size {size}, expected 1 to {0x7FFFFFFF}")
+        return self.send(control.set_chunk_size(size))
 
-def split_aggregate(message: Message) -> list[Message]:
-    """The messages inside an aggregate (RTMP 1.0, 7.1.6): FLV tags with back pointers; the first one's time becomes the
-    aggregate's. Raises RemoteProtocolError."""
-    payload = message.payload
-    at = 0
-    offset: int | None = None
-    parts: list[Message] = []
-    while at < len(payload):
-        if len(payload) - at < 11:
-            raise RemoteProtocolError(
-                f"aggregate: {len(payload) - at} bytes left at {at}, expected a header of 11"
-            )
-        if len(parts) >= _AGGREGATE_PARTS:
-            raise RemoteProtocolError(f"aggregate: more than {_AGGREGATE_PARTS} messages")
-        type_id = payload[at]
-        size = int.from_bytes(payload[at + 1 : at + 4], "big")
-        timestamp = payload[at + 7] << 24 | int.from_bytes(payload[at + 4 : at + 7], "big")
-        if type_id not in _SUB_TYPES:
-            raise RemoteProtocolError(
-                f"aggregate: message type {type_id} inside, expected audio, video or data"
-            )
-        if len(payload) - at - 11 < size:
-            raise RemoteProtocolError(
-                f"aggregate: message of {size} bytes at {at}, {len(payload) - at - 11} are left"
-            )
-        if offset is None:
-            offset = message.timestamp - timestamp
-        body = payload[at + 11 : at + 11 + size]
-        parts.append(Message(type_id, message.stream_id, timestamp + offset & _MASK32, body))
-        at += 11 + size + 4
-    return parts
+    def send_window_ack_size(self) -> bytes:
+        """Ask the peer to acknowledge every `window_ack_size` bytes."""
+        self._announced_window = self.window_ack_size
+        return self.send(control.window_acknowledgement_size(self.window_ack_size))
+
+    def send_ping(self, now: float) -> bytes:
+        """Ask whether the peer is there; the answer is a PongReceived. `now` is monotonic seconds."""
+        return self.send(control.ping_request(_milliseconds(now)))
+
+    def _check_alive(self) -> None:
+        if self._dead:
+            raise LocalProtocolError(f"the connection is dead: {self._dead}")
+
+    def _die(self, error: RemoteProtocolError) -> NoReturn:
+        self._dead = str(error)
+        self._reader = ChunkReader(self._reader.limits)  # Nothing is held for a dead connection.
+        self._inside = None
+        raise error
+
+
+def _milliseconds(now: float) -> int:
+    return int(now * 1000) & _MASK32
+
+
+def transfer(a: Connection, b: Connection) -> None:
+    """Carry what both protocols want to send to the other end, until neither has more. Events stay to be taken."""
+    while (from_a := a.data_to_send()) or (from_b := b.data_to_send()):
+        if from_a:
+            b.feed(from_a)
+        else:
+            a.feed(from_b)

@@ -9,12 +9,10 @@ from headwater_rtmp.errors import LocalProtocolError, RemoteProtocolError
 BLOCK_SIZE = digests.BLOCK_SIZE
 VERSION = 3
 _VERSION_NAMES = {6: " (RTMPE)", 8: " (RTMPE with XTEA)", 9: " (RTMPE with Blowfish)"}
-_CLIENT_VERSION = bytes(
-    (9, 0, 124, 2)
-)  # A Flash Player that knew digests; servers look for them from 9.0.115 on.
-_SERVER_VERSION = bytes(
-    (4, 5, 0, 1)
-)  # A Flash Media Server that knew digests; FFmpeg looks for them from 3 on.
+_CLIENT_VERSION = bytes((9, 0, 124, 2))
+"""A Flash Player that knew digests; servers look for them from 9.0.115 on."""
+_SERVER_VERSION = bytes((4, 5, 0, 1))
+"""A Flash Media Server that knew digests; FFmpeg looks for them from 3 on."""
 _ZERO = bytes(4)
 
 
