@@ -39,15 +39,23 @@ class StatusCode(StrEnum):
 
     @property
     def level(self) -> str:
-        """`status` or `error`."""
+        """`status`, `warning` or `error`."""
+        if self is StatusCode.PLAY_INSUFFICIENT_BW:
+            return "warning"
         return "error" if self in _ERRORS else "status"
 
 
+_ERROR_ENDS = (
+    "AppShutdown",
+    "BadName",
+    "Denied",
+    "Failed",
+    "InvalidApp",
+    "Rejected",
+    "StreamNotFound",
+)
 _ERRORS = frozenset(
-    code
-    for code in StatusCode
-    if code.startswith("SharedObject.")
-    or code.rpartition(".")[2] in ("Failed", "Rejected", "InvalidApp", "BadName", "Denied", "StreamNotFound")
+    code for code in StatusCode if code.startswith("SharedObject.") or code.rpartition(".")[2] in _ERROR_ENDS
 )
 
 
