@@ -143,6 +143,7 @@ def test_nonsense_capabilities_count_as_none(caps: Any) -> None:
 def test_a_relay_forwards_everything() -> None:
     answer = relay_capabilities()
     assert answer["fourCcList"] == ["*"]
+    assert answer["capsEx"] == 15.0
     assert answer["videoFourCcInfoMap"] == answer["audioFourCcInfoMap"] == {"*": 4.0}
     assert amf0.decode(amf0.encode(answer))[0] == answer
 

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 from headwater_rtmp import control
-from headwater_rtmp.chunk import ChunkReader
+from headwater_rtmp.chunk import ChunkReader, encode_message
 from headwater_rtmp.connection import (
     Acknowledged,
     BufferLengthSet,
@@ -53,6 +53,20 @@ def test_messages_right_behind_c2() -> None:
     client.feed(server.data_to_send())
     message = Message(20, 0, 0, b"connect")
     assert told(server, client.data_to_send() + client.send(message)) == [HandshakeCompleted(), message]
+
+
+def test_the_handshake_goes_before_the_first_message() -> None:
+    client, server = Connection.client(), Connection.server()
+    message = Message(20, 0, 0, b"connect")
+    server.feed(client.data_to_send())
+    client.feed(server.data_to_send())
+    assert told(server, client.send(message)) == [HandshakeCompleted(), message]
+    assert client.data_to_send() == b""
+    hasty = Connection.server()  # C2 and a ping right behind C1, and an answer before data_to_send.
+    hasty.feed(b"\3" + bytes(1536 * 2) + encode_message(control.ping_request(7), 2, 128))
+    assert events(hasty) == [HandshakeCompleted()]
+    sent = hasty.send(message)
+    assert (sent[0], len(sent)) == (3, 1 + 1536 * 2 + 18 + 12 + 7)
 
 
 def test_send_needs_the_handshake() -> None:

@@ -33,7 +33,7 @@ class Capabilities:
     fourcc: frozenset[str] = frozenset()
     video: dict[str, int] = field(default_factory=dict)
     audio: dict[str, int] = field(default_factory=dict)
-    caps_ex: CapsEx = CapsEx(0)
+    caps_ex: CapsEx = CapsEx(0)  # noqa: RUF009
 
 
 def _info_map(value: Any) -> dict[str, int]:
@@ -73,5 +73,5 @@ def relay_capabilities() -> dict[str, Any]:
         "fourCcList": ["*"],
         "videoFourCcInfoMap": dict(forward),
         "audioFourCcInfoMap": dict(forward),
-        "capsEx": float(CapsEx.MULTITRACK | CapsEx.MOD_EX | CapsEx.TIMESTAMP_NANO_OFFSET),
+        "capsEx": float(CapsEx.RECONNECT | CapsEx.MULTITRACK | CapsEx.MOD_EX | CapsEx.TIMESTAMP_NANO_OFFSET),
     }

@@ -67,8 +67,7 @@ def _values(values: tuple[Any, ...], amf3: bool) -> bytes:
         return b"".join(
             amf0.encode(value)
             if value is None
-            or (type(value) in (str, float, bool)
-            and not (type(value) is str and len(value) > 16_000))
+            or (type(value) in (str, float, bool) and not (type(value) is str and len(value) > 16_000))
             else amf0.encode_avmplus(value)
             for value in values
         )

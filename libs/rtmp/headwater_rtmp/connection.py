@@ -67,10 +67,11 @@ Event = (
 class Connection:
     """See the module. Made by `Connection.server()` or `Connection.client()`; dead after an error.
 
-    What `send` returns, bytes of `encode_message` shared with others and what `data_to_send` returns may go out in any
-    order. A client compresses headers, so on its csids nothing but `send` may write; a server does not and keeps no
-    state for sending but `chunk_size`. `window_ack_size` (bytes) is what `send_window_ack_size` announces;
-    `received_bytes` counts the handshake too.
+    The handshake's bytes go first: `send` puts them in front when `data_to_send` has not given them out. Everything else
+    (what `send` returns, bytes of `encode_message` shared with others, what `data_to_send` returns) may go out in any
+    order, except around a change of the chunk size. A client compresses headers, so on its csids nothing but `send` may
+    write; a server does not, and keeps no state for sending but `chunk_size`. `window_ack_size` (bytes) is what
+    `send_window_ack_size` announces; `received_bytes` counts the handshake too.
     """
 
     __slots__ = (
@@ -80,6 +81,7 @@ class Connection:
         "_dead",
         "_handshake",
         "_inside",
+        "_leading",
         "_reader",
         "_received_acked",
         "_window",
@@ -102,6 +104,7 @@ class Connection:
         self._reader = ChunkReader(limits or DEFAULT_LIMITS, before_connect=not client)
         self._writer = ChunkWriter() if client else None
         self._answers = handshake.feed(b"")
+        self._leading = client  # Whether bytes of the handshake are among the answers.
         self._completed: HandshakeCompleted | None = None
         self._dead = ""
         self._inside: Iterator[Message] | None = None  # The rest of an aggregate.
@@ -160,9 +163,12 @@ class Connection:
             self._reader.feed(data)
             return
         try:
-            self._answers += handshake.feed(data)
+            answer = handshake.feed(data)
         except RemoteProtocolError as error:
             self._die(error)
+        if answer:
+            self._answers += answer
+            self._leading = True
         if handshake.done:
             self._handshake = None
             self._completed = HandshakeCompleted(handshake.digest_scheme)
@@ -218,7 +224,7 @@ class Connection:
     def _user_control(self, event: control.UserControlEvent, now: float) -> Event | None:
         kind = event.event
         if kind == control.UserControl.PING_REQUEST:
-            self._answers += self.send(control.ping_response(event.value))
+            self._answers += self._encode(control.ping_response(event.value))
             return None
         if kind == control.UserControl.PING_RESPONSE:
             return PongReceived(event.value, (_milliseconds(now) - event.value) & _MASK32)
@@ -238,17 +244,18 @@ class Connection:
         self.peer_bandwidth = size
         if size != self._announced_window:
             self._announced_window = size
-            self._answers += self.send(control.window_acknowledgement_size(size))
+            self._answers += self._encode(control.window_acknowledgement_size(size))
 
     def data_to_send(self) -> bytes:
         """What the protocol answers by itself: handshake, acknowledgements, ping responses. Empties the queue."""
         answers = self._answers
         if answers:
             self._answers = b""
+            self._leading = False
         window = self._window
         if window and self.received_bytes - self._received_acked >= window and not self._dead:
             self._received_acked = self.received_bytes
-            answers += self.send(control.acknowledgement(self.received_bytes))
+            answers += self._encode(control.acknowledgement(self.received_bytes))
         return answers
 
     def send(self, message: Message, csid: int | None = None) -> bytes:
@@ -257,6 +264,10 @@ class Connection:
         self._check_alive()
         if self._handshake is not None:
             raise LocalProtocolError("a message before the handshake is done")
+        data = self._encode(message, csid)
+        return self.data_to_send() + data if self._leading else data
+
+    def _encode(self, message: Message, csid: int | None = None) -> bytes:
         if csid is None:
             csid = csid_for(message.type_id)
         writer = self._writer
