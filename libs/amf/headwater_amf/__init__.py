@@ -2,7 +2,7 @@
 
 from headwater_amf import amf0, amf3
 from headwater_amf.errors import AmfDecodeError, AmfEncodeError, AmfError, AmfTruncated
-from headwater_amf.externalizable import register_externalizable
+from headwater_amf.externalizable import EXTERNALIZABLES, register_externalizable
 from headwater_amf.limits import DEFAULT_LIMITS, Limits
 from headwater_amf.transcoding import transcode
 from headwater_amf.values import (
@@ -24,6 +24,7 @@ from headwater_amf.values import (
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "EXTERNALIZABLES",
     "UNDEFINED",
     "UNSUPPORTED",
     "AmfDecodeError",

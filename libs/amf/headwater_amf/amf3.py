@@ -3,16 +3,16 @@
 import struct
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
-from headwater_amf.amf3_writer import encode, is_externalizable
-from headwater_amf.budget import Budget
+from headwater_amf.amf3_writer import Writer, encode
 from headwater_amf.errors import AmfDecodeError, AmfTruncated
-from headwater_amf.externalizable import EXTERNALIZABLES
+from headwater_amf.externalizable import EXTERNALIZABLES, register_externalizable
 from headwater_amf.limits import DEFAULT_LIMITS, Limits
+from headwater_amf.source import Source, checked
 from headwater_amf.values import UNDEFINED, Date, Dictionary, EcmaArray, TypedObject, Vector, Xml, XmlDocument
 
-__all__ = ["Marker", "Reader", "decode", "decode_all", "decode_within", "encode", "is_externalizable"]
+__all__ = ["Marker", "Reader", "Writer", "decode", "decode_all", "encode", "register_externalizable"]
 
 
 class Marker(IntEnum):
@@ -38,7 +38,8 @@ class Marker(IntEnum):
     DICTIONARY = 0x11
 
 
-_DOUBLE = struct.Struct(">d")
+_UNFINISHED: Final = object()
+_STRING: Final = 0x06
 
 
 class _Traits:
@@ -49,84 +50,77 @@ class _Traits:
         self.dynamic, self.externalizable = dynamic, externalizable
 
 
-class Reader:
+class Reader(Source):
     """One body with its string, object and trait tables (AMF3 2.2). Handed to readers of externalizable classes, which
-    may use `value()` and the scalar methods."""
+    may use `value`, `string`, `u29`, `byte`, `double`, `raw` and `bind`."""
 
-    __slots__ = ("at", "budget", "data", "end", "objects", "strings", "traits")
+    __slots__ = ("objects", "open_places", "strings", "traits")
 
-    def __init__(self, data: bytes, offset: int, budget: Budget) -> None:
-        self.data = data
-        self.at = offset
-        self.end = len(data)
-        self.budget = budget
+    def __init__(self, data: bytes, offset: int, limits: Limits, nodes: int, depth: int) -> None:
+        super().__init__(data, offset, limits, nodes, depth)
         self.strings: list[str] = []
         self.objects: list[Any] = []
         self.traits: list[_Traits] = []
-
-    def take(self, count: int) -> int:
-        """The offset of the next `count` bytes, which are consumed. Raises AmfTruncated."""
-        at = self.at
-        if count > self.end - at:
-            raise AmfTruncated(f"offset {at}: expected {count} bytes, {self.end - at} are left")
-        self.at = at + count
-        return at
+        self.open_places: list[int] = []
 
     def u29(self) -> int:
-        """A variable length integer of at most 29 bits (AMF3 1.3.1)."""
+        """A variable length integer of at most 29 bits (AMF3 1.3.1). Raises AmfTruncated."""
+        data, at = self.data, self.at
+        left = self.end - at
+        if left > 0 and data[at] < 0x80:
+            self.at = at + 1
+            return data[at]
         value = 0
-        for _ in range(3):
-            byte = self.data[self.take(1)]
-            if byte < 0x80:
-                return value << 7 | byte
+        for index in range(min(left, 4)):
+            byte = data[at + index]
+            if index == 3:
+                self.at = at + 4
+                return value << 8 | byte
             value = value << 7 | byte & 0x7F
-        return value << 8 | self.data[self.take(1)]
-
-    def count(self, header: int, size: int) -> int:
-        """A declared count of things that take at least `size` bytes each."""
-        count = header >> 1
-        if count * size > self.end - self.at:
-            raise AmfTruncated(
-                f"offset {self.at}: {count} values declared, {self.end - self.at} bytes are left"
-            )
-        return count
-
-    def double(self) -> float:
-        """A Number."""
-        value: float = _DOUBLE.unpack_from(self.data, self.take(8))[0]
-        return value
-
-    def text(self, size: int) -> str:
-        """`size` bytes of UTF-8."""
-        self.budget.text(size, self.at)
-        at = self.take(size)
-        try:
-            return str(self.data[at : at + size], "utf-8")
-        except UnicodeDecodeError as error:
-            raise AmfDecodeError(f"offset {at}: string is not UTF-8: {error.reason}") from error
+            if byte < 0x80:
+                self.at = at + index + 1
+                return value
+        raise AmfTruncated(f"offset {at}: expected an integer of up to 4 bytes, {left} are left")
 
     def string(self) -> str:
-        """A string, or a reference to an earlier one (AMF3 1.3.2)."""
-        header = self.u29()
+        """A string, or a reference to an earlier one (AMF3 1.3.2). Raises AmfDecodeError."""
+        data, at = self.data, self.at
+        if at < self.end and (header := data[at]) < 0x80:
+            self.at = at + 1
+        else:
+            header = self.u29()
         if not header & 1:
             index = header >> 1
             if index >= len(self.strings):
-                raise AmfDecodeError(f"offset {self.at}: reference to string {index} of {len(self.strings)}")
+                raise AmfDecodeError(
+                    f"offset {at}: reference to string {index}, expected one of {len(self.strings)}"
+                )
             return self.strings[index]
+        if header == 1:
+            return ""
         value = self.text(header >> 1)
-        if value:
-            self.strings.append(value)
+        self.strings.append(value)
         return value
 
     def value(self) -> Any:
-        """The next value."""
-        at = self.take(1)
-        self.budget.node(at)
+        """The next value. Raises AmfDecodeError."""
+        at = self.at
+        if at >= self.end:
+            raise AmfTruncated(f"offset {at}: expected a marker, no bytes are left")
+        self.at = at + 1
+        self.nodes -= 1
+        if self.nodes < 0:
+            self.spend(0)
         marker = self.data[at]
-        reader = _READERS.get(marker)
-        if reader is None:
+        if marker == _STRING:
+            return self.string()
+        if marker >= len(_READERS):
             raise AmfDecodeError(f"offset {at}: marker 0x{marker:02x}, expected an AMF3 value")
-        return reader(self)
+        return _READERS[marker](self)
+
+    def bind(self, value: Any) -> None:
+        """For a reader of an externalizable class: references to the object being read lead to `value` from now on."""
+        self.objects[self.open_places[-1]] = value
 
     def integer(self) -> int:
         value = self.u29()
@@ -139,14 +133,21 @@ class Reader:
             return header, None
         index = header >> 1
         if index >= len(self.objects):
-            raise AmfDecodeError(f"offset {self.at}: reference to object {index} of {len(self.objects)}")
-        return -1, self.objects[index]
+            raise AmfDecodeError(
+                f"offset {self.at}: reference to object {index}, expected one of {len(self.objects)}"
+            )
+        known = self.objects[index]
+        if known is _UNFINISHED:
+            raise AmfDecodeError(
+                f"offset {self.at}: reference to object {index}, which its own reader has not made yet"
+            )
+        return -1, known
 
     def _text_object(self, kind: Callable[[str], Any]) -> Any:
         header, known = self.referenced()
         if header < 0:
             return known
-        value = kind(self.text(header >> 1))
+        value = kind(self.text(header >> 1, "XML"))
         self.objects.append(value)
         return value
 
@@ -160,10 +161,7 @@ class Reader:
         header, known = self.referenced()
         if header < 0:
             return known
-        size = header >> 1
-        self.budget.text(size, self.at)
-        at = self.take(size)
-        value = bytes(self.data[at : at + size])
+        value = self.raw(header >> 1, "a ByteArray")
         self.objects.append(value)
         return value
 
@@ -179,11 +177,11 @@ class Reader:
         header, known = self.referenced()
         if header < 0:
             return known
-        count = self.count(header, 1)
+        count = self.fits(header >> 1, 1, "values")
         place = len(self.objects)
         dense: list[Any] = []
         self.objects.append(dense)
-        self.budget.enter(self.at)
+        self.enter()
         key = self.string()
         mixed: EcmaArray | None = None
         if key:
@@ -191,29 +189,25 @@ class Reader:
             dense = mixed.dense
         while key:
             assert mixed is not None
-            self.budget.node(self.at)
             mixed[key] = self.value()
             key = self.string()
         for _ in range(count):
             dense.append(self.value())
-        self.budget.leave()
+        self.depth += 1
         return dense if mixed is None else mixed
 
     def _read_traits(self, header: int) -> _Traits:
         if not header & 2:
             index = header >> 2
             if index >= len(self.traits):
-                raise AmfDecodeError(f"offset {self.at}: reference to traits {index} of {len(self.traits)}")
+                raise AmfDecodeError(
+                    f"offset {self.at}: reference to traits {index}, expected one of {len(self.traits)}"
+                )
             return self.traits[index]
         externalizable, dynamic = bool(header & 4), bool(header & 8)
         class_name = self.string()
-        count = 0 if externalizable else header >> 4
-        if count > self.end - self.at:
-            raise AmfTruncated(
-                f"offset {self.at}: {count} members declared, {self.end - self.at} bytes are left"
-            )
-        self.budget.nodes -= count
-        self.budget.node(self.at)
+        count = 0 if externalizable else self.fits(header >> 4, 1, "members")
+        self.spend(count)
         traits = _Traits(class_name, tuple(self.string() for _ in range(count)), dynamic, externalizable)
         self.traits.append(traits)
         return traits
@@ -223,7 +217,7 @@ class Reader:
         if header < 0:
             return known
         traits = self._read_traits(header)
-        self.budget.enter(self.at)
+        self.enter()
         if traits.externalizable:
             value = self._externalizable(traits.class_name)
         else:
@@ -236,30 +230,42 @@ class Reader:
             if traits.dynamic:
                 while key := self.string():
                     fields[key] = self.value()
-        self.budget.leave()
+        self.depth += 1
         return value
 
     def _externalizable(self, class_name: str) -> Any:
-        codec = EXTERNALIZABLES.get(class_name)
+        codec = EXTERNALIZABLES.codecs.get(class_name)
+        at = self.at
         if codec is None:
             raise AmfDecodeError(
-                f"offset {self.at}: externalizable class {class_name[:64]!r} has no registered reader"
+                f"offset {at}: externalizable class {class_name[:64]!r}, expected one with a registered reader"
             )
         place = len(self.objects)
-        self.objects.append(None)
-        value = self.objects[place] = codec.read(self)
+        self.objects.append(_UNFINISHED)
+        self.open_places.append(place)
+        try:
+            value = codec.read(self)
+        except AmfDecodeError:
+            raise
+        except (
+            Exception
+        ) as error:  # A registered reader is foreign code: bad bytes may make it raise anything.
+            raise AmfDecodeError(
+                f"offset {at}: the reader of externalizable class {class_name[:64]!r} failed: {error!r:.200}"
+            ) from error
+        self.open_places.pop()
+        self.objects[place] = value
         return value
 
     def _vector(self, kind: str, code: str, size: int) -> Any:
         header, known = self.referenced()
         if header < 0:
             return known
-        fixed_at = self.take(1)
-        count = self.count(header, size)
-        self.budget.nodes -= count
-        self.budget.node(self.at)
-        items = list(struct.unpack_from(f">{count}{code}", self.data, self.take(count * size)))
-        value = Vector(kind, items, self.data[fixed_at] != 0)
+        fixed = self.byte("a flag") != 0
+        count = self.fits(header >> 1, size, "items")
+        self.spend(count)
+        items = list(struct.unpack_from(f">{count}{code}", self.data, self.take(count * size, "a Vector")))
+        value = Vector(kind, items, fixed)
         self.objects.append(value)
         return value
 
@@ -267,31 +273,31 @@ class Reader:
         header, known = self.referenced()
         if header < 0:
             return known
-        fixed = self.data[self.take(1)] != 0
+        fixed = self.byte("a flag") != 0
         value = Vector("object", [], fixed)
         self.objects.append(value)
         value.class_name = self.string()
-        self.budget.enter(self.at)
-        for _ in range(self.count(header, 1)):
+        self.enter()
+        for _ in range(self.fits(header >> 1, 1, "values")):
             value.items.append(self.value())
-        self.budget.leave()
+        self.depth += 1
         return value
 
     def dictionary(self) -> Any:
         header, known = self.referenced()
         if header < 0:
             return known
-        value = Dictionary([], self.data[self.take(1)] != 0)
+        value = Dictionary([], self.byte("a flag") != 0)
         self.objects.append(value)
-        self.budget.enter(self.at)
-        for _ in range(self.count(header, 2)):
+        self.enter()
+        for _ in range(self.fits(header >> 1, 2, "pairs")):
             key = self.value()
             value.pairs.append((key, self.value()))
-        self.budget.leave()
+        self.depth += 1
         return value
 
 
-_READERS: dict[int, Callable[[Reader], Any]] = {
+_BY_MARKER: dict[Marker, Callable[[Reader], Any]] = {
     Marker.UNDEFINED: lambda reader: UNDEFINED,
     Marker.NULL: lambda reader: None,
     Marker.FALSE: lambda reader: False,
@@ -311,24 +317,18 @@ _READERS: dict[int, Callable[[Reader], Any]] = {
     Marker.VECTOR_OBJECT: Reader.vector_object,
     Marker.DICTIONARY: Reader.dictionary,
 }
-
-
-def decode_within(data: bytes, offset: int, budget: Budget) -> tuple[Any, int]:
-    """One value inside a body whose budget is already counted (AMF0's AVMPLUS marker); tables of its own."""
-    reader = Reader(data, offset, budget)
-    return reader.value(), reader.at
+_READERS: Final = tuple(_BY_MARKER[marker] for marker in Marker)
 
 
 def _reader(data: bytes, offset: int, limits: Limits) -> Reader:
-    if len(data) - offset > limits.total_bytes:
-        raise AmfDecodeError(f"{len(data) - offset} bytes in one body, at most {limits.total_bytes}")
-    return Reader(data, offset, Budget(limits))
+    return Reader(checked(data, offset, limits), offset, limits, limits.nodes, limits.depth)
 
 
 def decode(data: bytes, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -> tuple[Any, int]:
     """One value and the offset behind it. Raises AmfDecodeError."""
     reader = _reader(data, offset, limits)
-    return reader.value(), reader.at
+    value = reader.value()
+    return value, reader.at
 
 
 def decode_all(data: bytes, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -> list[Any]:

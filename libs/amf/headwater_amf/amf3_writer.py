@@ -6,7 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from headwater_amf.errors import AmfEncodeError
-from headwater_amf.externalizable import CLASS_NAMES, EXTERNALIZABLES, body_of
+from headwater_amf.externalizable import EXTERNALIZABLES
+from headwater_amf.limits import ENCODE_BYTES, ENCODE_DEPTH
+from headwater_amf.text import utf8
 from headwater_amf.values import (
     Date,
     Dictionary,
@@ -22,7 +24,6 @@ from headwater_amf.values import (
 
 _DOUBLE = struct.Struct(">d")
 _MIN_INTEGER, _MAX_INTEGER = -(1 << 28), (1 << 28) - 1
-_MAX_DEPTH = 256
 
 
 class Writer:
@@ -55,18 +56,15 @@ class Writer:
 
     def value(self, value: Any) -> None:
         """Any value."""
-        writer = _WRITERS.get(type(value))
-        if writer is None:
-            writer = _writer_of(value)
-        writer(self, value)
+        (_WRITERS.get(type(value)) or _writer_of(value))(self, value)
 
     def string(self, value: str) -> None:
         """A string without a marker, by reference when it was written before."""
-        known = self.strings.get(value)
+        known = self.strings.get(value) if value else None
         if known is not None:
             self.u29(known << 1)
             return
-        raw = _utf8(value)
+        raw = utf8(value)
         self.u29(len(raw) << 1 | 1)
         self.out += raw
         if value:
@@ -97,7 +95,7 @@ class Writer:
     def text_object(self, marker: int, value: str) -> None:
         self.out.append(marker)
         if not self.again(value):
-            raw = _utf8(value)
+            raw = utf8(value)
             self.u29(len(raw) << 1 | 1)
             self.out += raw
 
@@ -111,12 +109,15 @@ class Writer:
         self.out.append(0x08)
         if not self.again(value):
             self.u29(1)
-            self.out += _DOUBLE.pack(value.ms)
+            try:
+                self.out += _DOUBLE.pack(value.ms)
+            except (OverflowError, struct.error) as error:
+                raise AmfEncodeError(f"{value!r:.80} is not a Date of a Number: {error}") from error
 
     def enter(self) -> None:
         self.depth += 1
-        if self.depth > _MAX_DEPTH:
-            raise AmfEncodeError(f"nested deeper than {_MAX_DEPTH}")
+        if self.depth > ENCODE_DEPTH:
+            raise AmfEncodeError(f"nested deeper than {ENCODE_DEPTH}")
 
     def array(self, value: list[Any] | tuple[Any, ...]) -> None:
         self.out.append(0x09)
@@ -180,7 +181,8 @@ class Writer:
         if self.again(value):
             return
         self.enter()
-        rest = {key: member for key, member in value.fields.items() if key not in value.sealed}
+        sealed = frozenset(value.sealed)
+        rest = {key: member for key, member in value.fields.items() if key not in sealed}
         if rest and not value.dynamic:
             raise AmfEncodeError(f"class {value.class_name!r} is not dynamic, but has {sorted(rest)[:3]}")
         missing = [name for name in value.sealed if name not in value.fields]
@@ -194,16 +196,18 @@ class Writer:
         self.depth -= 1
 
     def externalizable(self, value: Any) -> None:
-        class_name = value.class_name if isinstance(value, Externalizable) else CLASS_NAMES[type(value)]
-        codec = EXTERNALIZABLES.get(class_name)
+        class_name = EXTERNALIZABLES.class_name_of(value)
+        codec = EXTERNALIZABLES.codecs.get(class_name)
         if codec is None:
-            raise AmfEncodeError(f"externalizable class {class_name!r} has no registered writer")
+            raise AmfEncodeError(
+                f"externalizable class {class_name!r:.80}, expected one with a registered writer"
+            )
         self.out.append(0x0A)
         if self.again(value):
             return
         self.enter()
         self.start(class_name, (), False, True)
-        codec.write(self, body_of(value))
+        codec.write(self, value.body if isinstance(value, Externalizable) else value)
         self.depth -= 1
 
     def vector(self, value: Vector) -> None:
@@ -240,13 +244,6 @@ class Writer:
         self.depth -= 1
 
 
-def _utf8(value: str) -> bytes:
-    try:
-        return value.encode()
-    except (UnicodeEncodeError, AttributeError) as error:
-        raise AmfEncodeError(f"{value!r:.40} is not a string of Unicode text") from error
-
-
 def _string_value(writer: Writer, value: str) -> None:
     writer.out.append(0x06)
     writer.string(value)
@@ -277,16 +274,12 @@ _WRITERS: dict[type, Callable[[Writer, Any], None]] = {
 }
 
 
-def is_externalizable(value: Any) -> bool:
-    """Whether a Python value stands for an externalizable class."""
-    return type(value) in CLASS_NAMES
-
-
 def _writer_of(value: Any) -> Callable[[Writer, Any], None]:
-    if is_externalizable(value):
-        return Writer.externalizable
-    for kind, writer in _WRITERS.items():
-        if isinstance(value, kind):
+    """The writer of a value whose very type is not in the table: that of its nearest base."""
+    for kind in type(value).__mro__:
+        if kind in EXTERNALIZABLES.class_names:
+            return Writer.externalizable
+        if writer := _WRITERS.get(kind):
             return writer
     raise AmfEncodeError(f"no AMF3 form for a Python {type(value).__name__}")
 
@@ -296,4 +289,6 @@ def encode(*values: Any) -> bytes:
     writer = Writer()
     for value in values:
         writer.value(value)
+        if len(writer.out) > ENCODE_BYTES:
+            raise AmfEncodeError(f"a body of more than {ENCODE_BYTES} bytes")
     return bytes(writer.out)

@@ -4,9 +4,9 @@ None is null, bool, float and int are themselves, str is a string, bytes a ByteA
 (dense) array. Everything else is here. No class of a sender is ever imported: a typed object stays a `TypedObject`.
 """
 
+import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 
@@ -39,6 +39,7 @@ class Unsupported:
 
 UNDEFINED: Final = Undefined()
 UNSUPPORTED: Final = Unsupported()
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class EcmaArray(dict[str, Any]):
@@ -55,7 +56,10 @@ class EcmaArray(dict[str, Any]):
             return dict.__eq__(self, other) and self.dense == other.dense
         return NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None
 
     def __repr__(self) -> str:
         return f"EcmaArray({dict.__repr__(self)}, dense={self.dense!r})"
@@ -79,15 +83,15 @@ class Date:
     ms: float
     timezone_minutes: int = 0
 
-    def datetime(self) -> datetime:
-        """The moment as an aware datetime. Raises OverflowError outside the years 1 to 9999."""
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self.ms)
+    def datetime(self) -> dt.datetime:
+        """The moment as an aware datetime. Raises OverflowError outside the years 1 to 9999, ValueError for NaN."""
+        return _EPOCH + dt.timedelta(milliseconds=self.ms)
 
     @classmethod
-    def of(cls, moment: datetime) -> "Date":
+    def of(cls, moment: dt.datetime) -> "Date":
         """The moment of a datetime; a naive one is taken as UTC."""
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return cls((aware - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1))
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+        return cls((aware - _EPOCH) / dt.timedelta(milliseconds=1))
 
 
 class XmlDocument(str):

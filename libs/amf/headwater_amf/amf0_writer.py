@@ -1,0 +1,198 @@
+"""AMF0 (Adobe, 2007): Python values to bytes."""
+
+import struct
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+from headwater_amf import amf3_writer
+from headwater_amf.errors import AmfEncodeError
+from headwater_amf.externalizable import EXTERNALIZABLES
+from headwater_amf.limits import ENCODE_BYTES, ENCODE_DEPTH
+from headwater_amf.text import utf8
+from headwater_amf.values import (
+    Date,
+    Dictionary,
+    EcmaArray,
+    Externalizable,
+    TypedObject,
+    Undefined,
+    Unsupported,
+    Vector,
+    Xml,
+    XmlDocument,
+)
+
+_U16: Final = struct.Struct(">H")
+_U32: Final = struct.Struct(">I")
+_DATE: Final = struct.Struct(">Bdh")
+_number = struct.Struct(">Bd").pack
+_string_head = struct.Struct(">BH").pack
+_length = _U16.pack
+
+
+class _Encoder:
+    """One body. Containers that occur again are written as references (AMF0 2.9); `seen` keeps them alive meanwhile, since
+    it knows them by identity."""
+
+    __slots__ = ("depth", "out", "seen")
+
+    def __init__(self) -> None:
+        self.out = bytearray()
+        self.seen: dict[int, tuple[int, Any]] = {}
+        self.depth = 0
+
+    def value(self, value: Any) -> None:
+        """Any value. Raises AmfEncodeError."""
+        (_WRITERS.get(type(value)) or _writer_of(value))(self, value)
+
+    def number(self, value: float) -> None:
+        """An int beyond 2**53 loses its low digits, as every Number does."""
+        try:
+            self.out += _number(0, value)
+        except (OverflowError, struct.error) as error:
+            raise AmfEncodeError(f"{value!r:.40} is too large for a Number") from error
+
+    def boolean(self, value: bool) -> None:
+        self.out += b"\x01\x01" if value else b"\x01\x00"
+
+    def string(self, value: str) -> None:
+        raw = utf8(value)
+        if len(raw) <= 0xFFFF:
+            self.out += _string_head(2, len(raw)) + raw
+        else:
+            self.out += b"\x0c" + _U32.pack(len(raw)) + raw
+
+    def xml_document(self, value: XmlDocument) -> None:
+        raw = utf8(value)
+        self.out += b"\x0f" + _U32.pack(len(raw)) + raw
+
+    def again(self, value: Any) -> bool:
+        """Whether the container was written before; then a reference to it is written now. The table has room for 65536;
+        what comes later is written in full each time."""
+        known = self.seen.get(id(value))
+        if known is not None:
+            self.out += b"\x07" + _length(known[0])
+            return True
+        if len(self.seen) <= 0xFFFF:
+            self.seen[id(value)] = (len(self.seen), value)
+        return False
+
+    def enter(self) -> None:
+        self.depth += 1
+        if self.depth > ENCODE_DEPTH:
+            raise AmfEncodeError(f"nested deeper than {ENCODE_DEPTH}")
+
+    def check_size(self) -> None:
+        if len(self.out) > ENCODE_BYTES:
+            raise AmfEncodeError(f"a body of more than {ENCODE_BYTES} bytes")
+
+    def members(self, value: dict[str, Any]) -> None:
+        self.enter()
+        out = self.out
+        for key, member in value.items():
+            raw = utf8(key)
+            if len(raw) > 0xFFFF:
+                raise AmfEncodeError(f"key of {len(raw)} bytes, expected at most 65535")
+            out += _length(len(raw)) + raw
+            kind = type(member)
+            if kind is float:
+                out += _number(0, member)
+            else:
+                (_WRITERS.get(kind) or _writer_of(member))(self, member)
+            if len(out) > ENCODE_BYTES:
+                self.check_size()
+        out += b"\x00\x00\x09"
+        self.depth -= 1
+
+    def object(self, value: dict[str, Any]) -> None:
+        if not self.again(value):
+            self.out.append(0x03)
+            self.members(value)
+
+    def typed_object(self, value: TypedObject) -> None:
+        """AMF0 knows no sealed members: all are written alike. Without a class name it is an anonymous object."""
+        if self.again(value):
+            return
+        if value.class_name:
+            raw = utf8(value.class_name)
+            if len(raw) > 0xFFFF:
+                raise AmfEncodeError(f"class name of {len(raw)} bytes, expected at most 65535")
+            self.out += _string_head(0x10, len(raw)) + raw
+        else:
+            self.out.append(0x03)
+        self.members(value.fields)
+
+    def ecma_array(self, value: EcmaArray) -> None:
+        if self.again(value):
+            return
+        items: dict[str, Any] = value
+        if value.dense:
+            items = {**{str(index): item for index, item in enumerate(value.dense)}, **value}
+        self.out += b"\x08" + _U32.pack(len(items))
+        self.members(items)
+
+    def strict_array(self, value: list[Any] | tuple[Any, ...]) -> None:
+        if self.again(value):
+            return
+        self.enter()
+        self.out += b"\x0a" + _U32.pack(len(value))
+        for item in value:
+            self.value(item)
+            if len(self.out) > ENCODE_BYTES:
+                self.check_size()
+        self.depth -= 1
+
+    def date(self, value: Date) -> None:
+        try:
+            self.out += _DATE.pack(0x0B, value.ms, value.timezone_minutes)
+        except (OverflowError, struct.error) as error:
+            raise AmfEncodeError(f"{value!r:.80} is not a Date of a Number and 16 bits: {error}") from error
+
+    def avmplus(self, value: Any) -> None:
+        self.out += b"\x11" + amf3_writer.encode(value)
+
+
+_WRITERS: dict[type, Callable[[_Encoder, Any], None]] = {
+    float: _Encoder.number,
+    int: _Encoder.number,
+    bool: _Encoder.boolean,
+    type(None): lambda encoder, value: encoder.out.append(0x05),
+    Undefined: lambda encoder, value: encoder.out.append(0x06),
+    Unsupported: lambda encoder, value: encoder.out.append(0x0D),
+    str: _Encoder.string,
+    XmlDocument: _Encoder.xml_document,
+    dict: _Encoder.object,
+    EcmaArray: _Encoder.ecma_array,
+    TypedObject: _Encoder.typed_object,
+    list: _Encoder.strict_array,
+    tuple: _Encoder.strict_array,
+    Date: _Encoder.date,
+    datetime: lambda encoder, value: encoder.date(Date.of(value)),
+    **dict.fromkeys((bytes, bytearray, Vector, Dictionary, Externalizable, Xml), _Encoder.avmplus),
+}
+
+
+def _writer_of(value: Any) -> Callable[[_Encoder, Any], None]:
+    """The writer of a value whose very type is not in the table: that of its nearest base. What only AMF3 has goes out
+    behind an AVMPLUS marker (AMF0 3.1)."""
+    for kind in type(value).__mro__:
+        if kind in EXTERNALIZABLES.class_names:
+            return _Encoder.avmplus
+        if writer := _WRITERS.get(kind):
+            return writer
+    raise AmfEncodeError(f"no AMF form for a Python {type(value).__name__}")
+
+
+def encode(*values: Any) -> bytes:
+    """Values as one body, which share one reference table. Raises AmfEncodeError."""
+    encoder = _Encoder()
+    for value in values:
+        encoder.value(value)
+    encoder.check_size()
+    return bytes(encoder.out)
+
+
+def encode_avmplus(*values: Any) -> bytes:
+    """Each value as AMF3 behind an AVMPLUS marker, with reference tables of its own. Raises AmfEncodeError."""
+    return b"".join(b"\x11" + amf3_writer.encode(value) for value in values)
