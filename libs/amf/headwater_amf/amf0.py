@@ -82,7 +82,7 @@ class _Decoder(Source):
                 try:
                     return data[at : at + size].decode()
                 except UnicodeDecodeError:
-                    self.at = at
+                    self.at = at - 2
         return self.text(*_U16.unpack_from(data, self.take(2, "a string's length")))
 
     def long_string(self) -> str:
@@ -143,7 +143,9 @@ class _Decoder(Source):
         at = self.take(2, "a reference")
         (index,) = _U16.unpack_from(self.data, at)
         if index >= len(self.references):
-            raise _bad_reference(index, len(self.references), at)
+            raise AmfDecodeError(
+                f"offset {at}: reference to object {index}, expected one of {len(self.references)}"
+            )
         return self.references[index]
 
     def date(self) -> Date:
@@ -216,94 +218,20 @@ _MEMBERS: Final = -1
 
 
 def skip(data: bytes, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -> int:
-    """The offset behind the value at `offset`, walked without building it. Refuses what `decode` refuses, text that is
-    not UTF-8 included, so that skipped bytes may be handed on. Raises AmfDecodeError."""
-    if 0 <= offset < len(data) and len(data) - offset <= limits.total_bytes and limits.nodes > 0:
-        size = _SIZES.get(data[offset])
-        if size is not None and offset + size < len(data):
-            return offset + 1 + size
-    return _skip(_Decoder(data, offset, limits))
+    """The offset behind the value at `offset`. Refuses what `decode` refuses, text that is not UTF-8 included, so that
+    skipped bytes may be handed on. Raises AmfDecodeError.
 
-
-def _skip(source: _Decoder) -> int:
-    """`left` is what the open container still holds: a number of values, or _MEMBERS up to its end marker. One loop over
-    local names; what is rare or wrong goes through the decoder's own methods, so that both refuse alike."""
-    data, end, at = source.data, source.end, source.at
-    longest, nodes = source.limits.string_bytes, source.nodes
-    containers = 0
-    outer: list[int] = []
-    left = 1
-    while True:
-        if left == _MEMBERS:
-            start = at + 2
-            if start > end or (size := data[at] << 8 | data[at + 1]) > longest or start + size > end:
-                source.at = at
-                source.string()
-            at = start + size
-            if size:
-                _check_text(data, start, at)
-            elif at < end and data[at] == _OBJECT_END:
-                at += 1
-                left = outer.pop()
-                continue
-        elif left:
-            left -= 1
-        elif outer:
-            left = outer.pop()
-            continue
-        else:
-            return at
-        nodes -= 1
-        if nodes < 0 or at >= end:
-            source.at, source.nodes = at, min(nodes + 1, 0)
-            source.value()
-        marker = data[at]
-        if (fixed := _SIZES.get(marker)) is not None and at + fixed < end:
-            at += fixed + 1
-        elif marker in _OPENERS:
-            source.at = at + 1
-            opened = _open(source, marker)
-            containers += 1
-            outer.append(left)
-            if len(outer) > source.limits.depth:
-                source.depth = 0
-                source.enter()
-            left, at = opened, source.at
-        elif marker == Marker.REFERENCE:
-            source.at = at + 1
-            (index,) = _U16.unpack_from(data, source.take(2, "a reference"))
-            if index >= containers:
-                raise _bad_reference(index, containers, at)
-            at += 3
-        else:
-            source.at, source.nodes, source.depth = at + 1, nodes, source.limits.depth - len(outer)
-            _READERS[marker](source)
-            at, nodes = source.at, source.nodes
-
-
-def _check_text(data: bytes, start: int, end: int) -> None:
-    try:
-        data[start:end].decode()
-    except UnicodeDecodeError as error:
-        raise AmfDecodeError(
-            f"offset {start + error.start}: a string is not UTF-8: {error.reason}"
-        ) from error
-
-
-def _bad_reference(index: int, known: int, at: int) -> AmfDecodeError:
-    return AmfDecodeError(f"offset {at}: reference to object {index}, expected one of {known}")
-
-
-_OPENERS: Final = frozenset((0x03, 0x08, 0x0A, 0x10))
-
-
-def _open(source: _Decoder, marker: int) -> int:
-    """The head of a container, and what it holds: see `_skip`."""
-    if marker == Marker.STRICT_ARRAY:
-        (count,) = _U32.unpack_from(source.data, source.take(4, "an array's count"))
-        return source.fits(count, 1, "values")
-    if marker == Marker.ECMA_ARRAY:
-        source.take(4, "an array's count")
-    elif marker == Marker.TYPED_OBJECT:
-        source.string()
-    return _MEMBERS
+    Scalars and ASCII strings are not built. Containers are: walking over them without building takes Python as long."""
+    left = len(data) - offset
+    if offset >= 0 and 0 < left <= limits.total_bytes and limits.nodes > 0 and type(data) is bytes:
+        marker = data[offset]
+        size = _SIZES.get(marker)
+        if size is not None:
+            if size < left:
+                return offset + 1 + size
+        elif marker == _STRING and left > 2:
+            size = data[offset + 1] << 8 | data[offset + 2]
+            end = offset + 3 + size
+            if size <= limits.string_bytes and size + 3 <= left and data[offset + 3 : end].isascii():
+                return end
+    return decode(data, offset, limits)[1]

@@ -80,7 +80,7 @@ class Writer:
     def double(self, value: float) -> None:
         try:
             self.out += b"\x05" + _DOUBLE.pack(value)
-        except OverflowError as error:
+        except (OverflowError, struct.error) as error:
             raise AmfEncodeError(f"{value!r:.40} is too large for a Number") from error
 
     def again(self, value: Any) -> bool:

@@ -11,8 +11,9 @@ def transcode(value: bytes, *, to_amf3: bool) -> bytes:
 
     A value that is in its form already is handed back unread. What the other version has no form for keeps its own (either
     may stand in an AMF0-framed body): ByteArray, Vector, Dictionary, E4X and externalizable values inside AMF0; objects with
-    an empty key, or what would grow past an encoder's bounds. Lost on the way to AMF0: which members are sealed; on the way
-    to AMF3: a date's reserved time zone. Raises AmfDecodeError when it had to be read and is not exactly one value."""
+    an empty key, or what would grow past an encoder's bounds. Lost on the way to AMF0: which members are sealed. Lost on the
+    way to AMF3: a date's reserved time zone, that an empty array was an associative one (AMF3 has one kind), UNSUPPORTED
+    (it becomes undefined). Raises AmfDecodeError when the value had to be read and is not exactly one."""
     if not value:
         amf0.skip(value)
     if to_amf3:
