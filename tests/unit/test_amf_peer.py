@@ -3,6 +3,7 @@
 import datetime
 import importlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
