@@ -1,6 +1,8 @@
 """AMF0: one table of byte vectors for reader and writer. Bytes are worked out from the sections of Adobe's "AMF 0" (2007)
 that each names, but for those marked with a capture's source."""
 
+import copy
+import pickle
 import struct
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta, timezone
@@ -234,6 +236,8 @@ def test_values_without_a_form(value: Any, message: str) -> None:
 def test_undefined_is_not_null() -> None:
     assert not UNDEFINED
     assert UNDEFINED is not None
+    for one in (UNDEFINED, UNSUPPORTED):
+        assert type(one)() is copy.deepcopy(one) is pickle.loads(pickle.dumps(one)) is one
     assert amf0.decode_all(b"\x06\x05") == [UNDEFINED, None]
     assert EcmaArray({}, [1]) != EcmaArray({}, [2])
     assert EcmaArray({}, [1]) == EcmaArray({}, [1])

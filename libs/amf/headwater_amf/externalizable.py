@@ -58,7 +58,10 @@ class Registry:
         """The class that a Python value is written as. Raises KeyError."""
         if isinstance(value, Externalizable):
             return value.class_name
-        return next(self.class_names[kind] for kind in type(value).__mro__ if kind in self.class_names)
+        for kind in type(value).__mro__:
+            if kind in self.class_names:
+                return self.class_names[kind]
+        raise KeyError(type(value))
 
 
 EXTERNALIZABLES: Final = Registry()

@@ -15,6 +15,11 @@ class Undefined:
 
     __slots__ = ()
 
+    def __new__(cls) -> "Undefined":
+        """The one instance."""
+        known = globals().get("UNDEFINED")
+        return known if isinstance(known, cls) else super().__new__(cls)
+
     def __bool__(self) -> bool:
         return False
 
@@ -29,6 +34,11 @@ class Unsupported:
     """The type of UNSUPPORTED: the sender had a value that AMF0 cannot carry (AMF0 2.14)."""
 
     __slots__ = ()
+
+    def __new__(cls) -> "Unsupported":
+        """The one instance."""
+        known = globals().get("UNSUPPORTED")
+        return known if isinstance(known, cls) else super().__new__(cls)
 
     def __repr__(self) -> str:
         return "UNSUPPORTED"
