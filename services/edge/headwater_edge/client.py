@@ -148,7 +148,8 @@ class Client:
             self.pause_reading()
 
     def _publish(self, message: Message) -> None:
-        assert self.ports is not None and self.link is not None
+        assert self.ports is not None
+        assert self.link is not None
         port = self.ports[message.stream_id]
         port.number += 1
         self._edge.counters.media_in += 1

@@ -1,0 +1,30 @@
+"""Which ports a cluster uses on one machine: all count from its base port; the rest bind any free one and register it."""
+
+import re
+
+DEFAULT_BASE_PORT = 1935
+_MAX_EDGES = 100
+
+
+def shared_rtmp_port(base_port: int) -> int:
+    """RTMP, shared by all edges of the machine."""
+    return base_port
+
+
+def registry_port(base_port: int) -> int:
+    """The registry's."""
+    return base_port + 1
+
+
+def edge_rtmp_port(base_port: int, node_id: str) -> int:
+    """RTMP of one edge alone: its number (`edge-2`) counts. Raises ValueError for a number over 100."""
+    number = node_number(node_id)
+    if number > _MAX_EDGES:
+        raise ValueError(f"{node_id}: edges count to {_MAX_EDGES} on one machine; give --own-port")
+    return base_port + 10 + number
+
+
+def node_number(node_id: str) -> int:
+    """The digits that a node id ends with; 0 without."""
+    found = re.search(r"(\d+)$", node_id)
+    return int(found.group(1)) if found else 0

@@ -1,0 +1,155 @@
+"""CURVE on every ZeroMQ socket (RFC 25/26), and who may connect (ZAP, RFC 27).
+
+Keys are ZeroMQ certificates in a folder: `public/NODE.key` of every node, `NODE.key_secret` of this one. The file name is the
+node's name and says its role. Without keys sockets are plain, and only for loopback, `ipc:` and `inproc:`.
+"""
+
+import ipaddress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import zmq
+import zmq.auth
+
+from headwater_bus.logs import get_log
+
+ROLES = ("registry", "balancer", "origin", "edge", "operator")
+_log = get_log("security")
+
+
+class SecurityError(Exception):
+    """Keys or endpoints that will not do; the text is for the operator."""
+
+
+def role_of(node_id: str) -> str:
+    """The role that a node id begins with. Raises SecurityError for any other."""
+    role = node_id.partition("-")[0]
+    if role not in ROLES:
+        raise SecurityError(f"node id {node_id!r}: expected one of {', '.join(ROLES)}, then -NAME (edge-1)")
+    return role
+
+
+def is_local(endpoint: str) -> bool:
+    """Whether only this machine reaches an endpoint."""
+    if endpoint.startswith(("ipc:", "inproc:")):
+        return True
+    host = urlsplit(endpoint).hostname
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+class Security:
+    """How this node's sockets are protected. `encrypted`: whether CURVE is on."""
+
+    def __init__(self, keys: Path | None = None, node_id: str = "") -> None:
+        self.encrypted = keys is not None
+        self.node_id = node_id
+        self._keys = keys
+        self._public = self._secret = b""
+        if keys is not None:
+            self._public, self._secret = self._load(keys / f"{node_id}.key_secret")
+
+    @classmethod
+    def plain(cls) -> "Security":
+        """No encryption: local endpoints only."""
+        return cls()
+
+    @classmethod
+    def from_keys(cls, keys: Path, node_id: str) -> "Security":
+        """CURVE with this node's secret key. Raises SecurityError when it is not there or not readable."""
+        return cls(keys, node_id)
+
+    @staticmethod
+    def _load(path: Path) -> tuple[bytes, bytes]:
+        try:
+            public, secret = zmq.auth.load_certificate(path)
+        except (OSError, ValueError) as error:
+            raise SecurityError(f"key {path}: {error}; make it with headwater-keys make") from error
+        if secret is None:
+            raise SecurityError(f"key {path}: expected a secret key, it holds a public one only")
+        return public, secret
+
+    def check_endpoint(self, endpoint: str) -> None:
+        """Raises SecurityError where a plain socket would be reached from other machines."""
+        if not self.encrypted and not is_local(endpoint):
+            raise SecurityError(
+                f"{endpoint}: others than this machine would reach an unencrypted socket; "
+                "give --keys (headwater-keys make), or use 127.0.0.1 or ipc:"
+            )
+
+    def apply_server(self, socket: Any) -> None:
+        """Before bind."""
+        if self.encrypted:
+            socket.set(zmq.ZAP_DOMAIN, b"headwater")
+            socket.curve_secretkey = self._secret
+            socket.curve_publickey = self._public
+            socket.curve_server = True
+
+    def apply_client(self, socket: Any, server_node_id: str) -> None:
+        """Before connect; `server_node_id` is whose key the server must have. Raises SecurityError when it is not known."""
+        if self.encrypted:
+            socket.curve_secretkey = self._secret
+            socket.curve_publickey = self._public
+            socket.curve_serverkey = self.public_key(server_node_id)
+
+    def public_key(self, node_id: str) -> bytes:
+        """The public key of a node. Raises SecurityError."""
+        assert self._keys is not None
+        path = self._keys / "public" / f"{node_id}.key"
+        try:
+            public, _ = zmq.auth.load_certificate(path)
+        except (OSError, ValueError) as error:
+            raise SecurityError(f"no public key of {node_id}: {path}: {error}") from error
+        return public
+
+
+class Doorkeeper:
+    """Answers ZeroMQ's question who may connect (ZAP): whoever has a key in `public/`. One for each context."""
+
+    def __init__(self, context: Any, keys: Path) -> None:
+        self._folder = keys / "public"
+        self._read_at = -1.0
+        self._names: dict[bytes, str] = {}
+        self._socket = context.socket(zmq.REP)
+        self._socket.set(zmq.LINGER, 0)
+        self._socket.bind("inproc://zeromq.zap.01")
+
+    def _name_of(self, key: bytes) -> str | None:
+        changed_at = self._folder.stat().st_mtime
+        if changed_at != self._read_at:
+            self._read_at = changed_at
+            names: dict[bytes, str] = {}
+            for path in sorted(self._folder.glob("*.key")):
+                try:
+                    names[zmq.auth.load_certificate(path)[0]] = path.stem
+                except (OSError, ValueError) as error:
+                    _log.warning("key not readable", path=path, error=error)
+            self._names = names
+        return self._names.get(zmq.utils.z85.encode(key))
+
+    def run(self) -> None:
+        """Job: answer for ever (RFC 27: version, request id, status code, text, user id, metadata)."""
+        while True:
+            request = self._socket.recv_multipart()
+            version, request_id = request[0], request[1]
+            name = None
+            if len(request) >= 7 and request[5] == b"CURVE" and len(request[6]) == 32:
+                try:
+                    name = self._name_of(request[6])
+                except OSError as error:
+                    _log.error("folder of public keys not readable", folder=self._folder, error=error)
+            if name is None:
+                _log.warning("connection refused: unknown key", address=request[3].decode("latin-1"))
+                answer = [version, request_id, b"400", b"unknown key", b"", b""]
+            else:
+                answer = [version, request_id, b"200", b"OK", name.encode(), b""]
+            self._socket.send_multipart(answer)
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._socket.close()

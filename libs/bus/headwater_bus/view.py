@@ -1,0 +1,117 @@
+"""A node's mirror of the registry's table: the nodes, and which origin has which group."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from headwater_bus.control import Changed, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A registered node. `load` is what it last reported."""
+
+    node_id: str
+    role: str
+    boot: str
+    endpoint: str
+    capacity: float
+    meta: dict[str, Any] = field(default_factory=dict)
+    load: dict[str, Any] = field(default_factory=dict)
+
+    def row(self) -> list[Any]:
+        """As it stands in Snapshot and Changed."""
+        return [self.node_id, self.role, self.boot, self.endpoint, self.capacity, self.meta, self.load]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """`origin` has `group` from `epoch` on, until a higher epoch."""
+
+    group: str
+    origin: str
+    epoch: int
+
+
+Listener = Callable[[list[Any]], None]
+
+
+class ClusterView:
+    """The mirror. Stays as it was while the registry is away."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, NodeInfo] = {}
+        self.groups: dict[str, Assignment] = {}
+        self.feed = ""
+        self.seq = -1
+        self._listeners: list[Listener] = []
+        self._changed = Event()
+
+    def on_change(self, listener: Listener) -> None:
+        """Have `listener` called with every change row (see Changed) after it was applied."""
+        self._listeners.append(listener)
+
+    def wait_for(self, predicate: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until the predicate holds after some change; returns whether it did in time."""
+        with gevent.Timeout(timeout_s, False):
+            while not predicate():
+                self._changed.clear()
+                self._changed.wait()
+            return True
+        return predicate()
+
+    def replace(self, snapshot: Snapshot) -> None:
+        """Take a whole table; listeners hear what differs."""
+        changes: list[list[Any]] = []
+        nodes = {row[0] for row in snapshot.nodes}
+        groups = {row[0] for row in snapshot.groups}
+        changes += [["group-gone", group] for group in self.groups if group not in groups]
+        changes += [["node-gone", node_id] for node_id in self.nodes if node_id not in nodes]
+        changes += [["node", row] for row in snapshot.nodes]
+        changes += [["group", *row] for row in snapshot.groups]
+        self.feed, self.seq = snapshot.feed, snapshot.seq
+        self._apply(changes)
+
+    def apply(self, changed: Changed) -> bool:
+        """Take a change; returns False where one before it is missing (then ask for a snapshot)."""
+        if changed.feed != self.feed or changed.seq > self.seq + 1:
+            return False
+        if changed.seq == self.seq + 1:
+            self.seq = changed.seq
+            self._apply(changed.changes)
+        return True
+
+    def _apply(self, changes: list[list[Any]]) -> None:
+        for change in changes:
+            if self._apply_one(change):
+                for listener in self._listeners:
+                    listener(change)
+        self._changed.set()
+
+    def _apply_one(self, change: list[Any]) -> bool:
+        """Whether the change changed anything."""
+        kind = change[0]
+        if kind == "load":
+            node = self.nodes.get(change[1])
+            if node is not None:
+                self.nodes[node.node_id] = replace(node, load=change[2])
+            return node is not None
+        if kind == "group":
+            assignment = Assignment(*change[1:4])
+            if self.groups.get(assignment.group) == assignment:
+                return False
+            self.groups[assignment.group] = assignment
+            return True
+        if kind == "group-gone":
+            return self.groups.pop(change[1], None) is not None
+        if kind == "node":
+            node = NodeInfo(*change[1][:7])
+            known = self.nodes.get(node.node_id)
+            self.nodes[node.node_id] = node
+            return known is None or replace(known, load=node.load) != node
+        if kind == "node-gone":
+            return self.nodes.pop(change[1], None) is not None
+        return False

@@ -1,0 +1,34 @@
+"""The origin's settings and limits."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class OriginConfig:
+    """What an origin bears. Bytes are bytes, `_s` seconds."""
+
+    attach_hold_s: float = 2.0
+    """How long an attach waits for the change feed to tell of its group's epoch."""
+    attach_hold_count: int = 4096
+    """Attaches that may wait so; over it they are refused at once."""
+    group_linger_s: float = 10.0
+    """A group with no session for this long is stopped and released."""
+    object_linger_s: float = 5.0
+    """A temporary SharedObject with no user for this long is forgotten."""
+    link_media_bytes: int = 16 * 1024 * 1024
+    """Over this many unacknowledged bytes to an edge, media to it is dropped to the next keyframe."""
+    cache_bytes: int = 8 * 1024 * 1024
+    """Of one stream's GOP cache."""
+    streams_per_session: int = 32
+    """Message streams that a session may have at a time."""
+    objects_per_session: int = 64
+    objects_per_group: int = 10_000
+    object_slots: int = 4096
+    object_value_bytes: int = 64 * 1024
+    object_total_bytes: int = 1024 * 1024
+    """Keys and values of one SharedObject together."""
+    inbox_messages: int = 1024
+    """Messages of a session that wait for its application code; over it the client is closed."""
+    inbox_bytes: int = 4 * 1024 * 1024
+    calls_pending: int = 256
+    """Calls to one client that wait for an answer."""

@@ -1,0 +1,39 @@
+"""The origin's side of one link: which sessions came over it, and what its numbers mean."""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from headwater_origin.session import Session
+    from headwater_origin.streams import Publication
+
+
+class LinkLike(Protocol):
+    """What the origin needs of a `headwater_bus.link.Link`."""
+
+    data: Any
+
+    @property
+    def peer(self) -> str: ...
+
+    @property
+    def queued_bytes(self) -> int: ...
+
+    def send(self, envelope: Any) -> None: ...
+
+
+class EdgePort:
+    """One edge that is linked to this origin. Numbers of streams and objects count up and are never used again."""
+
+    __slots__ = ("_last_number", "link", "publications", "sessions")
+
+    def __init__(self, link: LinkLike) -> None:
+        self.link = link
+        self.sessions: dict[int, Session] = {}
+        self.publications: dict[int, Publication] = {}
+        """By the number that PublisherMedia carries."""
+        self._last_number = 0
+
+    def next_number(self) -> int:
+        """A number for a stream or an object on this link."""
+        self._last_number += 1
+        return self._last_number

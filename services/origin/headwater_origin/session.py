@@ -1,0 +1,238 @@
+"""One client's NetConnection as the origin keeps it: its message streams, its objects, what waits for its application code."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent.event import AsyncResult
+from headwater_bus.logs import get_log
+from headwater_bus.traffic import CloseSession, ToClient
+from headwater_rtmp.command import Command, encode_command
+from headwater_rtmp.message import Message
+from headwater_rtmp.status import StatusCode, status
+
+from headwater_origin.client import Client
+from headwater_origin.errors import ClientCallFailed, ClientCallTimeout, ClientGone
+
+if TYPE_CHECKING:
+    from headwater_origin.application import Access
+    from headwater_origin.edge_port import EdgePort
+    from headwater_origin.group import Group
+    from headwater_origin.objects import SharedObject
+    from headwater_origin.streams import Publication, Stream
+
+_log = get_log("origin")
+
+
+class NetStream:
+    """A message stream of a session. It publishes, plays, or does nothing."""
+
+    __slots__ = ("audio", "id", "paused", "playing", "publication", "video")
+
+    def __init__(self, stream_id: int) -> None:
+        self.id = stream_id
+        self.publication: Publication | None = None
+        self.playing: Stream | None = None
+        self.audio = self.video = True
+        self.paused = False
+
+
+class _Work:
+    """What a session does next. `always`: also when the client is gone."""
+
+    __slots__ = ("always", "run", "size")
+
+    def __init__(self, run: Callable[[], None], size: int, always: bool) -> None:
+        self.run, self.size, self.always = run, size, always
+
+
+class Session:
+    """A client. Its messages are handled in order: at once when nothing can wait, otherwise by a greenlet that lives while
+    there is something to do."""
+
+    __slots__ = (
+        "_calls",
+        "_inbox",
+        "_inbox_bytes",
+        "_last_transaction",
+        "_streams",
+        "accepted",
+        "address",
+        "bandwidth_done",
+        "client",
+        "closed",
+        "edge",
+        "group",
+        "number",
+        "object_encoding",
+        "objects",
+        "properties",
+        "session_id",
+    )
+
+    def __init__(
+        self, edge: "EdgePort", number: int, session_id: str, group: "Group", address: str, object_encoding: int
+    ) -> None:
+        self.edge, self.number, self.group = edge, number, group
+        self.session_id, self.address, self.object_encoding = session_id, address, object_encoding
+        self.properties: dict[str, Any] = {}
+        self.accepted = False
+        """Whether the application has accepted the connect."""
+        self.closed = False
+        """Whether the client is gone or being closed; nothing it still sends counts."""
+        self.bandwidth_done = False
+        self.client = Client(self)
+        self.objects: dict[SharedObject, Access] | None = None
+        self._streams: dict[int, NetStream] | None = None
+        self._inbox: deque[_Work] | None = None
+        self._inbox_bytes = 0
+        self._calls: dict[float, tuple[str, AsyncResult[Any]]] | None = None
+        self._last_transaction = 0
+
+    @property
+    def amf3(self) -> bool:
+        """Whether the client speaks AMF3 (`objectEncoding` 3)."""
+        return self.object_encoding == 3
+
+    # To the client
+
+    def send(self, message: Message) -> None:
+        """Send a message to this client alone."""
+        self.edge.link.send(
+            ToClient(self.number, message.type_id, message.stream_id, message.timestamp, message.payload)
+        )
+
+    def send_command(
+        self, name: str, transaction: float, command_object: Any, *args: Any, stream_id: int = 0
+    ) -> None:
+        """Send a command in the client's AMF version. Raises LocalProtocolError for a value without an AMF form."""
+        self.send(encode_command(name, transaction, command_object, *args, stream_id=stream_id, amf3=self.amf3))
+
+    def send_status(self, stream_id: int, info: dict[str, Any]) -> None:
+        """onStatus on a message stream (RTMP 1.0, 7.2.2)."""
+        self.send_command("onStatus", 0, None, info, stream_id=stream_id)
+
+    def notify(self, name: str, args: tuple[Any, ...]) -> None:
+        """A call without an answer (transaction id 0)."""
+        if not self.closed:
+            self.send_command(name, 0, None, *args)
+
+    def call(self, name: str, args: tuple[Any, ...], timeout_s: float) -> Any:
+        """A call whose result is waited for."""
+        if self.closed:
+            raise ClientGone(f"call of {name!r}: client {self.session_id} is gone")
+        if self._calls is None:
+            self._calls = {}
+        limit = self.group.config.calls_pending
+        if len(self._calls) >= limit:
+            raise ClientCallTimeout(f"call of {name!r}: {limit} calls to the client wait for an answer already")
+        self._last_transaction += 1
+        transaction = self._last_transaction
+        answer: AsyncResult[Any] = AsyncResult()
+        self._calls[transaction] = (name, answer)
+        try:
+            self.send_command(name, transaction, None, *args)
+            return answer.get(timeout=timeout_s)
+        except gevent.Timeout:
+            raise ClientCallTimeout(f"call of {name!r}: no answer within {timeout_s} s") from None
+        finally:
+            if self._calls is not None:
+                self._calls.pop(transaction, None)
+
+    def answered(self, command: Command) -> None:
+        """`_result` or `_error` of the client: wakes the call that waits for it."""
+        entry = self._calls.get(command.transaction_id) if self._calls else None
+        if entry is None:
+            return
+        name, answer = entry
+        value = command.args[0] if command.args else None
+        if command.name == "_result":
+            answer.set(value)
+        else:
+            answer.set_exception(ClientCallFailed(name, value))
+
+    # Closing
+
+    def close(self, reason: str, code: StatusCode = StatusCode.CONNECT_CLOSED) -> None:
+        """Tell the client why, close it, and forget it here."""
+        if self.closed:
+            return
+        if self.accepted:
+            self.send_command("onStatus", 0, None, status(code, reason))
+        self.drop(reason)
+
+    def drop(self, reason: str) -> None:
+        """Close the client without another word."""
+        if not self.closed:
+            self.edge.link.send(CloseSession(self.number, reason))
+            self.ended(reason)
+
+    def ended(self, reason: str) -> None:
+        """The client is gone: calls to it fail, its group lets go of what it had."""
+        if self.closed:
+            return
+        self.closed = True
+        calls, self._calls = self._calls, None
+        for name, answer in (calls or {}).values():
+            answer.set_exception(ClientGone(f"call of {name!r}: the client left: {reason}"))
+        self.group.session_ended(self)
+
+    # Message streams
+
+    @property
+    def streams(self) -> dict[int, NetStream]:
+        """Its message streams by id."""
+        if self._streams is None:
+            self._streams = {}
+        return self._streams
+
+    def create_stream(self) -> NetStream | None:
+        """A new message stream with the lowest free id from 1; None when there are too many."""
+        streams = self.streams
+        if len(streams) >= self.group.config.streams_per_session:
+            return None
+        stream_id = 1
+        while stream_id in streams:
+            stream_id += 1
+        net_stream = streams[stream_id] = NetStream(stream_id)
+        return net_stream
+
+    # Order
+
+    def post(self, run: Callable[[], None], *, waits: bool, size: int = 0, always: bool = False) -> None:
+        """Run something in this session's order. `waits`: it may wait, so it needs a greenlet. `size`: bytes it holds.
+        A client that gets too far ahead of its application is closed."""
+        inbox = self._inbox
+        if inbox is None:
+            if not waits:
+                self._run(run)
+                return
+            inbox = self._inbox = deque()
+            gevent.spawn(self._work)
+        config = self.group.config
+        if not always and (
+            len(inbox) >= config.inbox_messages or self._inbox_bytes + size > config.inbox_bytes
+        ):
+            self.close(f"{len(inbox)} messages wait for the application already")
+            return
+        self._inbox_bytes += size
+        inbox.append(_Work(run, size, always))
+
+    def _work(self) -> None:
+        inbox = self._inbox
+        assert inbox is not None
+        while inbox:
+            work = inbox.popleft()
+            self._inbox_bytes -= work.size
+            if work.always or not self.closed:
+                self._run(work.run)
+        self._inbox = None
+
+    def _run(self, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except Exception as error:
+            self.group.counters.handler_errors += 1
+            _log.exception("session failed", group=self.group.name, session=self.session_id, error=repr(error))
+            self.close("internal error")
