@@ -1,13 +1,19 @@
 """RTMP, whatever the bytes and however they are cut."""
 
 import struct
+import time
+import tracemalloc
+from collections.abc import Callable
 
 import pytest
+from headwater_rtmp import control
 from headwater_rtmp.chunk import ChunkLimits, ChunkReader, ChunkWriter, encode_message
 from headwater_rtmp.command import decode_command, decode_data
 from headwater_rtmp.connection import Connection, Event, transfer
 from headwater_rtmp.errors import RemoteProtocolError
+from headwater_rtmp.gop import GopCache
 from headwater_rtmp.handshake import ServerHandshake
+from headwater_rtmp.media import MediaFlags, inspect
 from headwater_rtmp.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -176,3 +182,108 @@ def test_small_pieces_of_a_large_message_cost_no_more_than_its_size(chunk_size: 
         assert reader.held_bytes <= at + 10
     reader.feed(data[last:])
     assert reader.next_message() == message
+
+
+def control_flood(make: Callable[[int], Message]) -> bytes:
+    return b"".join(encode_message(make(number), 2, 128) for number in range(100_000))
+
+
+def aggregate_of_nothing() -> bytes:
+    tag = b"\x08" + bytes(14)
+    return encode_message(Message(22, 1, 0, tag * 100_000), 6, 128)
+
+
+def halves() -> bytes:
+    """60 messages of 100 kB side by side, a chunk of each in turn."""
+    starts = [
+        bytes((0, csid)) + bytes(3) + (100_000).to_bytes(3, "big") + b"\x09" + bytes(132)
+        for csid in range(60)
+    ]
+    turn = b"".join(bytes((0xC0, csid)) + bytes(128) for csid in range(60))
+    return b"".join(starts) + turn * 300
+
+
+FLOODS: dict[str, Callable[[], bytes]] = {
+    "pings": lambda: control_flood(control.ping_request),
+    "peer bandwidths": lambda: control_flood(lambda number: control.set_peer_bandwidth(number + 1)),
+    "windows": lambda: control_flood(lambda number: control.window_acknowledgement_size(number)),
+    "chunk sizes": lambda: control_flood(lambda number: control.set_chunk_size(128 + number % 9)),
+    "aborts": lambda: control_flood(control.abort),
+    "messages of nothing": lambda: encode_message(Message(8, 1, 0, b""), 4, 128) + b"\xc4" * 500_000,
+    "an aggregate of nothing": aggregate_of_nothing,
+    "half messages side by side": halves,
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_floods_cost_no_more_than_their_size(name: str) -> None:
+    """A megabyte or two at once. What costs its square takes minutes here."""
+    client, server = Connection.client(), Connection.server()
+    transfer(client, server)
+    server.connected()
+    data = FLOODS[name]()
+    started = time.process_time()
+    server.feed(data)
+    while server.next_event() is not None:
+        pass
+    assert len(server.data_to_send()) <= len(data) + 3073
+    assert server.held_bytes <= 8 * 1024 * 1024
+    assert time.process_time() - started < 8
+
+
+def test_a_server_side_connection_holds_little() -> None:
+    """10,000 idle clients per edge: what the protocol keeps of each after connect must not be felt."""
+
+    def connected() -> Connection:
+        client, server = Connection.client(), Connection.server()
+        transfer(client, server)
+        server.connected()
+        server.feed(client.send(Message(20, 0, 0, bytes(300))))
+        while server.next_event() is not None:
+            pass
+        server.data_to_send()
+        return server
+
+    connected()
+    tracemalloc.start()
+    try:
+        kept = [connected() for _ in range(50)]
+        assert tracemalloc.get_traced_memory()[0] / len(kept) < 1500
+    finally:
+        tracemalloc.stop()
+
+
+media = st.builds(
+    Message,
+    st.sampled_from([8, 9, 9, 18]),
+    st.just(1),
+    st.integers(0, 1000),
+    st.one_of(
+        st.sampled_from(
+            [b"", b"\x17\0", b"\x17\1k", b"\x27\1i", b"\x17\2", b"\xaf\0a", b"\xaf\1s", b"\x12", b"\x90hvc1"]
+        ),
+        st.sampled_from([b"\x96\x03avc1\1k", b"\x96\x03avc1\0k", b"\x96\0avc1\1", b"\x02\0\x0aonMetaData\5"]),
+        st.binary(max_size=12).map(lambda data: b"\x96\x11avc1" + data),
+        st.binary(max_size=40),
+    ),
+)
+
+
+@given(st.lists(media, max_size=60), st.integers(300, 3000))
+def test_a_cache_is_bounded_and_begins_at_a_keyframe(stream: list[Message], limit_bytes: int) -> None:
+    cache = GopCache(limit_bytes)
+    began: list[Message] = []
+    for message in stream:
+        flags = cache.add(message)
+        assert cache.held_bytes <= 2 * limit_bytes
+        snapshot = cache.snapshot()
+        kept, messages = snapshot[: len(cache.headers())], snapshot[len(cache.headers()) :]
+        if flags & MediaFlags.KEYFRAME:
+            began = []
+        if not flags & (MediaFlags.SEQUENCE_HEADER | MediaFlags.METADATA):
+            began.append(message)
+        assert messages in ([], began)
+        if messages:
+            assert cache.has_video
+            assert inspect(messages[0]).flags & MediaFlags.KEYFRAME
+            assert {header.timestamp for header in kept} <= {messages[0].timestamp}

@@ -149,9 +149,9 @@ BAD: list[tuple[bytes, str]] = [
     (b"\x0a\x00\x00\x00\x01\x7f", "offset 5: marker 0x7f"),
     (b"\x07\x00\x00", "offset 1: reference to object 0, expected one of 0"),
     (b"\x03\x00\x01a\x07\x00\x01\x00\x00\x09", "reference to object 1, expected one of 1"),
-    (b"\x02\x00\x02a\xff", "offset 4: a string is not UTF-8"),
-    (b"\x02\x00\x03\xed\xa0\x80", "not UTF-8"),
-    (b"\x0a\x00\x00\x00\x09\x05", "offset 5: 9 values declared, 1 bytes are left"),
+    (b"\x02\x00\x02a\xff", "offset 4: a string with byte 0xff, expected UTF-8"),
+    (b"\x02\x00\x03\xed\xa0\x80", "byte 0xed, expected UTF-8"),
+    (b"\x0a\x00\x00\x00\x09\x05", "offset 5: 9 values declared, expected what fits into the 1 bytes left"),
     (b"\x11\x12", "marker 0x12, expected an AMF3 value"),
 ]
 
@@ -170,10 +170,10 @@ def test_limits() -> None:
                 read(amf0.encode(*values), 0, Limits(**limits))
 
     assert amf0.decode(amf0.encode([[1.0]]), 0, Limits(depth=2, nodes=3))[0] == [[1.0]]
-    refuses("nested deeper than 2", [[[]]], depth=2)
-    refuses("nested deeper than 2", [b"", Vector("object", [[]])], depth=2)
-    refuses("at most 2 values", [[1.0]], nodes=2)
-    refuses("at most 0 values", 1.0, nodes=0)
+    refuses("nested 3 deep, expected at most 2", [[[]]], depth=2)
+    refuses("nested 3 deep, expected at most 2", [b"", Vector("object", [[]])], depth=2)
+    refuses("3 values, expected at most 2", [[1.0]], nodes=2)
+    refuses("1 values, expected at most 0", 1.0, nodes=0)
     refuses("a string of 9 bytes, expected at most 8", "x" * 9, string_bytes=8)
     refuses("a string of 9 bytes", {"x" * 9: None}, string_bytes=8)
     refuses("18 bytes in one body, expected at most 17", 1.0, 1.0, total_bytes=17)
@@ -214,16 +214,16 @@ def deep(levels: int) -> list[Any]:
 
 
 UNENCODABLE: list[tuple[Any, str]] = [
-    (object(), "no AMF form for a Python object"),
-    ({1: 2}, "1 is not a string"),
-    ("\ud800", "not a string of Unicode text"),
-    (10**400, "too large for a Number"),
+    (object(), "a Python object, expected a value that has an AMF form"),
+    ({1: 2}, "1, expected a string"),
+    ("\ud800", "expected a string of Unicode text"),
+    (10**400, "expected what fits a Number"),
     ({"k" * 65_536: 1}, "key of 65536 bytes"),
     (TypedObject("k" * 65_536), "class name of 65536 bytes"),
-    (Date(0.0, 40_000), "not a Date"),
-    (deep(64), "nested deeper than 64"),
-    (["x" * 60_000 + str(index) for index in range(300)], "more than 16777215 bytes"),
-    ("x" * 0x1000000, "more than 16777215 bytes"),
+    (Date(0.0, 40_000), "expected a Date"),
+    (deep(64), "nested 65 deep or deeper, expected at most 64"),
+    (["x" * 60_000 + str(index) for index in range(300)], "bytes or more, expected at most 16777215"),
+    ("x" * 0x1000000, "bytes or more, expected at most 16777215"),
 ]
 
 
@@ -231,6 +231,21 @@ UNENCODABLE: list[tuple[Any, str]] = [
 def test_values_without_a_form(value: Any, message: str) -> None:
     with pytest.raises(AmfEncodeError, match=message):
         amf0.encode(value)
+
+
+def test_objects_are_bounded_too() -> None:
+    with pytest.raises(AmfEncodeError, match="bytes or more, expected at most 100"):
+        amf0.encode({"a": "x" * 90, "b": [1.0], "c": None}, most_bytes=100)
+
+
+def test_a_typed_object_without_a_class_is_anonymous() -> None:
+    assert amf0.encode(TypedObject("", {"a": 1})) == amf0.encode({"a": 1})
+
+
+def test_an_associative_array_equals_a_dict_but_not_one_with_a_dense_part() -> None:
+    assert EcmaArray({"a": 1}) == {"a": 1}
+    assert EcmaArray({"a": 1}) != EcmaArray({"a": 1}, [1])
+    assert repr(UNSUPPORTED) == "UNSUPPORTED"
 
 
 def test_undefined_is_not_null() -> None:

@@ -1,6 +1,7 @@
 """AMF3: one table of byte vectors for reader and writer. Bytes are worked out from the sections of Adobe's "AMF 3" (January
 2013) that each names."""
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -182,11 +183,11 @@ BAD: list[tuple[bytes, str]] = [
     (b"\x06\x00", "offset 1: reference to string 0, expected one of 0"),
     (b"\x0a\x00", "reference to object 0, expected one of 0"),
     (b"\x0a\x01", "reference to traits 0, expected one of 0"),
-    (b"\x06\x03\xff", "offset 2: a string is not UTF-8"),
-    (b"\x09\x07\x01", "offset 2: 3 values declared, 1 bytes are left"),
-    (b"\x0d\x05\x00\x00\x00\x00\x00", "2 items declared, 4 bytes are left"),
-    (b"\x11\x05\x00\x01\x01\x01", "2 pairs declared, 3 bytes are left"),
-    (b"\x0a\x23\x03P", "2 members declared, 0 bytes are left"),
+    (b"\x06\x03\xff", "offset 2: a string with byte 0xff, expected UTF-8"),
+    (b"\x09\x07\x01", "offset 2: 3 values declared, expected what fits into the 1 bytes left"),
+    (b"\x0d\x05\x00\x00\x00\x00\x00", "2 items declared, expected what fits into the 4 bytes left"),
+    (b"\x11\x05\x00\x01\x01\x01", "2 pairs declared, expected what fits into the 3 bytes left"),
+    (b"\x0a\x23\x03P", "2 members declared, expected what fits into the 0 bytes left"),
     (b"\x0a\x07\x09Evil\x01", "externalizable class 'Evil', expected one with a registered reader"),
 ]
 
@@ -212,28 +213,37 @@ def test_limits() -> None:
         ArrayCollection(),
     ]
     for nested in containers:
-        refuses("nested deeper than 1", nested, depth=1)
-    refuses("at most 3 values", [1, 2, 3], nodes=3)
-    refuses("at most 3 values", Vector("int", [1, 2, 3]), nodes=3)
-    refuses("at most 3 values", TypedObject("", {"a": 1, "b": 2}, ("a", "b")), nodes=3)
+        refuses("nested 2 deep, expected at most 1", nested, depth=1)
+    refuses("4 values, expected at most 3", [1, 2, 3], nodes=3)
+    refuses("4 values, expected at most 3", Vector("int", [1, 2, 3]), nodes=3)
+    refuses("4 values, expected at most 3", TypedObject("", {"a": 1, "b": 2}, ("a", "b")), nodes=3)
     for long in ("x" * 9, b"x" * 9, Xml("x" * 9), {"x" * 9: 1}):
         refuses("of 9 bytes, expected at most 8", long, string_bytes=8)
     refuses("9 bytes in one body, expected at most 8", 1.0, total_bytes=8)
 
 
+def deep(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 UNENCODABLE: list[tuple[Any, str]] = [
-    (object(), "no AMF3 form for a Python object"),
-    ({1: 2}, "1 is not a string"),
-    ({"": 2}, "an empty key would end the members"),
-    ("\udfff", "not a string of Unicode text"),
-    (10**400, "too large for a Number"),
-    (Date("now"), "not a Date"),  # type: ignore[arg-type]
+    (object(), "a Python object, expected a value that has an AMF3 form"),
+    ({1: 2}, "1, expected a string"),
+    ({"": 2}, "an empty key, which would end the members, expected a name"),
+    ("\udfff", "expected a string of Unicode text"),
+    (10**400, "expected what fits a Number"),
+    (Date("now"), "expected a Date"),  # type: ignore[arg-type]
     (Vector("int", [1 << 31]), "vector of int"),
     (Vector("uint", [-1]), "vector of uint"),
     (Vector("byte", [1]), "vector of 'byte', expected int, uint, number or object"),
-    (TypedObject("P", {"x": 1}, (), False), r"class 'P' is not dynamic, but has \['x'\]"),
-    (TypedObject("P", {}, ("x",)), "sealed members without a value"),
+    (TypedObject("P", {"x": 1}, (), False), r"class 'P' has \['x'\], expected sealed members only"),
+    (TypedObject("P", {}, ("x",)), r"no value for \['x'\], expected one for each sealed member"),
     (Externalizable("Unknown", 1), "externalizable class 'Unknown', expected one with a registered writer"),
+    (deep(64), "nested 65 deep or deeper, expected at most 64"),
+    ([str(index) + "x" * 60_000 for index in range(300)], "bytes or more, expected at most 16777215"),
 ]
 
 
@@ -241,6 +251,15 @@ UNENCODABLE: list[tuple[Any, str]] = [
 def test_values_without_a_form(value: Any, message: str) -> None:
     with pytest.raises(AmfEncodeError, match=message):
         amf3.encode(value)
+
+
+def test_subclasses_are_written_as_what_they_extend() -> None:
+    assert amf3.encode(OrderedDict(a=1), True) == amf3.encode({"a": 1}, True)
+
+
+def test_only_29_bits_fit() -> None:
+    with pytest.raises(AmfEncodeError, match="536870912, expected what fits 29 bits"):
+        amf3.Writer().u29(1 << 29)
 
 
 def test_what_amf3_lacks_is_undefined() -> None:
@@ -275,15 +294,25 @@ def test_registered_classes_both_ways() -> None:
     assert amf3.decode(data)[0][0].cents == 5
     assert amf0.encode(Money(5))[:2] == b"\x11\x0a"
     with pytest.raises(
-        AmfDecodeError, match=r"reader of externalizable class 'shop.Money' failed: KeyError\('USD'\)"
+        AmfDecodeError,
+        match=r"externalizable class 'shop.Money', expected what its reader takes: KeyError\('USD'\)",
     ):
         amf3.decode(data.replace(b"\x09cent", b"\x07USD"))
-    with pytest.raises(AmfDecodeError, match="reference to object 0, which its own reader has not made yet"):
+    with pytest.raises(
+        AmfDecodeError, match="reference to object 0, expected one that its own reader has made"
+    ):
         amf3.decode(b"\x0a\x07\x15shop.Money\x07EUR\x0a\x00")
     with pytest.raises(ValueError, match="registered already"):
         amf3.register_externalizable("shop.Money", lambda reader: None, lambda writer, value: None)
+    with pytest.raises(
+        ValueError, match=r"Money'>, expected one that does not stand for 'shop.Money' already"
+    ):
+        amf3.register_externalizable("shop.Cash", lambda reader: None, lambda writer, value: None, Money)
+    assert EXTERNALIZABLES.class_name_of(Money(5)) == "shop.Money"
+    with pytest.raises(KeyError):
+        EXTERNALIZABLES.class_name_of("text")
 
 
 def test_forgotten_classes_are_unknown_again() -> None:
-    with pytest.raises(AmfEncodeError, match="no AMF3 form for a Python Money"):
+    with pytest.raises(AmfEncodeError, match="a Python Money, expected a value that has an AMF3 form"):
         amf3.encode(Money(5))

@@ -1,6 +1,7 @@
 """Chunks: RTMP 1.0, section 5.3. Vectors are fed whole, byte by byte, and with trailing bytes."""
 
 import struct
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -224,22 +225,25 @@ ERRORS = {
     # CVE-2016-10191: the length changes between the chunks of a message.
     "length changes": (
         header0(6, 0, 200, 9) + bytes(128) + header1(6, 0, 4000, 9),
-        r"csid 6: type 1 chunk \(message type 9, 4000 bytes\) inside a message of type 9 with 128 of 200 bytes",
+        r"csid 6: type 1 chunk \(message type 9, 4000 bytes\), expected more of the message of type 9 with 128 of 200 bytes",
     ),
     "type changes": (
         header0(6, 0, 200, 9) + bytes(128) + header1(6, 0, 200, 8),
         r"message type 8, 200 bytes",
     ),
-    "type 0 inside": (header0(6, 0, 200, 9) + bytes(128) + header0(6, 0, 200, 9), r"type 0 chunk .* inside"),
+    "type 0 inside": (
+        header0(6, 0, 200, 9) + bytes(128) + header0(6, 0, 200, 9),
+        r"type 0 chunk .* expected more of the message",
+    ),
     "video too long": (
         header0(6, 0, 4 * 1024 * 1024 + 1, 9),
-        r"message type 9 of 4194305 bytes, at most 4194304",
+        r"message type 9 of 4194305 bytes, expected at most 4194304",
     ),
     "command too long": (
         header0(3, 0, 256 * 1024 + 1, 20),
-        r"message type 20 of 262145 bytes, at most 262144",
+        r"message type 20 of 262145 bytes, expected at most 262144",
     ),
-    "control too long": (header0(2, 0, 1025, 4), r"message type 4 of 1025 bytes, at most 1024"),
+    "control too long": (header0(2, 0, 1025, 4), r"message type 4 of 1025 bytes, expected at most 1024"),
     "chunk size 0": (header0(2, 0, 4, 1) + bytes(4), r"SetChunkSize to 0, expected 1 to 1048576"),
     "chunk size high bit": (header0(2, 0, 4, 1) + b"\x80\0\0\x80", r"SetChunkSize to 2147483776"),
     "chunk size too large": (header0(2, 0, 4, 1) + b"\0\x10\0\1", r"SetChunkSize to 1048577"),
@@ -262,7 +266,7 @@ def test_smallest_chunk_size_is_128_unless_told() -> None:
 
 
 def test_before_connect_less_is_allowed() -> None:
-    with pytest.raises(RemoteProtocolError, match="message type 9 of 65537 bytes, at most 65536"):
+    with pytest.raises(RemoteProtocolError, match="message type 9 of 65537 bytes, expected at most 65536"):
         read(header0(6, 0, 65537, 9), before_connect=True)
     reader = ChunkReader(before_connect=True)
     reader.connected()
@@ -272,7 +276,7 @@ def test_before_connect_less_is_allowed() -> None:
 def test_unfinished_messages_have_a_budget() -> None:
     data = b"".join(header0(csid, 0, 60_000, 20) + bytes(128) for csid in range(3, 13))
     reader = ChunkReader(replace(ChunkLimits(), before_connect_reassembly_bytes=1000), before_connect=True)
-    with pytest.raises(RemoteProtocolError, match="unfinished messages of 1024 bytes, at most 1000"):
+    with pytest.raises(RemoteProtocolError, match="unfinished messages of 1024 bytes, expected at most 1000"):
         list(drain(reader, data))
 
 
@@ -281,13 +285,13 @@ def test_unfinished_messages_are_counted() -> None:
         encode_message(Message(20, 0, 0, bytes(200)), csid, 128)[: 140 if csid < 64 else 141]
         for csid in range(3, 68)
     )
-    with pytest.raises(RemoteProtocolError, match="csid 67: more than 64 unfinished messages"):
+    with pytest.raises(RemoteProtocolError, match="csid 67: 65 unfinished messages, expected at most 64"):
         read(data)
 
 
 def test_chunk_streams_are_counted() -> None:
     data = b"".join(encode_message(Message(20, 0, 0, b""), csid, 128) for csid in range(2, 515))
-    with pytest.raises(RemoteProtocolError, match="csid 514: more than 512 chunk streams"):
+    with pytest.raises(RemoteProtocolError, match="csid 514: 513 chunk streams, expected at most 512"):
         read(data)
 
 
@@ -303,3 +307,59 @@ def test_a_finished_reader_holds_nothing() -> None:
 )
 def test_default_csids(type_id: int, csid: int) -> None:
     assert csid_for(type_id) == csid
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_librtmp_begins_csid_2_with_type_1(step: int) -> None:
+    """librtmp 2.4 writes acknowledgements and answers to pings with type 1, though nothing went before them on csid 2."""
+    data = bytes.fromhex("42 000000 000006 04 0007 00000005" + "82 000009 0007 00000006")
+    assert read(data, step) == [
+        Message(4, 0, 0, bytes.fromhex("0007 00000005")),
+        Message(4, 0, 9, bytes.fromhex("0007 00000006")),
+    ]
+    for first in ("43 000000 000006 04", "82 000000", "c2"):
+        with pytest.raises(RemoteProtocolError, match="chunk before any type 0"):
+            read(bytes.fromhex(first) + bytes(20), step)
+
+
+@pytest.mark.parametrize("length", [1 << 24, (1 << 24) + 1])
+def test_a_message_longer_than_its_field_is_ours(length: int) -> None:
+    message = Message(9, 1, 0, bytes(length))
+    for encode in (lambda: encode_message(message, 6, 128), lambda: ChunkWriter().encode(message)):
+        with pytest.raises(LocalProtocolError, match=f"message of {length} bytes, expected at most 16777215"):
+            encode()
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "",
+        "04",
+        "00",
+        "0100",
+        "04 000000",
+        "04 ffffff 000001 09 00000000 00",
+        "06 000000 000100 09 01000000 aa",
+    ],
+)
+def test_half_a_header_does_not_hold_what_was_read(rest: str) -> None:
+    """A connection that stops within a chunk would else keep its last read, 64 KB, for as long as it says nothing."""
+    reader = ChunkReader()
+    data = encode_message(Message(8, 1, 0, bytes(100)), 4, 128) * 580 + bytes.fromhex(rest)
+    tracemalloc.start()
+    try:
+        reader.feed(bytes(bytearray(data)))
+        while reader.next_message() is not None:
+            pass
+        assert tracemalloc.get_traced_memory()[0] < 10_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_strangers_have_few_chunk_streams() -> None:
+    """A header that is remembered costs ten times its bytes; connect needs two."""
+    reader = ChunkReader(before_connect=True)
+    reader.feed(b"".join(encode_message(Message(8, 1, 0, b""), csid, 128) for csid in range(2, 19)))
+    assert [reader.next_message() for _ in range(16)] == [Message(8, 1, 0, b"")] * 16
+    with pytest.raises(RemoteProtocolError, match="csid 18: 17 chunk streams, expected at most 16"):
+        reader.next_message()

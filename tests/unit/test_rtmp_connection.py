@@ -70,6 +70,8 @@ def test_the_handshake_goes_before_the_first_message() -> None:
 
 
 def test_send_needs_the_handshake() -> None:
+    assert not Connection.server().handshaken
+    assert all(end.handshaken for end in pair())
     with pytest.raises(LocalProtocolError, match="before the handshake is done"):
         Connection.server().send(control.stream_begin(1))
 
@@ -173,7 +175,7 @@ def test_aggregate_comes_as_its_messages() -> None:
         (flv(22, 0, b"x"), "message type 22 at offset 0"),
         (flv(1, 0, bytes(4)), "message type 1 at offset 0"),
         (flv(8, 0, b"a") + flv(20, 0, b""), "message type 20 at offset 16"),
-        (flv(8, 0, bytes(9))[:-10], "message of 9 bytes at offset 11, 3 are left"),
+        (flv(8, 0, bytes(9))[:-10], "3 bytes left at offset 11, expected a message of 9"),
         (flv(8, 0, b"a") + b"\x08\0", "2 bytes at offset 16, expected a header of 11"),
     ],
 )
@@ -209,7 +211,7 @@ def test_a_wrong_version_kills() -> None:
 def test_strangers_may_send_less() -> None:
     client, server = pair()
     big = client.send(Message(9, 1, 0, bytes(70_000)))
-    with pytest.raises(RemoteProtocolError, match="70000 bytes, at most 65536"):
+    with pytest.raises(RemoteProtocolError, match="70000 bytes, expected at most 65536"):
         told(server, big)
     client, server = pair()
     server.connected()

@@ -134,7 +134,7 @@ def test_digest_client_refuses_a_wrong_signature() -> None:
     client, server = ClientHandshake(True, counted(b"c")), ServerHandshake(counted(b"s"))
     sent = bytearray(server.feed(client.feed(b"")))
     sent[-1] ^= 1
-    with pytest.raises(RemoteProtocolError, match=r"S2 is not signed for our C1"):
+    with pytest.raises(RemoteProtocolError, match=r"S2 with another signature, expected one for our C1"):
         client.feed(bytes(sent))
 
 
@@ -152,14 +152,28 @@ def test_digest_clients_c2_is_signed_for_the_server() -> None:
     [
         (6, r"C0: RTMP version 6 \(RTMPE\), expected 3 \(offset 0\)"),
         (8, r"version 8 \(RTMPE with XTEA\)"),
+        (9, r"version 9 \(RTMPE with Blowfish\)"),
+        (0x16, r"version 22 \(TLS\)"),
         (0, r"version 0,"),
-        (31, r"version 31,"),
-        (ord("G"), r"version 71,"),
+        (2, r"version 2,"),
+        (32, r"version 32,"),
+        (255, r"version 255,"),
+        (ord("G"), r"version 71 \(HTTP\)"),
     ],
 )
 def test_other_versions_are_refused_at_the_first_byte(first: int, text: str) -> None:
     with pytest.raises(RemoteProtocolError, match=text):
         ServerHandshake().feed(bytes((first,)))
+
+
+@pytest.mark.parametrize("first", [4, 31])
+def test_versions_to_come_are_answered_with_ours(first: int) -> None:
+    # RTMP 1.0, 5.2.2: "A server that does not recognize the client's requested version SHOULD respond with 3."
+    server = ServerHandshake()
+    answer = server.feed(bytes((first,)) + bytes(1536))
+    assert (answer[0], len(answer)) == (3, 3073)
+    server.feed(bytes(1536))
+    assert server.done
 
 
 def test_client_refuses_another_version() -> None:

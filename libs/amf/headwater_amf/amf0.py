@@ -98,14 +98,30 @@ class _Decoder(Source):
         """Key and value pairs up to an empty key and the object end marker (AMF0 2.5). An empty key before any other
         marker is a member like any other."""
         self.enter()
-        data, end = self.data, self.end
+        data, end, longest = self.data, self.end, self.limits.string_bytes
         while True:
-            key = self.string()
-            at = self.at
-            if not key and at < end and data[at] == _OBJECT_END:
+            start = self.at + 2
+            size = data[start - 2] << 8 | data[start - 1] if start <= end else 0
+            at = start + size
+            if at >= end or size > longest:
+                key = self.string()
+                into[key] = self.value()  # One of the two raises.
+                continue
+            marker = data[at]
+            if not size and marker == _OBJECT_END:
                 self.at = at + 1
                 break
-            into[key] = self.value()
+            try:
+                key = data[start:at].decode()
+            except UnicodeDecodeError:
+                key = self.string()  # Raises, and says where.
+            self.at = at
+            if marker == _NUMBER and end - at > 8 and self.nodes > 0:
+                self.nodes -= 1
+                self.at = at + 9
+                into[key] = _read_double(data, at + 1)[0]
+            else:
+                into[key] = self.value()
         self.depth += 1
 
     def object(self) -> dict[str, Any]:

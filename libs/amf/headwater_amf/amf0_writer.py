@@ -35,10 +35,11 @@ class _Encoder:
     """One body. Containers that occur again are written as references (AMF0 2.9); `seen` keeps them alive meanwhile, since
     it knows them by identity."""
 
-    __slots__ = ("depth", "out", "seen")
+    __slots__ = ("depth", "most_bytes", "out", "seen")
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int) -> None:
         self.out = bytearray()
+        self.most_bytes = most_bytes
         self.seen: dict[int, tuple[int, Any]] = {}
         self.depth = 0
 
@@ -51,7 +52,7 @@ class _Encoder:
         try:
             self.out += _number(0, value)
         except (OverflowError, struct.error) as error:
-            raise AmfEncodeError(f"{value!r:.40} is too large for a Number") from error
+            raise AmfEncodeError(f"{value!r:.40}, expected what fits a Number") from error
 
     def boolean(self, value: bool) -> None:
         self.out += b"\x01\x01" if value else b"\x01\x00"
@@ -81,15 +82,17 @@ class _Encoder:
     def enter(self) -> None:
         self.depth += 1
         if self.depth > ENCODE_DEPTH:
-            raise AmfEncodeError(f"nested deeper than {ENCODE_DEPTH}")
+            raise AmfEncodeError(f"nested {self.depth} deep or deeper, expected at most {ENCODE_DEPTH}")
 
     def check_size(self) -> None:
-        if len(self.out) > ENCODE_BYTES:
-            raise AmfEncodeError(f"a body of more than {ENCODE_BYTES} bytes")
+        if len(self.out) > self.most_bytes:
+            raise AmfEncodeError(
+                f"a body of {len(self.out)} bytes or more, expected at most {self.most_bytes}"
+            )
 
     def members(self, value: dict[str, Any]) -> None:
         self.enter()
-        out = self.out
+        out, most_bytes = self.out, self.most_bytes
         for key, member in value.items():
             raw = utf8(key)
             if len(raw) > 0xFFFF:
@@ -100,7 +103,7 @@ class _Encoder:
                 out += _number(0, member)
             else:
                 (_WRITERS.get(kind) or _writer_of(member))(self, member)
-            if len(out) > ENCODE_BYTES:
+            if len(out) > most_bytes:
                 self.check_size()
         out += b"\x00\x00\x09"
         self.depth -= 1
@@ -139,7 +142,7 @@ class _Encoder:
         self.out += b"\x0a" + _U32.pack(len(value))
         for item in value:
             self.value(item)
-            if len(self.out) > ENCODE_BYTES:
+            if len(self.out) > self.most_bytes:
                 self.check_size()
         self.depth -= 1
 
@@ -147,7 +150,9 @@ class _Encoder:
         try:
             self.out += _DATE.pack(0x0B, value.ms, value.timezone_minutes)
         except (OverflowError, struct.error) as error:
-            raise AmfEncodeError(f"{value!r:.80} is not a Date of a Number and 16 bits: {error}") from error
+            raise AmfEncodeError(
+                f"{value!r:.80}, expected a Date of a Number and 16 bits: {error}"
+            ) from error
 
     def avmplus(self, value: Any) -> None:
         self.out += b"\x11" + amf3_writer.encode(value)
@@ -181,12 +186,12 @@ def _writer_of(value: Any) -> Callable[[_Encoder, Any], None]:
             return _Encoder.avmplus
         if writer := _WRITERS.get(kind):
             return writer
-    raise AmfEncodeError(f"no AMF form for a Python {type(value).__name__}")
+    raise AmfEncodeError(f"a Python {type(value).__name__}, expected a value that has an AMF form")
 
 
-def encode(*values: Any) -> bytes:
-    """Values as one body, which share one reference table. Raises AmfEncodeError."""
-    encoder = _Encoder()
+def encode(*values: Any, most_bytes: int = ENCODE_BYTES) -> bytes:
+    """Values as one body, which share one reference table. Raises AmfEncodeError, also for a body over `most_bytes`."""
+    encoder = _Encoder(most_bytes)
     for value in values:
         encoder.value(value)
     encoder.check_size()

@@ -139,7 +139,7 @@ class Reader(Source):
         known = self.objects[index]
         if known is _UNFINISHED:
             raise AmfDecodeError(
-                f"offset {self.at}: reference to object {index}, which its own reader has not made yet"
+                f"offset {self.at}: reference to object {index}, expected one that its own reader has made"
             )
         return -1, known
 
@@ -251,7 +251,8 @@ class Reader(Source):
             Exception
         ) as error:  # A registered reader is foreign code: bad bytes may make it raise anything.
             raise AmfDecodeError(
-                f"offset {at}: the reader of externalizable class {class_name[:64]!r} failed: {error!r:.200}"
+                f"offset {at}: externalizable class {class_name[:64]!r}, expected what its reader takes:"
+                f" {error!r:.200}"
             ) from error
         self.open_places.pop()
         self.objects[place] = value

@@ -52,7 +52,7 @@ class Writer:
                 (value >> 22 | 0x80, value >> 15 & 0x7F | 0x80, value >> 8 & 0x7F | 0x80, value & 0xFF)
             )
         else:
-            raise AmfEncodeError(f"{value} does not fit 29 bits")
+            raise AmfEncodeError(f"{value}, expected what fits 29 bits")
 
     def value(self, value: Any) -> None:
         """Any value."""
@@ -81,7 +81,7 @@ class Writer:
         try:
             self.out += b"\x05" + _DOUBLE.pack(value)
         except (OverflowError, struct.error) as error:
-            raise AmfEncodeError(f"{value!r:.40} is too large for a Number") from error
+            raise AmfEncodeError(f"{value!r:.40}, expected what fits a Number") from error
 
     def again(self, value: Any) -> bool:
         """Whether the object was written before; then a reference to it is written now."""
@@ -112,12 +112,12 @@ class Writer:
             try:
                 self.out += _DOUBLE.pack(value.ms)
             except (OverflowError, struct.error) as error:
-                raise AmfEncodeError(f"{value!r:.80} is not a Date of a Number: {error}") from error
+                raise AmfEncodeError(f"{value!r:.80}, expected a Date of a Number: {error}") from error
 
     def enter(self) -> None:
         self.depth += 1
         if self.depth > ENCODE_DEPTH:
-            raise AmfEncodeError(f"nested deeper than {ENCODE_DEPTH}")
+            raise AmfEncodeError(f"nested {self.depth} deep or deeper, expected at most {ENCODE_DEPTH}")
 
     def array(self, value: list[Any] | tuple[Any, ...]) -> None:
         self.out.append(0x09)
@@ -145,7 +145,7 @@ class Writer:
         """Dynamic members: key and value pairs up to the empty key."""
         for key, member in fields.items():
             if not key:
-                raise AmfEncodeError("an empty key would end the members")
+                raise AmfEncodeError("an empty key, which would end the members, expected a name")
             self.string(key)
             self.value(member)
         self.out.append(0x01)
@@ -184,10 +184,14 @@ class Writer:
         sealed = frozenset(value.sealed)
         rest = {key: member for key, member in value.fields.items() if key not in sealed}
         if rest and not value.dynamic:
-            raise AmfEncodeError(f"class {value.class_name!r} is not dynamic, but has {sorted(rest)[:3]}")
+            raise AmfEncodeError(
+                f"class {value.class_name!r} has {sorted(rest)[:3]}, expected sealed members only: it is not dynamic"
+            )
         missing = [name for name in value.sealed if name not in value.fields]
         if missing:
-            raise AmfEncodeError(f"class {value.class_name!r}: sealed members without a value: {missing[:3]}")
+            raise AmfEncodeError(
+                f"class {value.class_name!r}: no value for {missing[:3]}, expected one for each sealed member"
+            )
         self.start(value.class_name, value.sealed, value.dynamic, False)
         for name in value.sealed:
             self.value(value.fields[name])
@@ -223,7 +227,9 @@ class Writer:
             try:
                 self.out += struct.pack(f">{len(value.items)}{packed[1]}", *value.items)
             except (struct.error, OverflowError) as error:
-                raise AmfEncodeError(f"vector of {value.kind}: {error}") from error
+                raise AmfEncodeError(
+                    f"vector of {value.kind}, expected items that fit it: {error}"
+                ) from error
             return
         self.enter()
         self.string(value.class_name)
@@ -281,7 +287,7 @@ def _writer_of(value: Any) -> Callable[[Writer, Any], None]:
             return Writer.externalizable
         if writer := _WRITERS.get(kind):
             return writer
-    raise AmfEncodeError(f"no AMF3 form for a Python {type(value).__name__}")
+    raise AmfEncodeError(f"a Python {type(value).__name__}, expected a value that has an AMF3 form")
 
 
 def encode(*values: Any) -> bytes:
@@ -290,5 +296,7 @@ def encode(*values: Any) -> bytes:
     for value in values:
         writer.value(value)
         if len(writer.out) > ENCODE_BYTES:
-            raise AmfEncodeError(f"a body of more than {ENCODE_BYTES} bytes")
+            raise AmfEncodeError(
+                f"a body of {len(writer.out)} bytes or more, expected at most {ENCODE_BYTES}"
+            )
     return bytes(writer.out)

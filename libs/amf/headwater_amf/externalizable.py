@@ -42,9 +42,13 @@ class Registry:
         Values of `python_type` and its subclasses are written as the class. Raises ValueError for a class or type that
         is already known."""
         if class_name in self.codecs:
-            raise ValueError(f"externalizable class {class_name!r} is registered already")
+            raise ValueError(
+                f"externalizable class {class_name!r}, expected one that is not registered already"
+            )
         if python_type in self.class_names:
-            raise ValueError(f"{python_type} stands for {self.class_names[python_type]!r} already")
+            raise ValueError(
+                f"{python_type}, expected one that does not stand for {self.class_names[python_type]!r} already"
+            )
         self.codecs[class_name] = ExternalizableCodec(read, write)
         if python_type is not None:
             self.class_names[python_type] = class_name

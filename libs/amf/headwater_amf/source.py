@@ -73,25 +73,30 @@ class Source:
             return raw.decode()
         except UnicodeDecodeError as error:
             raise AmfDecodeError(
-                f"offset {self.at - size + error.start}: {what} is not UTF-8: {error.reason}"
+                f"offset {self.at - size + error.start}: {what} with byte 0x{raw[error.start]:02x}, expected UTF-8:"
+                f" {error.reason}"
             ) from error
 
     def spend(self, nodes: int) -> None:
         """Count values that are not read one by one. Raises AmfDecodeError."""
         self.nodes -= nodes
         if self.nodes < 0:
-            raise AmfDecodeError(f"offset {self.at}: expected at most {self.limits.nodes} values in one body")
+            raise AmfDecodeError(
+                f"offset {self.at}: {self.limits.nodes - self.nodes} values, expected at most {self.limits.nodes} in one body"
+            )
 
     def enter(self) -> None:
         """One container deeper. Raises AmfDecodeError."""
         self.depth -= 1
         if self.depth < 0:
-            raise AmfDecodeError(f"offset {self.at}: nested deeper than {self.limits.depth}")
+            raise AmfDecodeError(
+                f"offset {self.at}: nested {self.limits.depth - self.depth} deep, expected at most {self.limits.depth}"
+            )
 
     def fits(self, count: int, size: int, what: str) -> int:
         """A declared count of things of at least `size` bytes each. Raises AmfTruncated when they cannot be there."""
         if count * size > self.end - self.at:
             raise AmfTruncated(
-                f"offset {self.at}: {count} {what} declared, {self.end - self.at} bytes are left"
+                f"offset {self.at}: {count} {what} declared, expected what fits into the {self.end - self.at} bytes left"
             )
         return count

@@ -8,4 +8,4 @@ def utf8(value: str) -> bytes:
     try:
         return value.encode()
     except (UnicodeEncodeError, AttributeError) as error:
-        raise AmfEncodeError(f"{value!r:.40} is not a string of Unicode text") from error
+        raise AmfEncodeError(f"{value!r:.40}, expected a string of Unicode text") from error

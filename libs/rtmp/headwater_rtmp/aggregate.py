@@ -40,7 +40,7 @@ def split_aggregate(message: Message) -> Iterator[Message]:
         at += _HEADER_SIZE
         if size > end - at:
             raise RemoteProtocolError(
-                f"aggregate: message of {size} bytes at offset {at}, {end - at} are left"
+                f"aggregate: {end - at} bytes left at offset {at}, expected a message of {size}"
             )
         if shift is None:
             shift = message.timestamp - timestamp

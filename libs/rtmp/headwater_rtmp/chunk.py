@@ -107,30 +107,31 @@ class ChunkReader:
             if csid < 2:
                 start += csid + 1
                 if start > end:
-                    return None
+                    break
                 csid = buffer[at + 1] + 64 + (buffer[at + 2] << 8 if csid else 0)
             kind = first >> 6
             stream = self._streams.get(csid)
             if stream is None:
-                if kind:
+                # librtmp 2.4 begins csid 2 with type 1 (ping responses, acknowledgements).
+                if kind and not (kind == 1 and csid == 2):
                     raise self._error(f"csid {csid}: type {kind} chunk before any type 0")
                 stream = self._new_stream(csid)
             if kind < 3:
                 body = self._header(stream, csid, kind, start, end)
                 if body < 0:
-                    return None
+                    break
             else:
                 body = start
                 if stream.extended:
                     body = self._repeated_timestamp(stream, start, end)
                     if body < 0:
-                        return None
+                        break
                 if stream.partial is None:
                     stream.timestamp = (stream.timestamp + stream.field) & _MODULUS_MASK
             message = self._chunk_body(stream, csid, body, end)
             if message is not None:
                 return message
-        self._buffer = b""
+        self._buffer = self._buffer[self._at :]  # What is read is let go, also while a header is half there.
         self._passed += self._at
         self._at = 0
         return None
@@ -154,12 +155,14 @@ class ChunkReader:
             length = (high & 0xFF) << 16 | low
             if partial is not None and (length != stream.length or type_id != stream.type_id or kind == 0):
                 raise self._error(
-                    f"csid {csid}: type {kind} chunk (message type {type_id}, {length} bytes) inside a message"
-                    f" of type {stream.type_id} with {len(partial)} of {stream.length} bytes"
+                    f"csid {csid}: type {kind} chunk (message type {type_id}, {length} bytes), expected more of the"
+                    f" message of type {stream.type_id} with {len(partial)} of {stream.length} bytes"
                 )
             limit = self.limits.message_bytes(type_id, self._before_connect)
             if length > limit:
-                raise self._error(f"csid {csid}: message type {type_id} of {length} bytes, at most {limit}")
+                raise self._error(
+                    f"csid {csid}: message type {type_id} of {length} bytes, expected at most {limit}"
+                )
             stream.length = length
             stream.type_id = type_id
             if kind == 0:
@@ -223,7 +226,7 @@ class ChunkReader:
         self._held += count
         if self._held > self._reassembly_limit():
             raise self._error(
-                f"unfinished messages of {self._held} bytes, at most {self._reassembly_limit()}"
+                f"unfinished messages of {self._held} bytes, expected at most {self._reassembly_limit()}"
             )
         partial += piece
         self._chunk_left -= count
@@ -245,14 +248,19 @@ class ChunkReader:
         return limits.before_connect_reassembly_bytes if self._before_connect else limits.reassembly_bytes
 
     def _new_stream(self, csid: int) -> _ChunkStream:
-        if len(self._streams) >= self.limits.known_csids:
-            raise self._error(f"csid {csid}: more than {self.limits.known_csids} chunk streams")
+        limits = self.limits
+        most = limits.before_connect_known_csids if self._before_connect else limits.known_csids
+        if len(self._streams) >= most:
+            raise self._error(f"csid {csid}: {len(self._streams) + 1} chunk streams, expected at most {most}")
         stream = self._streams[csid] = _ChunkStream()
         return stream
 
     def _begin(self, stream: _ChunkStream, csid: int) -> bytearray:
         if self._partial_count >= self.limits.partial_csids:
-            raise self._error(f"csid {csid}: more than {self.limits.partial_csids} unfinished messages")
+            raise self._error(
+                f"csid {csid}: {self._partial_count + 1} unfinished messages, expected at most"
+                f" {self.limits.partial_csids}"
+            )
         self._partial_count += 1
         stream.partial = partial = bytearray()
         return partial

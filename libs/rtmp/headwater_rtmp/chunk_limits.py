@@ -40,6 +40,7 @@ class ChunkLimits:
     before_connect_reassembly_bytes: int = 128 * _KIB
     partial_csids: int = 64
     known_csids: int = 512
+    before_connect_known_csids: int = 16
 
     def message_bytes(self, type_id: int, before_connect: bool) -> int:
         """The size that a message of this type may have."""

@@ -64,7 +64,7 @@ def encode_message(message: Message, csid: int, chunk_size: int) -> bytes:
         separator = _CONTINUATIONS[csid]
     else:
         if length > _MAX_LENGTH:
-            raise LocalProtocolError(f"message of {length} bytes, at most {_MAX_LENGTH}")
+            raise LocalProtocolError(f"message of {length} bytes, expected at most {_MAX_LENGTH}")
         timestamp &= _MASK
         extended = _U32.pack(timestamp) if timestamp >= _EXTENDED else b""
         field = min(timestamp, _EXTENDED)
@@ -88,12 +88,9 @@ class _Sent:
 
     __slots__ = ("delta", "length", "stream_id", "timestamp", "type_id")
 
-    def __init__(self, message: Message, timestamp: int, delta: int | None) -> None:
-        self.type_id = message.type_id
-        self.stream_id = message.stream_id
-        self.length = len(message.payload)
-        self.timestamp = timestamp
-        self.delta = delta
+    def __init__(self) -> None:
+        self.type_id = self.stream_id = self.length = self.timestamp = 0
+        self.delta: int | None = None
 
 
 class ChunkWriter:
@@ -116,16 +113,18 @@ class ChunkWriter:
         payload = message.payload
         length = len(payload)
         if length > _MAX_LENGTH:
-            raise LocalProtocolError(f"message of {length} bytes, at most {_MAX_LENGTH}")
+            raise LocalProtocolError(f"message of {length} bytes, expected at most {_MAX_LENGTH}")
         timestamp = message.timestamp & _MASK
         last = self._sent.get(csid)
         delta: int | None = None
-        if last is not None and last.stream_id == message.stream_id:
+        if last is None:
+            last = self._sent[csid] = _Sent()
+        elif last.stream_id == message.stream_id:
             delta = (timestamp - last.timestamp) & _MASK
             if delta >= 0x80000000:
                 delta = None  # Time went back: only type 0 can say so (5.3.1.2.1).
         kind, field, tail = 0, timestamp, b""
-        if delta is None or last is None:
+        if delta is None:
             stream = message.stream_id.to_bytes(4, "little")
             high = min(timestamp, _EXTENDED) << 8 | length >> 16
             tail = _TYPE0_TAIL.pack(high, length & 0xFFFF, message.type_id, stream)
@@ -139,7 +138,8 @@ class ChunkWriter:
             else:
                 kind = 3
         extended = _U32.pack(field) if field >= _EXTENDED else b""
-        self._sent[csid] = _Sent(message, timestamp, delta)
+        last.type_id, last.stream_id, last.length = message.type_id, message.stream_id, length
+        last.timestamp, last.delta = timestamp, delta
         header = basic_header(kind, csid) + tail + extended
         encoded = _split(header, basic_header(3, csid) + extended, payload, self.chunk_size)
         if message.type_id == MessageType.SET_CHUNK_SIZE:

@@ -85,8 +85,7 @@ def encode_command(
     timestamp: int = 0,
 ) -> Message:
     """A command as a message. Raises LocalProtocolError for a value without an AMF form."""
-    head = amf0.encode(name, float(transaction_id))
-    body = head + _values((command_object, *args), amf3)
+    body = _values((name, float(transaction_id)), False) + _values((command_object, *args), amf3)
     if amf3:
         return Message(MessageType.COMMAND_AMF3, stream_id, timestamp, b"\x00" + body)
     return Message(MessageType.COMMAND_AMF0, stream_id, timestamp, body)

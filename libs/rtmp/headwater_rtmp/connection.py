@@ -103,7 +103,8 @@ class Connection:
         self._handshake: ServerHandshake | ClientHandshake | None = handshake
         self._reader = ChunkReader(limits or DEFAULT_LIMITS, before_connect=not client)
         self._writer = ChunkWriter() if client else None
-        self._answers = handshake.feed(b"")
+        self._answers: bytearray | None = None
+        self._answer(handshake.feed(b""))
         self._leading = client  # Whether bytes of the handshake are among the answers.
         self._completed: HandshakeCompleted | None = None
         self._dead = ""
@@ -167,7 +168,7 @@ class Connection:
         except RemoteProtocolError as error:
             self._die(error)
         if answer:
-            self._answers += answer
+            self._answer(answer)
             self._leading = True
         if handshake.done:
             self._handshake = None
@@ -224,7 +225,7 @@ class Connection:
     def _user_control(self, event: control.UserControlEvent, now: float) -> Event | None:
         kind = event.event
         if kind == control.UserControl.PING_REQUEST:
-            self._answers += self._encode(control.ping_response(event.value))
+            self._answer(self._encode(control.ping_response(event.value)))
             return None
         if kind == control.UserControl.PING_RESPONSE:
             return PongReceived(event.value, (_milliseconds(now) - event.value) & _MASK32)
@@ -244,13 +245,20 @@ class Connection:
         self.peer_bandwidth = size
         if size != self._announced_window:
             self._announced_window = size
-            self._answers += self._encode(control.window_acknowledgement_size(size))
+            self._answer(self._encode(control.window_acknowledgement_size(size)))
+
+    def _answer(self, data: bytes) -> None:
+        if self._answers is not None:
+            self._answers += data  # In place: a peer may send a megabyte of pings at once.
+        elif data:
+            self._answers = bytearray(data)
 
     def data_to_send(self) -> bytes:
         """What the protocol answers by itself: handshake, acknowledgements, ping responses. Empties the queue."""
-        answers = self._answers
-        if answers:
-            self._answers = b""
+        answers = b""
+        if self._answers is not None:
+            answers = bytes(self._answers)
+            self._answers = None
             self._leading = False
         window = self._window
         if window and self.received_bytes - self._received_acked >= window and not self._dead:
@@ -263,7 +271,9 @@ class Connection:
         message that fits no header."""
         self._check_alive()
         if self._handshake is not None:
-            raise LocalProtocolError("a message before the handshake is done")
+            raise LocalProtocolError(
+                "a message before the handshake is done, expected it after HandshakeCompleted"
+            )
         data = self._encode(message, csid)
         return self.data_to_send() + data if self._leading else data
 

@@ -4,7 +4,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-from headwater_rtmp.errors import RemoteProtocolError
+from headwater_rtmp.errors import LocalProtocolError, RemoteProtocolError
 from headwater_rtmp.message import Message, MessageType
 
 _U32 = struct.Struct(">I")
@@ -47,6 +47,13 @@ class UserControlEvent:
     data: bytes = b""
 
 
+def _u32(value: int, what: str) -> bytes:
+    try:
+        return _U32.pack(value)
+    except struct.error as error:
+        raise LocalProtocolError(f"{what} {value!r:.40}, expected 0 to {0xFFFFFFFF}") from error
+
+
 def set_chunk_size(size: int) -> Message:
     """From now on chunks are at most `size` bytes (5.4.1)."""
     return Message(MessageType.SET_CHUNK_SIZE, 0, 0, _U32.pack(size & 0x7FFFFFFF))
@@ -54,7 +61,7 @@ def set_chunk_size(size: int) -> Message:
 
 def abort(csid: int) -> Message:
     """Forget the unfinished message of a chunk stream (5.4.2)."""
-    return Message(MessageType.ABORT, 0, 0, _U32.pack(csid))
+    return Message(MessageType.ABORT, 0, 0, _u32(csid, "csid"))
 
 
 def acknowledgement(received_bytes: int) -> Message:
@@ -64,19 +71,19 @@ def acknowledgement(received_bytes: int) -> Message:
 
 def window_acknowledgement_size(window_bytes: int) -> Message:
     """Acknowledge whenever so many bytes were received (5.4.4)."""
-    return Message(MessageType.WINDOW_ACKNOWLEDGEMENT_SIZE, 0, 0, _U32.pack(window_bytes))
+    return Message(MessageType.WINDOW_ACKNOWLEDGEMENT_SIZE, 0, 0, _u32(window_bytes, "window"))
 
 
 def set_peer_bandwidth(window_bytes: int, limit: int = PeerBandwidthLimit.DYNAMIC) -> Message:
     """Have at most so many bytes unacknowledged (5.4.5)."""
-    return Message(MessageType.SET_PEER_BANDWIDTH, 0, 0, _U32.pack(window_bytes) + bytes((limit,)))
+    return Message(MessageType.SET_PEER_BANDWIDTH, 0, 0, _u32(window_bytes, "window") + bytes((limit,)))
 
 
 def user_control(event: int, value: int, buffer_ms: int | None = None) -> Message:
     """A user control message."""
     payload = struct.pack(">HI", event, value & 0xFFFFFFFF)
     if buffer_ms is not None:
-        payload += _U32.pack(buffer_ms)
+        payload += _u32(buffer_ms, "buffer length")
     return Message(MessageType.USER_CONTROL, 0, 0, payload)
 
 
@@ -112,8 +119,11 @@ def parse_user_control(message: Message) -> UserControlEvent:
         raise RemoteProtocolError(f"user control message of {len(payload)} bytes, expected 2 or more")
     event = int.from_bytes(payload[:2], "big")
     known = event <= UserControl.PING_RESPONSE and event != 5
-    if (known and len(payload) < 6) or (event == UserControl.SET_BUFFER_LENGTH and len(payload) < 10):
-        raise RemoteProtocolError(f"user control event {event} of {len(payload)} bytes, expected more")
+    least = (10 if event == UserControl.SET_BUFFER_LENGTH else 6) if known else 2
+    if len(payload) < least:
+        raise RemoteProtocolError(
+            f"user control event {event} of {len(payload)} bytes, expected {least} or more"
+        )
     value = int.from_bytes(payload[2:6], "big") if len(payload) >= 6 else 0
     buffer_ms = int.from_bytes(payload[6:10], "big") if event == UserControl.SET_BUFFER_LENGTH else 0
     return UserControlEvent(event, value, buffer_ms, payload[2:])

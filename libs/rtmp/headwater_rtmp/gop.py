@@ -1,60 +1,144 @@
 """What a player who joins now needs first: metadata, sequence headers, and the messages since the last keyframe."""
 
-from headwater_rtmp.media import MediaFlags, inspect, strip_set_data_frame
+from headwater_rtmp.media import MediaFlags, MediaInfo, inspect, strip_set_data_frame
 from headwater_rtmp.message import Message, MessageType
+
+_MESSAGE_BYTES = 128
+"""What a cached message costs besides its payload: empty ones (silence) are not free."""
+_MAX_HEADERS = 64
+"""Kinds and tracks that one stream may keep a header for."""
+
+# Plain ints: each `&` of an IntFlag costs a look-up of the member it gives.
+_SEQUENCE_HEADER, _KEYFRAME = int(MediaFlags.SEQUENCE_HEADER), int(MediaFlags.KEYFRAME)
+_VIDEO, _END = int(MediaFlags.VIDEO), int(MediaFlags.END)
+_KEPT = _SEQUENCE_HEADER | int(MediaFlags.METADATA)
+_DATA_RANK, _VIDEO_RANK, _AUDIO_RANK, _VIDEO_METADATA_RANK, _AUDIO_METADATA_RANK = range(5)
+_SAME_CODEC = {"7": "avc1", "10": "mp4a", "12": "hvc1", "13": "av01", "14": "vvc1", "2": ".mp3"}
+"""Legacy ids by FourCC, so that a stream may mix both ways of naming a codec."""
+
+_Key = tuple[int, tuple[int, ...]]
 
 
 class GopCache:
-    """The cache of one stream, at most `limit_bytes` of messages since the keyframe; over it they are dropped until the next
-    keyframe. A stream without video keeps headers only: any message is a good start."""
+    """The cache of one stream: at most `limit_bytes` of messages since the keyframe (over it they are dropped until the next
+    keyframe), and as many bytes of headers (over it the oldest are dropped). A stream without video keeps headers only: any
+    message is a good start.
 
-    __slots__ = ("_bytes", "_headers", "_limit_bytes", "_messages", "has_video", "headers_version")
+    One header is kept per kind (metadata, video, audio, video metadata, audio channels) and tracks; a newer one takes the place
+    of all it covers. When a sequence header changes, so that what is cached could not be decoded with it, the cache begins anew
+    at the next keyframe. Of several video tracks the lowest one decides where playback may begin.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_codecs",
+        "_header_bytes",
+        "_headers",
+        "_lead",
+        "_limit_bytes",
+        "_messages",
+        "has_video",
+        "headers_version",
+    )
 
     def __init__(self, limit_bytes: int = 8 * 1024 * 1024) -> None:
         self._limit_bytes = limit_bytes
-        self._headers: dict[tuple[int, int, tuple[int, ...], str], Message] = {}
+        self._headers: dict[_Key, Message] = {}
+        self._header_bytes = 0
+        self._codecs: dict[int, str] = {}  # Of track 0, by rank.
         self._messages: list[Message] | None = None
         self._bytes = 0
+        self._lead = -1  # The lowest video track; -1: not known.
         self.has_video = False
         self.headers_version = 0
         """Grows whenever a header changes."""
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of messages and headers held, with what each costs besides its payload."""
+        return self._bytes + self._header_bytes
+
     def add(self, message: Message) -> MediaFlags:
-        """Take the next message of the stream; returns what it is."""
+        """Take the next message of the stream; returns what it is, KEYFRAME only where playback may begin."""
         info = inspect(message)
         flags = info.flags
-        if flags & MediaFlags.VIDEO:
-            self.has_video = True
-        if flags & (MediaFlags.SEQUENCE_HEADER | MediaFlags.METADATA):
-            key = (
-                _rank(message.type_id, flags),
-                info.packet_type,
-                info.tracks,
-                info.codec if info.tracks != (0,) else "",
-            )
-            self._headers[key] = strip_set_data_frame(message)
-            self.headers_version += 1
+        bits = int(flags)
+        if info.codec:
+            self._follow_codec(info, bits)
+        if bits & _KEPT:
+            self._keep(_rank(message.type_id, bits), info, strip_set_data_frame(message))
             return flags
-        if flags & MediaFlags.KEYFRAME:
-            self._messages = [message]
-            self._bytes = len(message.payload)
-        elif self._messages is not None and self.has_video:
+        if bits & _KEYFRAME:
+            if self._lead in info.tracks:
+                self._messages = []
+                self._bytes = 0
+            else:
+                flags &= ~MediaFlags.KEYFRAME
+        elif bits & _END and self._lead in info.tracks:
+            self._lead = -1
+        if self._messages is not None:
             self._messages.append(message)
-            self._bytes += len(message.payload)
-        if self._bytes > self._limit_bytes:
-            self._messages = None
-            self._bytes = 0
+            self._bytes += len(message.payload) + _MESSAGE_BYTES
+            if self._bytes > self._limit_bytes:
+                self._drop_messages()
+                self._lead = -1  # Its track may have ended without a word.
         return flags
 
+    def _follow_codec(self, info: MediaInfo, bits: int) -> None:
+        """Note the lowest video track; a codec that needs no header makes the last codec's header wrong."""
+        tracks = info.tracks
+        if bits & _VIDEO:
+            self.has_video = True
+            lowest = tracks[0] if len(tracks) == 1 else min(tracks)
+            if lowest < self._lead or self._lead < 0:
+                self._lead = lowest
+        if tracks != (0,):
+            return
+        rank = _VIDEO_RANK if bits & _VIDEO else _AUDIO_RANK
+        known = self._codecs.get(rank)
+        if known != info.codec:
+            self._codecs[rank] = info.codec
+            if known is not None and _family(known) != _family(info.codec):
+                old = self._headers.pop((rank, tracks), None)
+                if old is not None:
+                    self._header_bytes -= len(old.payload) + _MESSAGE_BYTES
+                    self.headers_version += 1
+                    self._drop_messages()
+
+    def _keep(self, rank: int, info: MediaInfo, message: Message) -> None:
+        key = (rank, info.tracks)
+        headers = self._headers
+        old = headers.pop(key, None)
+        if old is not None and old.payload == message.payload:
+            headers[key] = message  # Behind the others: the latest wins where tracks overlap.
+            return
+        self.headers_version += 1
+        same = [known for known in headers if known[0] == rank and not set(known[1]).isdisjoint(info.tracks)]
+        if (old is not None or same) and rank in (_VIDEO_RANK, _AUDIO_RANK):
+            self._drop_messages()
+        headers[key] = message
+        covered: set[int] = set()
+        for known in [known for known in reversed(headers) if known[0] == rank]:
+            if covered.issuperset(known[1]):
+                del headers[known]
+            covered.update(known[1])
+        self._header_bytes = sum(len(header.payload) + _MESSAGE_BYTES for header in headers.values())
+        while len(headers) > _MAX_HEADERS or self._header_bytes > self._limit_bytes:
+            self._header_bytes -= len(headers.pop(next(iter(headers))).payload) + _MESSAGE_BYTES
+
+    def _drop_messages(self) -> None:
+        self._messages = None
+        self._bytes = 0
+
     def headers(self) -> list[Message]:
-        """Metadata, then sequence headers, at the time of the first cached message."""
-        timestamp = self._messages[0].timestamp if self._messages else None
-        return [
-            message
-            if timestamp is None
-            else Message(message.type_id, message.stream_id, timestamp, message.payload)
-            for _, message in sorted(self._headers.items(), key=lambda item: item[0][0])
-        ]
+        """Metadata at time 0, as a stream begins with it (with a later time FFmpeg takes it for a stream of subtitles), then
+        sequence headers at the time of the first cached message."""
+        first = self._messages[0].timestamp if self._messages else None
+        found: list[Message] = []
+        for (rank, _), message in sorted(self._headers.items(), key=lambda item: item[0][0]):
+            timestamp = 0 if rank == _DATA_RANK else message.timestamp if first is None else first
+            found.append(Message(message.type_id, message.stream_id, timestamp, message.payload))
+        return found
 
     def snapshot(self) -> list[Message]:
         """Headers and the messages since the last keyframe, in the order in which they came."""
@@ -63,16 +147,22 @@ class GopCache:
     def clear(self) -> None:
         """The publisher changed: nothing of the old stream may be shown."""
         self._headers.clear()
-        self._messages = None
-        self._bytes = 0
+        self._header_bytes = 0
+        self._codecs.clear()
+        self._drop_messages()
+        self._lead = -1
         self.has_video = False
         self.headers_version += 1
 
 
-def _rank(type_id: int, flags: MediaFlags) -> int:
+def _rank(type_id: int, bits: int) -> int:
     """Metadata before sequence headers, video before audio."""
     if type_id in (MessageType.DATA_AMF0, MessageType.DATA_AMF3):
-        return 0
-    if flags & MediaFlags.METADATA:
-        return 3
-    return 1 if type_id == MessageType.VIDEO else 2
+        return _DATA_RANK
+    if type_id == MessageType.VIDEO:
+        return _VIDEO_RANK if bits & _SEQUENCE_HEADER else _VIDEO_METADATA_RANK
+    return _AUDIO_RANK if bits & _SEQUENCE_HEADER else _AUDIO_METADATA_RANK
+
+
+def _family(codec: str) -> str:
+    return _SAME_CODEC.get(codec, codec)

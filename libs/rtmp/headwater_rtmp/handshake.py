@@ -8,7 +8,15 @@ from headwater_rtmp.errors import LocalProtocolError, RemoteProtocolError
 
 BLOCK_SIZE = digests.BLOCK_SIZE
 VERSION = 3
-_VERSION_NAMES = {6: " (RTMPE)", 8: " (RTMPE with XTEA)", 9: " (RTMPE with Blowfish)"}
+_VERSION_NAMES = {
+    6: " (RTMPE)",
+    8: " (RTMPE with XTEA)",
+    9: " (RTMPE with Blowfish)",
+    0x16: " (TLS)",
+    **dict.fromkeys(b"GHOP", " (HTTP)"),
+}
+_LATEST_VERSION = 31
+"""Up to here version numbers are reserved for RTMP to come (5.2.2)."""
 _CLIENT_VERSION = bytes((9, 0, 124, 2))
 """A Flash Player that knew digests; servers look for them from 9.0.115 on."""
 _SERVER_VERSION = bytes((4, 5, 0, 1))
@@ -16,9 +24,11 @@ _SERVER_VERSION = bytes((4, 5, 0, 1))
 _ZERO = bytes(4)
 
 
-def _check_version(seen: int, where: str) -> None:
-    if seen != VERSION:
-        name = _VERSION_NAMES.get(seen, "")
+def _check_version(seen: int, where: str, later: bool = False) -> None:
+    """`later`: versions to come will do, since ours is what they are answered with (5.2.2); what is known not to be RTMP will
+    not."""
+    name = _VERSION_NAMES.get(seen, "")
+    if seen != VERSION and (name or not later or not VERSION < seen <= _LATEST_VERSION):
         raise RemoteProtocolError(f"{where}: RTMP version {seen}{name}, expected {VERSION} (offset 0)")
 
 
@@ -57,13 +67,14 @@ class ServerHandshake(_Handshake):
         self.digest_scheme: int | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """The bytes to send. Raises RemoteProtocolError at a version other than 3 as soon as C0 is there."""
+        """The bytes to send. Raises RemoteProtocolError as soon as C0 asks for a version that is not ours or later, or
+        for encryption."""
         self._refuse_more()
         self._buffer += data
         out = b""
         if not self._answered:
             if self._buffer:
-                _check_version(self._buffer[0], "C0")
+                _check_version(self._buffer[0], "C0", later=True)
             if len(self._buffer) < 1 + BLOCK_SIZE:
                 return b""
             out = self._answer(self._buffer[1 : 1 + BLOCK_SIZE])
@@ -134,5 +145,7 @@ class ClientHandshake(_Handshake):
             return s1
         self.digest_scheme, server_digest = found
         if not digests.answer_is_valid(s2, digests.SERVER_KEY, self._digest):
-            raise RemoteProtocolError(f"S2 is not signed for our C1 (offset {1 + BLOCK_SIZE})")
+            raise RemoteProtocolError(
+                f"S2 with another signature, expected one for our C1 (offset {1 + BLOCK_SIZE})"
+            )
         return digests.sign_answer(self._random(BLOCK_SIZE), digests.CLIENT_KEY, server_digest)

@@ -4,6 +4,7 @@ Enhanced RTMP v2. Payloads are looked at, never changed; malformed ones are `OTH
 
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 
 from headwater_rtmp.message import Message, MessageType
 
@@ -52,7 +53,8 @@ class AudioPacket(IntEnum):
 
 @dataclass(slots=True, frozen=True)
 class MediaInfo:
-    """`codec`: a FourCC, or `7`-like legacy codec id; `tracks`: of a multitrack message, else (0,)."""
+    """`codec`: a FourCC, or a legacy codec id such as `7`, empty where nothing is coded (silence, commands, what is
+    malformed); `tracks`: of a multitrack message, else (0,); `packet_type`: what stands behind ModEx and Multitrack."""
 
     flags: MediaFlags = MediaFlags.OTHER
     codec: str = ""
@@ -66,20 +68,32 @@ _LEGACY_WITH_PACKET_TYPE = (7, 12, 13, 14)
 """AVC, and the unofficial ids that some encoders use for HEVC, AV1 and VVC."""
 _AAC = 10
 _EX_AUDIO = 9
+_NO_MEDIA = MediaInfo()
+_VIDEO_OTHER = MediaInfo(MediaFlags.VIDEO)
+_AUDIO_OTHER = MediaInfo(MediaFlags.AUDIO)
+_EX_HEADER = 5
+"""Bytes that tell all of an Enhanced RTMP message without ModEx and Multitrack: flags and packet type, FourCC."""
 
 
 def inspect_video(payload: bytes) -> MediaInfo:
     """What a video message is."""
     if not payload:
-        return MediaInfo(MediaFlags.VIDEO)
+        return _VIDEO_OTHER
     first = payload[0]
-    frame_type = first >> 4 & 7
-    if not first & 0x80:
-        return _legacy_video(payload, first, frame_type)
-    packet_type, at = first & 0x0F, 1
-    packet_type, at = _mod_ex(payload, packet_type, at, VideoPacket.MOD_EX)
+    if first < 0x80:
+        return _legacy_video(first, payload[1] if len(payload) > 1 else -1)
+    if first & 0x0F < VideoPacket.MULTITRACK:
+        return _ex_video(payload[:_EX_HEADER])
+    return _ex_video.__wrapped__(payload)
+
+
+# A stream begins its messages in a handful of ways, so what they mean is looked up, not worked out.
+@lru_cache(maxsize=1024)
+def _ex_video(payload: bytes) -> MediaInfo:
+    frame_type = payload[0] >> 4 & 7
+    packet_type, at = _mod_ex(payload, VideoPacket.MOD_EX)
     if at < 0:
-        return MediaInfo(MediaFlags.VIDEO)
+        return _VIDEO_OTHER
     if packet_type != VideoPacket.METADATA and frame_type == _COMMAND:
         return MediaInfo(MediaFlags.VIDEO, packet_type=packet_type)
     packet_type, codec, tracks = _tracks(payload, packet_type, at, VideoPacket.MULTITRACK)
@@ -98,16 +112,18 @@ def inspect_video(payload: bytes) -> MediaInfo:
     return MediaInfo(flags, codec, tracks, packet_type)
 
 
-def _legacy_video(payload: bytes, first: int, frame_type: int) -> MediaInfo:
-    codec = first & 0x0F
-    flags = MediaFlags.VIDEO
+@lru_cache(maxsize=1024)
+def _legacy_video(first: int, second: int) -> MediaInfo:
+    """`second` is -1 when there is no second byte."""
+    frame_type, codec = first >> 4, first & 0x0F
     if frame_type == _COMMAND:
-        return MediaInfo(flags, str(codec))
+        return _VIDEO_OTHER
+    flags = MediaFlags.VIDEO
     packet_type = -1
     if codec in _LEGACY_WITH_PACKET_TYPE:
-        if len(payload) < 2:
-            return MediaInfo(flags, str(codec))
-        packet_type = payload[1]
+        if second < 0:
+            return _VIDEO_OTHER
+        packet_type = second
         if packet_type == 0:
             return MediaInfo(flags | MediaFlags.SEQUENCE_HEADER, str(codec), packet_type=0)
         if packet_type == 2:
@@ -122,15 +138,30 @@ def _legacy_video(payload: bytes, first: int, frame_type: int) -> MediaInfo:
 def inspect_audio(payload: bytes) -> MediaInfo:
     """What an audio message is. An empty one is silence, and legal."""
     if not payload:
-        return MediaInfo(MediaFlags.AUDIO)
-    codec = payload[0] >> 4
-    if codec != _EX_AUDIO:
-        if codec == _AAC and len(payload) > 1 and payload[1] == 0:
-            return MediaInfo(MediaFlags.AUDIO | MediaFlags.SEQUENCE_HEADER, str(codec), packet_type=0)
-        return MediaInfo(MediaFlags.AUDIO, str(codec))
-    packet_type, at = _mod_ex(payload, payload[0] & 0x0F, 1, AudioPacket.MOD_EX)
+        return _AUDIO_OTHER
+    first = payload[0]
+    if first >> 4 != _EX_AUDIO:
+        return _legacy_audio(first, payload[1] if len(payload) > 1 else -1)
+    if first & 0x0F < AudioPacket.MULTITRACK:
+        return _ex_audio(payload[:_EX_HEADER])
+    return _ex_audio.__wrapped__(payload)
+
+
+@lru_cache(maxsize=1024)
+def _legacy_audio(first: int, second: int) -> MediaInfo:
+    codec = first >> 4
+    if codec == _AAC and second <= 0:
+        if second < 0:
+            return _AUDIO_OTHER
+        return MediaInfo(MediaFlags.AUDIO | MediaFlags.SEQUENCE_HEADER, str(codec), packet_type=0)
+    return MediaInfo(MediaFlags.AUDIO, str(codec))
+
+
+@lru_cache(maxsize=1024)
+def _ex_audio(payload: bytes) -> MediaInfo:
+    packet_type, at = _mod_ex(payload, AudioPacket.MOD_EX)
     if at < 0:
-        return MediaInfo(MediaFlags.AUDIO)
+        return _AUDIO_OTHER
     packet_type, fourcc, tracks = _tracks(payload, packet_type, at, AudioPacket.MULTITRACK)
     flags = MediaFlags.AUDIO
     if packet_type == AudioPacket.SEQUENCE_START:
@@ -142,8 +173,9 @@ def inspect_audio(payload: bytes) -> MediaInfo:
     return MediaInfo(flags, fourcc, tracks, packet_type)
 
 
-def _mod_ex(payload: bytes, packet_type: int, at: int, mod_ex: int) -> tuple[int, int]:
-    """Skip ModEx prefixes; returns the packet type behind them and its offset, -1 when the payload ends first."""
+def _mod_ex(payload: bytes, mod_ex: int) -> tuple[int, int]:
+    """The packet type behind any ModEx prefixes, and the offset behind it; -1 when the payload ends first."""
+    packet_type, at = payload[0] & 0x0F, 1
     while packet_type == mod_ex:
         if at >= len(payload):
             return packet_type, -1
@@ -162,55 +194,60 @@ def _mod_ex(payload: bytes, packet_type: int, at: int, mod_ex: int) -> tuple[int
     return packet_type, at
 
 
-def _fourcc(payload: bytes, at: int) -> str:
-    return payload[at : at + 4].decode("latin-1") if len(payload) >= at + 4 else ""
+_MALFORMED = (-1, "", (0,))
 
 
 def _tracks(payload: bytes, packet_type: int, at: int, multitrack: int) -> tuple[int, str, tuple[int, ...]]:
-    """(packet type, FourCC, track ids) of what stands at `at`."""
+    """(packet type, FourCC of the first track, track ids) of what stands at `at`; packet type -1 when it is cut short."""
+    end = len(payload)
     if packet_type != multitrack:
-        return packet_type, _fourcc(payload, at), (0,)
-    if at >= len(payload):
-        return -1, "", (0,)
+        return _MALFORMED if at + 4 > end else (packet_type, payload[at : at + 4].decode("latin-1"), (0,))
+    if at >= end:
+        return _MALFORMED
     kind, packet_type = payload[at] >> 4, payload[at] & 0x0F
     at += 1
-    codec = ""
+    if at + 4 > end or kind > _MANY_CODECS or packet_type == multitrack:
+        return _MALFORMED
+    codec = payload[at : at + 4].decode("latin-1")
     if kind != _MANY_CODECS:
-        codec = _fourcc(payload, at)
         at += 4
     tracks: list[int] = []
-    while at < len(payload):
+    while at < end:
         if kind == _MANY_CODECS:
-            codec = codec or _fourcc(payload, at)
             at += 4
-            if at >= len(payload):
-                break
+        if at >= end:
+            return _MALFORMED
         tracks.append(payload[at])
         at += 1
-        if kind == _ONE_TRACK or at + 3 > len(payload):
+        if kind == _ONE_TRACK:
             break
+        if at + 3 > end:
+            return _MALFORMED
         at += 3 + int.from_bytes(payload[at : at + 3], "big")
-    return packet_type, codec, tuple(tracks) or (0,)
+    if not tracks or (kind != _ONE_TRACK and at > end):
+        return _MALFORMED
+    return packet_type, codec, tuple(tracks)
 
 
-_METADATA_NAMES = (b"\x02\x00\x0aonMetaData", b"\x02\x00\x0d@setDataFrame")
+_ON_METADATA = b"\x02\x00\x0aonMetaData"
+_SET_DATA_FRAME = b"\x02\x00\x0d@setDataFrame"
+_METADATA_NAMES = (_ON_METADATA, _SET_DATA_FRAME)
+_METADATA = MediaInfo(MediaFlags.METADATA)
+_AUDIO, _VIDEO = int(MessageType.AUDIO), int(MessageType.VIDEO)
 
 
 def inspect(message: Message) -> MediaInfo:
     """What a message of type 8, 9, 18 or 15 is; of any other type it is OTHER."""
-    type_id, payload = message.type_id, message.payload
-    if type_id == MessageType.VIDEO:
-        return inspect_video(payload)
-    if type_id == MessageType.AUDIO:
-        return inspect_audio(payload)
+    type_id = message.type_id
+    if type_id == _VIDEO:
+        return inspect_video(message.payload)
+    if type_id == _AUDIO:
+        return inspect_audio(message.payload)
     if type_id in (MessageType.DATA_AMF0, MessageType.DATA_AMF3):
-        body = payload[1:] if type_id == MessageType.DATA_AMF3 else payload
-        if body.startswith(_METADATA_NAMES):
-            return MediaInfo(MediaFlags.METADATA)
-    return MediaInfo()
-
-
-_SET_DATA_FRAME = b"\x02\x00\x0d@setDataFrame"
+        at = 1 if type_id == MessageType.DATA_AMF3 else 0
+        if message.payload.startswith(_METADATA_NAMES, at):
+            return _METADATA
+    return _NO_MEDIA
 
 
 def strip_set_data_frame(message: Message) -> Message:

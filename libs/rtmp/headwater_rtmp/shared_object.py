@@ -17,6 +17,7 @@ from headwater_rtmp.message import Message, MessageType
 _U16 = struct.Struct(">H")
 _HEADER = struct.Struct(">III")
 _EVENT = struct.Struct(">BI")
+_EVENT_SIZE = _EVENT.size
 _PERSISTENT = 2
 
 
@@ -83,24 +84,36 @@ class SharedObjectLimits:
 
 
 DEFAULT_LIMITS = SharedObjectLimits()
-_KEYED = frozenset((EventType.SUCCESS, EventType.REMOVE, EventType.REQUEST_REMOVE))
-_VALUED = frozenset((EventType.REQUEST_CHANGE, EventType.CHANGE))
+# Plain ints: the hot paths look them up without the enum's slower comparison.
+_KEYED = frozenset(map(int, (EventType.SUCCESS, EventType.REMOVE, EventType.REQUEST_REMOVE)))
+_VALUED = frozenset(map(int, (EventType.REQUEST_CHANGE, EventType.CHANGE)))
+_BARE = frozenset(
+    map(
+        int,
+        (EventType.USE, EventType.RELEASE, EventType.CLEAR, EventType.USE_SUCCESS, EventType.REQUEST_CLEAR),
+    )
+)
+_SEND_MESSAGE, _STATUS = int(EventType.SEND_MESSAGE), int(EventType.STATUS)
 
 
 def _text(data: bytes, at: int, most: int, what: str) -> tuple[str, int]:
     """A U16 length and so many bytes of UTF-8."""
-    if len(data) - at < 2:
-        raise RemoteProtocolError(f"SharedObject {what}: {len(data) - at} bytes left, expected a length")
+    left = len(data) - at - 2
+    if left < 0:
+        raise RemoteProtocolError(f"SharedObject {what}: {left + 2} bytes left, expected a length of 2")
     size = data[at] << 8 | data[at + 1]
-    at += 2
     if size > most:
-        raise RemoteProtocolError(f"SharedObject {what}: {size} bytes, at most {most}")
-    if len(data) - at < size:
-        raise RemoteProtocolError(f"SharedObject {what}: {size} bytes announced, {len(data) - at} are left")
+        raise RemoteProtocolError(f"SharedObject {what}: {size} bytes, expected at most {most}")
+    if size > left:
+        raise RemoteProtocolError(f"SharedObject {what}: {left} bytes left, expected {size}")
+    at += 2
+    end = at + size
     try:
-        return str(data[at : at + size], "utf-8"), at + size
+        return data[at:end].decode(), end
     except UnicodeDecodeError as error:
-        raise RemoteProtocolError(f"SharedObject {what}: not UTF-8: {error.reason}") from error
+        raise RemoteProtocolError(
+            f"SharedObject {what}: byte 0x{data[at + error.start]:02x}, expected UTF-8: {error.reason}"
+        ) from error
 
 
 def decode_shared_object(
@@ -111,30 +124,35 @@ def decode_shared_object(
     at = 0
     if message.type_id == MessageType.SHARED_OBJECT_AMF3:
         if data[:1] not in (b"\x00", b"\x03"):
-            raise RemoteProtocolError("SharedObject (AMF3): expected a zero byte first")
+            raise RemoteProtocolError(
+                f"SharedObject (AMF3): begins with {data[:1].hex() or 'nothing'}, expected a zero byte"
+            )
         at = 1
     name, at = _text(data, at, limits.name_bytes, "name")
     if len(data) - at < _HEADER.size:
         raise RemoteProtocolError(
-            f"SharedObject {name!r}: {len(data) - at} bytes left, expected version and flags"
+            f"SharedObject {name!r}: {len(data) - at} bytes left, expected {_HEADER.size} of version and flags"
         )
     version, flags, _ = _HEADER.unpack_from(data, at)
     at += _HEADER.size
     events: list[Event] = []
-    while at < len(data):
-        if len(data) - at < _EVENT.size:
+    end = len(data)
+    while at < end:
+        if end - at < _EVENT_SIZE:
             raise RemoteProtocolError(
-                f"SharedObject {name!r}: {len(data) - at} bytes left, expected an event"
+                f"SharedObject {name!r}: {end - at} bytes left, expected an event of {_EVENT_SIZE} or more"
             )
         kind, size = _EVENT.unpack_from(data, at)
-        at += _EVENT.size
-        if len(data) - at < size:
+        at += _EVENT_SIZE
+        if end - at < size:
             raise RemoteProtocolError(
-                f"SharedObject {name!r}: event {kind} of {size} bytes, {len(data) - at} are left"
+                f"SharedObject {name!r}: {end - at} bytes left, expected {size} of event {kind}"
             )
         _event(events, kind, data[at : at + size], limits)
         if len(events) > limits.events:
-            raise RemoteProtocolError(f"SharedObject {name!r}: more than {limits.events} events in a message")
+            raise RemoteProtocolError(
+                f"SharedObject {name!r}: {len(events)} events or more, expected at most {limits.events}"
+            )
         at += size
     return SharedObjectMessage(name, version, bool(flags & _PERSISTENT), flags, events)
 
@@ -145,20 +163,15 @@ def _event(events: list[Event], kind: int, body: bytes, limits: SharedObjectLimi
     elif kind in _KEYED:
         key, _ = _text(body, 0, limits.key_bytes, "slot")
         events.append(Event(kind, key))
-    elif kind == EventType.SEND_MESSAGE:
+    elif kind == _SEND_MESSAGE:
         _check_message(body, limits)
         events.append(Event(kind, None, body))
-    elif kind == EventType.STATUS:
+    elif kind == _STATUS:
         code, at = _text(body, 0, limits.key_bytes, "status code")
         level, _ = _text(body, at, limits.key_bytes, "status level")
         events.append(Event(kind, None, None, code, level))
     elif kind in _BARE:
         events.append(Event(kind))
-
-
-_BARE = frozenset(
-    (EventType.USE, EventType.RELEASE, EventType.CLEAR, EventType.USE_SUCCESS, EventType.REQUEST_CLEAR)
-)
 
 
 def _pairs(events: list[Event], kind: int, body: bytes, limits: SharedObjectLimits) -> None:
@@ -171,7 +184,7 @@ def _pairs(events: list[Event], kind: int, body: bytes, limits: SharedObjectLimi
             raise RemoteProtocolError(f"SharedObject slot {key!r}: {error}") from error
         if at - start > limits.value_bytes:
             raise RemoteProtocolError(
-                f"SharedObject slot {key!r}: value of {at - start} bytes, at most {limits.value_bytes}"
+                f"SharedObject slot {key!r}: value of {at - start} bytes, expected at most {limits.value_bytes}"
             )
         if len(events) > limits.events:
             break
@@ -180,19 +193,25 @@ def _pairs(events: list[Event], kind: int, body: bytes, limits: SharedObjectLimi
 
 def _check_message(body: bytes, limits: SharedObjectLimits) -> None:
     if len(body) > limits.value_bytes:
-        raise RemoteProtocolError(f"SharedObject send: {len(body)} bytes, at most {limits.value_bytes}")
+        raise RemoteProtocolError(
+            f"SharedObject send: {len(body)} bytes, expected at most {limits.value_bytes}"
+        )
     try:
         values = amf0.decode_all(body)
     except AmfDecodeError as error:
         raise RemoteProtocolError(f"SharedObject send: {error}") from error
     if not values or not isinstance(values[0], str):
-        raise RemoteProtocolError("SharedObject send: expected the name of a handler")
+        seen = type(values[0]).__name__ if values else "nothing"
+        raise RemoteProtocolError(f"SharedObject send: {seen}, expected the name of a handler")
 
 
 def _string(text: str) -> bytes:
-    raw = text.encode()
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError as error:
+        raise LocalProtocolError(f"text {text!r:.40}, expected Unicode: {error.reason}") from error
     if len(raw) > 0xFFFF:
-        raise LocalProtocolError(f"text of {len(raw)} bytes, at most 65535")
+        raise LocalProtocolError(f"text of {len(raw)} bytes, expected at most 65535")
     return _U16.pack(len(raw)) + raw
 
 
@@ -229,14 +248,15 @@ def encode_shared_object(
 
 
 def value_for(value: bytes, amf3: bool) -> bytes:
-    """A raw value as a client of that AMF version reads it. What AMF0 has no form for stays AMF3 (0x11)."""
+    """A raw value as a client of that AMF version reads it. What AMF0 has no form for, or would say in many times the bytes,
+    stays AMF3 (0x11)."""
     return transcode(value, to_amf3=amf3)
 
 
 def arguments_for(data: bytes, amf3: bool) -> bytes:
     """Handler name and arguments of a SEND_MESSAGE as a client of that AMF version reads them; the name stays AMF0."""
     start = amf0.skip(data)
-    parts = [data[:start]]
+    parts = [transcode(data[:start], to_amf3=False)]
     while start < len(data):
         end = amf0.skip(data, start)
         parts.append(transcode(data[start:end], to_amf3=amf3))

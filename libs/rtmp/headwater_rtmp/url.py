@@ -24,21 +24,23 @@ class RtmpUrl:
 def parse_rtmp_url(url: str, with_stream: bool = True) -> RtmpUrl:
     """Take an address apart. With a stream (`rtmp://host/app[/instance]/stream`) the last part of the path is its name;
     without, the whole path is the application. Raises ValueError with what was expected."""
-    parts = urlsplit(url)
-    if parts.scheme not in _PORTS or not parts.hostname:
-        raise ValueError(
-            f"{url!r}: expected rtmp://HOST[:PORT]/APP[/INSTANCE]{'/STREAM' if with_stream else ''}"
-        )
+    form = f"rtmp://HOST[:PORT]/APP[/INSTANCE]{'/STREAM' if with_stream else ''}"
     try:
-        port = parts.port or _PORTS[parts.scheme]
+        parts = urlsplit(url)
+        port = parts.port
     except ValueError as error:
-        raise ValueError(f"{url!r}: {error}") from error
+        raise ValueError(f"{url[:256]!r}: {error}; expected {form}") from error
+    if parts.scheme not in _PORTS or not parts.hostname or port == 0:
+        raise ValueError(f"{url[:256]!r}: expected {form}, of {', '.join(_PORTS)}")
+    if port is None:
+        port = _PORTS[parts.scheme]
     path = parts.path.strip("/")
     query = f"?{parts.query}" if parts.query else ""
     app, stream = path, ""
     if with_stream and "/" in path:
         pieces = path.split("/")
-        depth = 1 if len(pieces) < 3 else 2
+        # A colon, as in `mp4:dir/file`, begins a stream's name.
+        depth = 1 if len(pieces) < 3 or ":" in pieces[1] else 2
         app, stream = "/".join(pieces[:depth]), "/".join(pieces[depth:])
     if stream:
         stream += query
