@@ -1,0 +1,201 @@
+"""`headwater-registry`: the command line of the registry."""
+
+# ruff: noqa: E402, I001
+from gevent import monkey
+
+monkey.patch_all()
+
+import json
+import signal
+import sys
+import time
+from typing import Any
+
+import click
+import gevent
+from rich.console import Console
+
+from headwater_bus.control import Subscribe
+from headwater_bus.options import ClusterClient, client_options, node_config, node_options
+from headwater_bus.ports import registry_port
+from headwater_bus.security import SecurityError
+from headwater_bus.view import Assignment, NodeInfo
+from headwater_store import StoreError, sqlite_url
+
+from headwater_registry import show
+from headwater_registry.config import RegistryConfig
+from headwater_registry.follow import Follower
+from headwater_registry.ready import missing, parse_wanted, ready_lines
+from headwater_registry.service import ServeError, run
+
+_LOOK_S = 1.0
+"""So often `wait` makes sure that the registry it waits with is still there."""
+
+
+class _Failure(click.ClickException):
+    """What the operator has to see to, told in a line: the command was right, but cannot be carried out."""
+
+    exit_code = 2
+
+
+@click.group()
+def main() -> None:
+    """The Headwater registry: who is here, and which origin has which group."""
+
+
+@main.command()
+@node_options
+@click.option(
+    "--lease-ms",
+    type=click.IntRange(100, 600_000),
+    default=3000,
+    show_default=True,
+    help="A node that has not renewed for so long is gone; more than two heartbeats.",
+)
+@click.option(
+    "--store",
+    metavar="URL",
+    help="Where the table is kept, sqlite:FOLDER[?durability=power] [default: --data].",
+)
+def serve(lease_ms: int, store: str | None, **options: Any) -> None:
+    """Serve nodes until SIGTERM or SIGINT."""
+    if lease_ms <= 2 * options["heartbeat_ms"]:
+        raise click.UsageError(
+            f"--lease-ms {lease_ms}: expected more than two heartbeats ({2 * options['heartbeat_ms']} ms), "
+            "or a node would be lost with one message"
+        )
+    node = node_config("registry", options)
+    host = f"[{node.bind}]" if ":" in node.bind else node.bind
+    config = RegistryConfig(
+        endpoint=options["registries"][0]
+        if options["registries"]
+        else f"tcp://{host}:{registry_port(node.base_port)}",
+        store=store or sqlite_url(node.data),
+        lease_ms=lease_ms,
+    )
+    try:
+        status = run(node, config)
+    except (StoreError, ServeError, SecurityError) as error:
+        raise _Failure(str(error)) from error
+    raise SystemExit(status)
+
+
+def _rows(options: dict[str, Any]) -> tuple[list[NodeInfo], list[Assignment]]:
+    """The registry's table, sorted by name."""
+    snapshot = ClusterClient(options).ask(Subscribe("operator"))
+    nodes = sorted((NodeInfo(*row[:7]) for row in snapshot.nodes), key=lambda node: node.node_id)
+    groups = sorted((Assignment(*row[:3]) for row in snapshot.groups), key=lambda group: group.group)
+    return nodes, groups
+
+
+def _ctrl_c_ends() -> None:
+    """Have Ctrl-C raise KeyboardInterrupt in this greenlet, which expects it, not in the one that runs: gevent reports that."""
+    here = gevent.getcurrent()
+
+    def end() -> None:
+        gevent.kill(here, KeyboardInterrupt)
+
+    gevent.signal_handler(signal.SIGINT, end)
+
+
+def _echo_json(value: Any) -> None:
+    click.echo(json.dumps(value, default=str))
+
+
+@main.command()
+@client_options
+def nodes(**options: Any) -> None:
+    """List the nodes, with what they last reported."""
+    found, _ = _rows(options)
+    if options["as_json"]:
+        _echo_json([show.node_json(node) for node in found])
+    else:
+        Console().print(show.nodes_table(found, time.time()))
+
+
+@main.command()
+@client_options
+def groups(**options: Any) -> None:
+    """List which origin has which group, since which epoch."""
+    _, found = _rows(options)
+    if options["as_json"]:
+        _echo_json([show.group_json(group) for group in found])
+    elif found:
+        Console().print(show.groups_table(found))
+    else:
+        click.echo("no group is assigned")
+
+
+@main.command()
+@client_options
+@click.option("--load", "with_load", is_flag=True, help="Show what nodes report every second, too.")
+def watch(with_load: bool, **options: Any) -> None:
+    """Print the table, then every change, one a line, until Ctrl-C."""
+    follower = Follower(ClusterClient(options))
+
+    def changed(change: list[Any]) -> None:
+        if change[0] == "load" and not with_load:
+            return
+        if options["as_json"]:
+            _echo_json(show.change_json(change))
+        else:
+            click.echo(f"{time.strftime('%H:%M:%S')} {show.change_line(change)}")
+        sys.stdout.flush()
+
+    follower.view.on_change(changed)
+    away = False
+    _ctrl_c_ends()
+    try:
+        for failure in follower.follow():
+            if failure and not away:
+                click.echo(f"{failure}; trying on", err=True)
+            away = bool(failure)
+    except KeyboardInterrupt:
+        return
+
+
+@main.command()
+@client_options
+@click.argument("wanted", metavar="ROLE=NUMBER,...")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(0), default=60, show_default=True, help="Seconds."
+)
+def wait(wanted: str, timeout_s: float, **options: Any) -> None:
+    """Wait until so many nodes of each role (or more) are registered, then say what to try.
+
+    For example registry=1,balancer=1,origin=2,edge=2. Exit status 2 when they are not there in time.
+    """
+    try:
+        counts = parse_wanted(wanted)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    client = ClusterClient(options)
+    follower = Follower(client)
+    deadline = time.monotonic() + timeout_s
+    view, failure, lacking = follower.view, "", "everything"
+    _ctrl_c_ends()
+    try:
+        for failure in follower.follow(again_s=0):
+            if not failure:
+                left_s = deadline - time.monotonic()
+                view.wait_for(lambda: not missing(counts, view.nodes.values()), min(_LOOK_S, left_s))
+                lacking = missing(counts, view.nodes.values())
+                if not lacking:
+                    break
+            if time.monotonic() >= deadline:
+                because = f" ({failure})" if failure else ""
+                raise _Failure(
+                    f"not ready after {timeout_s:g} s: missing {lacking}{because}; see the services' logs"
+                )
+    except KeyboardInterrupt:
+        return
+    found = sorted(view.nodes.values(), key=lambda node: node.node_id)
+    if options["as_json"]:
+        _echo_json([show.node_json(node) for node in found])
+        return
+    for line in ready_lines(found, options["base_port"]):
+        click.echo(line)
+
+
+if __name__ == "__main__":
+    main()

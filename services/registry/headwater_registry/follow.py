@@ -1,0 +1,77 @@
+"""A command line's connection to the feed: a mirror of the table that follows it, whatever becomes of the registry."""
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from gevent.event import Event
+from headwater_bus.control import Changed, Snapshot, Subscribe
+from headwater_bus.options import ClusterClient
+from headwater_bus.requests import Requester, RequestError
+from headwater_bus.view import ClusterView
+
+from headwater_registry.connections import OBSERVER_S
+
+_REQUEST_S = 1.0
+_SILENCE_S = 3.0
+"""The registry tells loads every second. When it is silent for so long it has gone, or forgotten this subscription."""
+_LOOK_S = 0.25
+
+
+class Follower:
+    """`view` follows while `follow` runs."""
+
+    def __init__(self, client: ClusterClient) -> None:
+        self.view = ClusterView()
+        self._client = client
+        self._gap = Event()
+        self._heard_at = 0.0
+        self._node_id = f"observer-{secrets.token_hex(4)}"
+
+    @contextmanager
+    def _connection(self, endpoint: str) -> Iterator[Requester]:
+        client = self._client
+        requester = Requester(
+            client.context, client.security, endpoint, client.registry_node, on_push=self._on_push
+        )
+        try:
+            yield requester
+        finally:
+            requester.close()
+
+    def _on_push(self, envelope: Any) -> None:
+        self._heard_at = time.monotonic()
+        if isinstance(envelope, Changed) and not self.view.apply(envelope):
+            self._gap.set()
+
+    def _on_snapshot(self, answer: Any) -> None:
+        if isinstance(answer, Snapshot):
+            self.view.replace(answer)
+            self._gap.clear()
+
+    def _wait(self, again_s: float) -> None:
+        """Until a change is missing, nothing was heard for too long, or `again_s` are over."""
+        began = self._heard_at = time.monotonic()
+        while time.monotonic() < min(began + again_s, self._heard_at + _SILENCE_S):
+            if self._gap.wait(_LOOK_S):
+                return
+
+    def follow(self, again_s: float = OBSERVER_S / 3) -> Iterator[str]:
+        """Follow for ever. Yields a text when something happened to the connection: empty when a snapshot was taken, else why the
+        registry is away. Between two the view changes by itself; `again_s` after each a snapshot is asked for again."""
+        attempt = 0
+        while True:
+            endpoint = self._client.registries[attempt % len(self._client.registries)]
+            attempt += 1
+            with self._connection(endpoint) as registry:
+                while True:
+                    self._gap.clear()
+                    try:
+                        registry.request(Subscribe(self._node_id), _REQUEST_S, then=self._on_snapshot)
+                    except RequestError as error:
+                        yield str(error)
+                        break
+                    yield ""
+                    self._wait(again_s)

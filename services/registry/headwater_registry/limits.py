@@ -1,0 +1,69 @@
+"""What the registry takes: sizes of names and tables, so that the whole table fits one message and one node cannot fill it."""
+
+import json
+import math
+from typing import Any
+
+from headwater_bus.control import Refused, Register
+from headwater_bus.security import SecurityError, role_of
+
+MAX_ID_BYTES = 64
+"""Of a node id or boot id."""
+MAX_ENDPOINT_BYTES = 256
+MAX_META_BYTES = 2048
+"""Of `meta` or `load`, as JSON."""
+MAX_CAPACITY = 1e6
+MAX_NODES = 1000
+"""1000 nodes with the most meta and load are under 5 MB, groups at most 8 MB: a Snapshot stays below the 16 MiB of a request."""
+MAX_GROUP_BYTES = 255
+"""Of a group's name."""
+MAX_GROUPS_BYTES = 8 * 1024 * 1024
+"""Of all groups' rows: about 190,000 groups with names of 20 bytes."""
+
+
+def group_row_bytes(group: str, origin: str) -> int:
+    """What a group counts for MAX_GROUPS_BYTES: its names and an allowance for the epoch and framing."""
+    return len(group.encode()) + len(origin.encode()) + 16
+
+
+def bad_name(what: str, name: str, most: int) -> Refused | None:
+    """Refused where a name is empty, longer than `most` bytes of UTF-8, or not printable."""
+    size = len(name.encode())
+    if not 0 < size <= most:
+        return Refused("bad-name", f"{what}: {size} bytes, expected 1 to {most}")
+    if not name.isprintable():
+        return Refused("bad-name", f"{what} {name!r}: expected printable characters")
+    return None
+
+
+def bad_map(what: str, value: dict[str, Any]) -> Refused | None:
+    """Refused where a map is too large or holds what no command line could show (bytes, NaN)."""
+    try:
+        size = len(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        return Refused("bad-map", f"{what}: expected text, numbers, lists and maps only: {error}")
+    if size > MAX_META_BYTES:
+        return Refused("bad-map", f"{what}: {size} bytes as JSON, expected at most {MAX_META_BYTES}")
+    return None
+
+
+def bad_register(message: Register) -> Refused | None:
+    """Refused where a node's registration cannot be taken."""
+    found = bad_name("node id", message.node_id, MAX_ID_BYTES) or bad_name("boot", message.boot, MAX_ID_BYTES)
+    if found is None and message.endpoint:
+        found = bad_name("endpoint", message.endpoint, MAX_ENDPOINT_BYTES)
+    if found is not None:
+        return found
+    try:
+        role = role_of(message.node_id)
+    except SecurityError as error:
+        return Refused("bad-name", str(error))
+    if role != message.role or role == "operator":
+        return Refused(
+            "bad-name", f"node id {message.node_id}: role {message.role!r}, expected {role}-NAME of a service"
+        )
+    if not (math.isfinite(message.capacity) and 0 < message.capacity <= MAX_CAPACITY):
+        return Refused(
+            "bad-capacity", f"capacity {message.capacity}: expected more than 0, at most {MAX_CAPACITY:g}"
+        )
+    return bad_map("meta", message.meta)
