@@ -11,8 +11,14 @@ from headwater_bus.options import node_config, node_options
 from headwater_bus.ports import edge_rtmp_port, shared_rtmp_port
 
 from headwater_edge.config import EdgeConfig
-from headwater_edge.listener import ListenError, is_loopback
+from headwater_edge.listener import ListenError, is_loopback, resolve
 from headwater_edge.service import run
+
+
+class Refusal(click.ClickException):
+    """What the operator asked for cannot be: one line, exit status 2."""
+
+    exit_code = 2
 
 
 @click.group()
@@ -22,18 +28,50 @@ def main() -> None:
 
 @main.command()
 @node_options
-@click.option("--listen", "hosts", multiple=True, default=("127.0.0.1",), show_default=True, metavar="HOST",
-              help="Address to listen on for RTMP; may be given more than once.")
-@click.option("--rtmp-port", type=int, help="RTMP port that all edges of this machine share [default: the base port].")
-@click.option("--own-port", type=int, help="RTMP port of this edge alone [default: base port + 10 + its number].")
-@click.option("--flush-ms", type=click.IntRange(0, 1000), default=20, show_default=True,
-              help="How long media gathers before it is sent; 0 sends it as it comes.")
-@click.option("--chunk-size", type=click.IntRange(128, 65536), default=60_000, show_default=True,
-              help="Chunk size of what is sent to clients, in bytes.")
+@click.option(
+    "--listen",
+    "hosts",
+    multiple=True,
+    default=("127.0.0.1",),
+    show_default=True,
+    metavar="HOST",
+    help="IP address or name to listen on for RTMP; may be given more than once.",
+)
+@click.option(
+    "--rtmp-port",
+    type=click.IntRange(1, 65_535),
+    help="RTMP port that all edges of this machine share [default: the base port].",
+)
+@click.option(
+    "--own-port",
+    type=click.IntRange(0, 65_535),
+    help="RTMP port of this edge alone, 0 for any [default: base port + 10 + its number].",
+)
+@click.option(
+    "--flush-ms",
+    type=click.IntRange(0, 1000),
+    default=20,
+    show_default=True,
+    help="How long media gathers before it is sent; 0 sends it as it comes.",
+)
+@click.option(
+    "--chunk-size",
+    type=click.IntRange(128, 65536),
+    default=60_000,
+    show_default=True,
+    help="Chunk size of what is sent to clients, in bytes.",
+)
 @click.option("--max-connections", type=click.IntRange(1), default=15_000, show_default=True)
-@click.option("--max-per-address", type=click.IntRange(1), default=1_000, show_default=True,
-              help="Connections from one address; loopback is exempt.")
-@click.option("--open", "open_to_all", is_flag=True, help="Serve anyone who reaches a listener that is not on loopback.")
+@click.option(
+    "--max-per-address",
+    type=click.IntRange(1),
+    default=1_000,
+    show_default=True,
+    help="Connections from one address; loopback is exempt.",
+)
+@click.option(
+    "--open", "open_to_all", is_flag=True, help="Serve anyone who reaches a listener that is not on loopback."
+)
 def serve(
     hosts: tuple[str, ...],
     rtmp_port: int | None,
@@ -47,25 +85,30 @@ def serve(
 ) -> None:
     """Serve RTMP clients until SIGTERM or SIGINT."""
     node = node_config("edge", options)
-    exposed = [host for host in hosts if not is_loopback(host)]
-    if exposed and not open_to_all:
-        raise click.UsageError(
-            f"--listen {exposed[0]}: others than this machine would reach it and no authentication is configured; "
-            "listen on 127.0.0.1, or give --open to serve anyone"
-        )
     shared = rtmp_port if rtmp_port is not None else shared_rtmp_port(node.base_port)
-    own = own_port if own_port is not None else edge_rtmp_port(node.base_port, node.node_id)
-    config = EdgeConfig(
-        listen=tuple((host, port) for host in hosts for port in (shared, own)),
-        flush_ms=flush_ms,
-        chunk_size=chunk_size,
-        max_connections=max_connections,
-        max_per_address=max_per_address,
-    )
     try:
+        own = own_port if own_port is not None else edge_rtmp_port(node.base_port, node.node_id)
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+    try:
+        addresses = [resolve(host) for host in hosts]
+        for host, address in zip(hosts, addresses, strict=True):
+            if not (open_to_all or is_loopback(address)):
+                raise ListenError(
+                    f"--listen {host}: others than this machine would reach it and no authentication is configured; "
+                    "listen on 127.0.0.1, or give --open to serve anyone"
+                )
+        config = EdgeConfig(
+            listen=tuple((address, shared) for address in addresses),
+            listen_alone=tuple((address, own) for address in addresses),
+            flush_ms=flush_ms,
+            chunk_size=chunk_size,
+            max_connections=max_connections,
+            max_per_address=max_per_address,
+        )
         status = run(node, config)
     except ListenError as error:
-        raise click.UsageError(str(error)) from error
+        raise Refusal(str(error)) from error
     raise SystemExit(status)
 
 

@@ -1,15 +1,16 @@
 """One client connection: a non-blocking socket, the RTMP state machine, what the cluster knows of its session.
 
-Driven by watchers of gevent's loop, so it holds no greenlet; every method returns at once.
+Driven by watchers of gevent's loop, so it holds no greenlet; every method returns at once. gevent's io watchers are
+level-triggered, and one whose callback raises is stopped for good: nothing may escape from a callback here.
 """
 
 import _socket
 import time
 from collections import deque
 from enum import IntEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import gevent
 from headwater_bus.link import Link
 from headwater_bus.traffic import FromClient, PublisherMedia
 from headwater_rtmp.chunk import csid_for, encode_message
@@ -21,12 +22,19 @@ from headwater_edge.fanout import Player
 
 if TYPE_CHECKING:
     from headwater_edge.edge import Edge
+    from headwater_edge.objects import ObjectFanout
 
 READ, WRITE = 1, 2
-_MEDIA = frozenset((MessageType.AUDIO, MessageType.VIDEO, MessageType.DATA_AMF0, MessageType.DATA_AMF3))
-_RECEIVE_BYTES = 256 * 1024
+Pieces = deque[bytes | memoryview]
+_MEDIA = frozenset(
+    map(int, (MessageType.AUDIO, MessageType.VIDEO, MessageType.DATA_AMF0, MessageType.DATA_AMF3))
+)
+_RECEIVE_BYTES = 64 * 1024
+_EVENTS_PER_TURN = 256
+"""A client with more than this in one read waits for the others before it goes on."""
 _EARLY_MESSAGES = 64
-_SEND_BYTES = 256 * 1024
+_EARLY_BYTES = 128 * 1024
+_PIECES_PER_SEND = 64
 
 
 class Phase(IntEnum):
@@ -52,23 +60,31 @@ class PublishPort:
 
 
 class Client:
-    """A client of this edge. `session` is its number on the edge's links."""
+    """A client of this edge. `session` is its number on the edge's links.
+
+    What is queued is in `_out`, `backlog_bytes` in all, and either the edge will flush it (`edge.dirty`) or a watcher waits
+    until the socket takes more. `backlog_bytes` is 0 exactly when nothing is queued.
+    """
 
     __slots__ = (
         "_edge",
+        "_more",
         "_out",
         "_reader",
         "_writer",
         "address",
         "backlog_bytes",
+        "behind",
         "early",
         "epoch",
         "group",
         "heard_at",
         "link",
         "object_encoding",
-        "opened_at",
+        "objects",
+        "paused",
         "phase",
+        "phase_at",
         "pinged_at",
         "players",
         "ports",
@@ -82,7 +98,7 @@ class Client:
         self.sock = sock
         self.address = address
         self.session = session
-        self.rtmp: Connection = Connection.server(edge.chunk_limits)
+        self.rtmp: Connection = Connection.server(edge.chunk_limits, edge.config.window_ack_size)
         self.phase = Phase.HANDSHAKE
         self.object_encoding = 0
         self.group = ""
@@ -92,14 +108,26 @@ class Client:
         """What a client sent behind `connect` before an origin accepted it, from `connect` on."""
         self.ports: dict[int, PublishPort] | None = None
         self.players: dict[int, Player] | None = None
-        self.opened_at = self.heard_at = time.monotonic()
+        self.objects: set[ObjectFanout] | None = None
+        self.behind: set[ObjectFanout] | None = None
+        """SharedObjects whose updates it has missed because too much was queued for it."""
+        self.phase_at = self.heard_at = time.monotonic()
+        """`phase_at`: since when it waits: for the handshake and `connect` from the accept on, then for its origin."""
         self.pinged_at = 0.0
-        self._out: deque[bytes | memoryview] = deque()
+        self.paused = False
+        """Whether nothing is read from it because its origin does not keep up."""
         self.backlog_bytes = 0
-        loop = gevent.get_hub().loop
+        self._more = False
+        """Whether messages that were read wait for their turn."""
+        self._out: Pieces | None = None
         self._writer: Any = None
-        self._reader = loop.io(sock.fileno(), READ)
+        self._reader: Any = edge.loop.io(sock.fileno(), READ)
         self._reader.start(self._readable)
+
+    @property
+    def amf3(self) -> bool:
+        """Whether the client speaks AMF3 (`objectEncoding` 3)."""
+        return self.object_encoding == 3
 
     # Reading
 
@@ -109,30 +137,44 @@ class Client:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self.close(f"socket: {error.strerror}")
+            self.close(f"socket: {error.strerror}", gone=True)
             return
         if not data:
-            self.close("closed by the client")
+            self.close("closed by the client", gone=True)
             return
-        now = time.monotonic()
-        self.heard_at = now
         self._edge.counters.bytes_in += len(data)
+        self._work(data)
+
+    def go_on(self) -> None:
+        """A client's next turn, where it sent more than fits into one."""
+        self._more = False
+        if self.phase != Phase.CLOSED:
+            self._work(b"")
+
+    def _work(self, data: bytes) -> None:
+        now = self.heard_at = time.monotonic()
         try:
-            self._take(data, now)
+            if data:
+                self.rtmp.feed(data)
+            self._take(now)
         except RemoteProtocolError as error:
             self._edge.counters.protocol_errors += 1
             self.close(str(error), error=True)
         except Exception as error:
             # A watcher's callback has nobody above it: this client ends, the edge goes on.
+            self._edge.counters.internal_errors += 1
             self.close(f"internal error: {error!r}", error=True)
+        self._read_on()
         self._edge.flush_clients()
 
-    def _take(self, data: bytes, now: float) -> None:
+    def _take(self, now: float) -> None:
         rtmp = self.rtmp
-        rtmp.feed(data)
-        while (event := rtmp.next_event(now)) is not None:
+        for _ in range(_EVENTS_PER_TURN):
+            event = rtmp.next_event(now)
+            if event is None:
+                break
             if type(event) is Message:
-                if event.type_id in _MEDIA and self.ports is not None and event.stream_id in self.ports:
+                if self.ports is not None and event.stream_id in self.ports and event.type_id in _MEDIA:
                     self._publish(event)
                 else:
                     self._edge.client_message(self, event)
@@ -140,12 +182,32 @@ class Client:
                 self.phase = Phase.OPENING
             if self.phase == Phase.CLOSED:
                 return
+        else:
+            self._more = True
         answer = rtmp.data_to_send()
         if answer:
             self.enqueue(answer)
         link = self.link
         if link is not None and link.queued_bytes > self._edge.config.link_bytes:
-            self.pause_reading()
+            self.paused = True
+            self._edge.paused.add(self)
+
+    def _read_on(self) -> None:
+        """Read, or go on with what was read, or wait for the origin."""
+        if self.phase == Phase.CLOSED:
+            return
+        if not (self.paused or self._more):
+            self._reader.start(self._readable)
+            return
+        self._reader.stop()
+        if not self.paused:
+            self._edge.turn_later(self)
+
+    def resume_reading(self) -> None:
+        """The link has room again."""
+        self.paused = False
+        self.heard_at = time.monotonic()
+        self._read_on()
 
     def _publish(self, message: Message) -> None:
         assert self.ports is not None
@@ -169,21 +231,13 @@ class Client:
     def hold(self, message: Message) -> None:
         """Keep a message until an origin has accepted the session. A client that sends too many is closed."""
         assert self.early is not None
-        if len(self.early) >= _EARLY_MESSAGES:
-            self.close(f"{_EARLY_MESSAGES} messages before the answer to connect", error=True)
-            return
+        size = len(message.payload) + sum(len(held.payload) for held in self.early[1:])
+        if len(self.early) > _EARLY_MESSAGES or size > _EARLY_BYTES:
+            raise RemoteProtocolError(
+                f"{len(self.early)} messages of {size} bytes before the answer to connect, "
+                f"expected at most {_EARLY_MESSAGES} of {_EARLY_BYTES}"
+            )
         self.early.append(message)
-
-    def pause_reading(self) -> None:
-        """The origin does not keep up: let TCP hold the client back."""
-        if self._reader.active:
-            self._reader.stop()
-            self._edge.paused.add(self)
-
-    def resume_reading(self) -> None:
-        """The link has room again."""
-        if self.phase != Phase.CLOSED:
-            self._reader.start(self._readable)
 
     # Writing
 
@@ -192,98 +246,142 @@ class Client:
         """Whether the queue is over the limit at which media is dropped."""
         return self.backlog_bytes > self._edge.config.media_queue_bytes
 
+    @property
+    def objects_full(self) -> bool:
+        """Whether the queue is over the limit at which updates of SharedObjects are merged."""
+        return self.backlog_bytes > self._edge.config.object_queue_bytes
+
     def send(self, message: Message) -> None:
         """Queue one message for the client."""
         self.enqueue(encode_message(message, csid_for(message.type_id), self._edge.config.chunk_size))
 
     def enqueue(self, data: bytes) -> None:
-        """Queue bytes (whole chunks); they leave with the next flush of the edge's clients."""
+        """Queue bytes (whole chunks); they leave with the next flush of the edge's clients. A client that lets too much
+        gather is closed, with a status that says why."""
         if not data or self.phase == Phase.CLOSED:
             return
-        if not self._out:
+        if self._out is None:
+            self._out = deque((data,))
             self._edge.dirty.append(self)
-        self._out.append(data)
+        else:
+            self._out.append(data)
         self.backlog_bytes += len(data)
         if self.backlog_bytes > self._edge.config.client_queue_bytes:
-            self.close(
-                f"slow client: more than {self._edge.config.client_queue_bytes} bytes queued", error=True
-            )
+            self._edge.too_slow(self)
 
     def transmit(self, data: bytes) -> None:
-        """Send bytes at once if nothing waits before them, otherwise queue them. The fan-out's hot path."""
-        if self._out:
+        """Send bytes at once if nothing waits before them, otherwise queue them."""
+        if self._out is not None:
             self.enqueue(data)
-            return
-        try:
-            sent = self.sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError as error:
-            self.close(f"socket: {error.strerror}")
-            return
-        self._edge.counters.bytes_out += sent
-        if sent < len(data):
-            rest = memoryview(data)[sent:]
-            self._out.append(rest)
-            self.backlog_bytes = len(rest)
-            self._watch_writable()
+        elif data and self.phase != Phase.CLOSED:
+            self._out = deque((data,))
+            self.backlog_bytes = len(data)
+            self.flush()
+
+    def queue_rest(self, data: bytes, sent: int) -> None:
+        """The fan-out has sent the first `sent` bytes by itself; the socket is full."""
+        rest = memoryview(data)[sent:] if sent else data
+        self._out = deque((rest,))
+        self.backlog_bytes = len(rest)
+        self._watch_writable()
 
     def flush(self) -> None:
         """Send what is queued, unless the socket is known to be full."""
         if self._writer is None:
+            self._writable()
+
+    def _writable(self) -> None:
+        try:
             self._drain()
+        except OSError as error:
+            self.close(f"socket: {error.strerror}", gone=True)
+        except Exception as error:
+            self._edge.counters.internal_errors += 1
+            self.close(f"internal error: {error!r}", error=True, gone=True)
 
     def _drain(self) -> None:
+        """Send what the socket takes. Raises OSError."""
         out = self._out
-        if not out or self.phase == Phase.CLOSED:
+        if out is None or self.phase == Phase.CLOSED:
             return
-        data = out.popleft()
-        if out and len(data) < _SEND_BYTES:
-            pieces, size = [data], len(data)
-            while out and size < _SEND_BYTES:
-                piece = out.popleft()
-                pieces.append(piece)
-                size += len(piece)
-            data = b"".join(pieces)
         try:
-            sent = self.sock.send(data)
+            sent = send_pieces(self.sock, out)
         except (BlockingIOError, InterruptedError):
             sent = 0
-        except OSError as error:
-            self.close(f"socket: {error.strerror}")
-            return
         self._edge.counters.bytes_out += sent
         self.backlog_bytes -= sent
-        if sent < len(data):
-            out.appendleft(memoryview(data)[sent:])
+        if self.behind is not None and self.backlog_bytes <= self._edge.config.object_queue_bytes // 2:
+            behind, self.behind = self.behind, None
+            for shared_object in behind:
+                shared_object.catch_up(self)
         if out:
             self._watch_writable()
-        elif self._writer is not None:
-            self._writer.stop()
-            self._writer.close()
-            self._writer = None
+            return
+        self._out = None
+        if self._writer is not None:
+            self._stop_writer()
 
     def _watch_writable(self) -> None:
         if self._writer is None:
-            self._writer = gevent.get_hub().loop.io(self.sock.fileno(), WRITE)
-            self._writer.start(self._drain)
+            self._writer = self._edge.loop.io(self.sock.fileno(), WRITE)
+            self._writer.start(self._writable)
+
+    def _stop_writer(self) -> None:
+        self._writer.stop()
+        self._writer.close()
+        self._writer = None
+
+    def drop_queued(self) -> None:
+        """Forget what is queued behind the piece that is under way."""
+        out = self._out
+        if out is not None:
+            # Only the first piece can be sent in part; every other begins with a whole message.
+            started = out[0] if type(out[0]) is memoryview else None
+            out.clear()
+            if started is not None:
+                out.append(started)
+            self.backlog_bytes = len(started) if started is not None else 0
 
     # The end
 
-    def close(self, reason: str, error: bool = False) -> None:
-        """Close the socket and tell the origin. `error` logs a line; an ordinary end is only counted."""
-        if self.phase == Phase.CLOSED:
-            return
-        self.flush()
+    @property
+    def closed(self) -> bool:
+        """Whether the client is closed (its last bytes may still be under way)."""
+        return self.phase == Phase.CLOSED
+
+    def close(self, reason: str, error: bool = False, gone: bool = False, last: bytes = b"") -> None:
+        """End the session and tell the origin. What is queued, and `last` behind it, still leaves, within limits; `gone`:
+        there is nobody to read it. `error` logs a line; an ordinary end is only counted."""
         if self.phase == Phase.CLOSED:
             return
         self.phase = Phase.CLOSED
-        self.backlog_bytes = 0
+        # Watchers before the file descriptor: its number may be another client's at once.
         self._reader.stop()
         self._reader.close()
         if self._writer is not None:
-            self._writer.stop()
-            self._writer.close()
-            self._writer = None
-        self._out.clear()
-        self._edge.client_closed(self, reason, error)
+            self._stop_writer()
+        out, self._out = self._out, None
+        if last:
+            out = out if out is not None else deque()
+            out.append(last)
+        self.backlog_bytes = 0
+        self.early = self.behind = None
+        self._edge.client_closed(self, out if not gone else None, reason, error, gone)
+
+
+def send_pieces(sock: _socket.socket, out: Pieces) -> int:
+    """Send what a socket takes of the first pieces, and take that off the queue; returns the bytes. Raises OSError."""
+    if len(out) == 1:
+        total = sock.send(out[0])
+    else:
+        total = sock.sendmsg(list(islice(out, _PIECES_PER_SEND)))
+    left = total
+    while out:
+        first = out[0]
+        if left < len(first):
+            if left:
+                out[0] = memoryview(first)[left:]
+            break
+        left -= len(first)
+        out.popleft()
+    return total

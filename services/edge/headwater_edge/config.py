@@ -8,16 +8,20 @@ class EdgeConfig:
     """Where an edge listens and what it bears. Bytes are bytes, `_s` seconds, `_ms` milliseconds."""
 
     listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 1935),)
-    """(host, port) of every RTMP listener; edges on one machine may share a port (SO_REUSEPORT)."""
+    """(IP address, port) of RTMP listeners that edges of one machine share (SO_REUSEPORT)."""
+    listen_alone: tuple[tuple[str, int], ...] = ()
+    """The same, of this edge alone."""
     flush_ms: int = 20
     """How long media gathers before it is sent; 0 sends it as it comes."""
     chunk_size: int = 60_000
     """Chunk size of everything sent to clients."""
     window_ack_size: int = 2_500_000
-    cache_bytes: int = 8 * 1024 * 1024
-    """Of one stream's GOP cache."""
+    cache_bytes: int = 4 * 1024 * 1024
+    """Of one stream's GOP cache; less than `client_queue_bytes`, into which a joining player gets it."""
     media_queue_bytes: int = 2 * 1024 * 1024
     """Over this, a player gets nothing until the next keyframe."""
+    object_queue_bytes: int = 1024 * 1024
+    """Over this, changes of SharedObjects are merged."""
     client_queue_bytes: int = 8 * 1024 * 1024
     """Over this, a client is closed."""
     link_bytes: int = 32 * 1024 * 1024
@@ -30,6 +34,10 @@ class EdgeConfig:
     """From the end of the handshake (at most `handshake_s` after the accept) to `connect`."""
     attach_s: float = 5.0
     """How long an origin may take to be found for a session."""
+    answer_s: float = 30.0
+    """How long an application may take to accept a client."""
+    linger_s: float = 2.0
+    """How long a closed client may take to read what was queued for it."""
     ping_s: float = 30.0
     """After this silence a client is pinged."""
     idle_s: float = 90.0

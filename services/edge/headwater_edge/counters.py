@@ -9,7 +9,13 @@ class Counters:
 
     connections_accepted: int = 0
     connections_refused: int = 0
+    connections_closed: int = 0
     protocol_errors: int = 0
+    """Clients closed for what they sent."""
+    internal_errors: int = 0
+    """Faults of the edge itself; each has a log line."""
+    messages_ignored: int = 0
+    """Messages of clients of a type that nobody here knows."""
     bytes_in: int = 0
     bytes_out: int = 0
     media_in: int = 0
@@ -17,11 +23,18 @@ class Counters:
     media_received: int = 0
     """Media messages that origins sent to this edge: each once, however many players there are."""
     messages_encoded: int = 0
-    """Media messages that were encoded into chunks, the starts of joining players included."""
+    """Live messages that were encoded into chunks: each once for every message stream id that players use."""
+    start_messages_encoded: int = 0
+    """Messages encoded for players that began or came back: their starts from the cache, headers that they lacked."""
     messages_delivered: int = 0
+    """Live messages handed to players, each player counted; starts are not."""
     messages_dropped: int = 0
+    """Live messages that players wanted and did not get."""
     object_updates: int = 0
+    """Commits that origins sent to this edge: each once, however many members there are."""
     object_deliveries: int = 0
+    object_merges: int = 0
+    """Changes that slow members did not get one by one."""
 
     def as_dict(self) -> dict[str, int]:
         """The counters by name."""

@@ -1,10 +1,12 @@
 """Live streams on the edge: one message in, one encoding, every local player out.
 
 What arrives for a stream between two flushes is encoded once, joined, and handed to every player with a single
-send. A player whose queue is over its limit gets nothing more until the next keyframe finds the queue drained.
+send. A player whose queue is over its limit gets nothing more until the next keyframe finds the queue drained. A player that
+joins is started at the next flush, so that a burst of them costs one encoding of the start.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from headwater_rtmp.chunk import csid_for, encode_message
@@ -17,30 +19,90 @@ from headwater_edge.counters import Counters
 if TYPE_CHECKING:
     from headwater_edge.client import Client
 
+_KEYFRAME = int(MediaFlags.KEYFRAME)
+_AUDIO, _VIDEO = int(MessageType.AUDIO), int(MessageType.VIDEO)
+
+
+class Wait(IntEnum):
+    """What a player does not get until the next keyframe."""
+
+    NOTHING = 0
+    VIDEO = 1
+    """It has just asked for video; its audio goes on."""
+    ALL = 2
+    """It was too slow, or paused."""
+
 
 class Player:
-    """One NetStream of one client that plays a stream. `waiting`: gets nothing until the next keyframe."""
+    """One NetStream of one client that plays a stream.
 
-    __slots__ = ("audio", "client", "fanout", "headers_version", "paused", "stream_id", "video", "waiting")
+    `plain`: it gets everything, so it shares the joined bytes of all others. `seen_headers`: the version of the headers that
+    it had when it ceased to be plain; -1 while it is plain, and has them all. `owed`: it gets headers that it lacks next.
+    """
+
+    __slots__ = (
+        "audio",
+        "client",
+        "fanout",
+        "owed",
+        "paused",
+        "plain",
+        "seen_headers",
+        "stream_id",
+        "video",
+        "wait",
+    )
 
     def __init__(self, client: "Client", stream_id: int, fanout: "StreamFanout") -> None:
         self.client, self.stream_id, self.fanout = client, stream_id, fanout
-        self.audio = self.video = True
-        self.paused = self.waiting = False
-        self.headers_version = 0
+        self.audio = self.video = self.plain = True
+        self.paused = self.owed = False
+        self.wait = Wait.NOTHING
+        self.seen_headers = -1
 
-    @property
-    def selective(self) -> bool:
-        """Whether the player wants less than everything, so that it cannot share the joined bytes."""
-        return self.paused or not (self.audio and self.video)
+    def change(self, audio: bool, video: bool, paused: bool) -> None:
+        """What the player wants from now on (receiveAudio, receiveVideo, pause)."""
+        was_paused, had_audio, had_video = self.paused, self.audio, self.video
+        self.audio, self.video, self.paused = audio, video, paused
+        self.owed = self.owed or (audio and not had_audio)
+        if was_paused and not paused:
+            self.wait = Wait.ALL
+        elif not video and self.wait == Wait.VIDEO:
+            self.wait = Wait.NOTHING
+        elif video and not had_video and self.wait == Wait.NOTHING:
+            self.wait = Wait.VIDEO
+        self.settle(self.fanout.sent_headers)
+
+    def settle(self, headers: int) -> None:
+        """Find out whether it is plain (again). `headers`: the version that plain players have."""
+        whole = self.audio and self.video and not self.paused and self.wait == Wait.NOTHING
+        if not whole and self.plain:
+            self.seen_headers = headers
+        elif whole and self.seen_headers == headers:
+            self.seen_headers = -1
+        self.plain = whole and self.seen_headers < 0
 
     def wants(self, message: Message) -> bool:
-        """Whether a message goes to this player at all."""
-        if self.paused:
-            return False
-        if message.type_id == MessageType.AUDIO:
+        """Whether a kind of message goes to this player."""
+        if message.type_id == _AUDIO:
             return self.audio
-        return self.video or message.type_id != MessageType.VIDEO
+        return self.video or message.type_id != _VIDEO
+
+
+class _Pending:
+    """What has come since the last flush. `restart`: the first message at which a player may begin (-1: none), and the
+    headers that it then needs before it."""
+
+    __slots__ = ("encoded", "headers", "joined", "messages", "restart")
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.restart = -1
+        self.headers: list[Message] = []
+        self.encoded: dict[int, list[bytes]] = {}
+        """The messages' chunks, by message stream id."""
+        self.joined: dict[tuple[int, tuple[int, ...]], bytes] = {}
+        """Selections of them, by message stream id and indices."""
 
 
 def encode_media(message: Message, stream_id: int, chunk_size: int) -> bytes:
@@ -49,52 +111,74 @@ def encode_media(message: Message, stream_id: int, chunk_size: int) -> bytes:
     return encode_message(addressed, csid_for(message.type_id), chunk_size)
 
 
+def _at(timestamp: int, headers: Sequence[Message]) -> list[Message]:
+    """Headers at another time. Metadata keeps its own: see `GopCache.headers`."""
+    return [
+        Message(header.type_id, 0, timestamp, header.payload)
+        if header.type_id in (_AUDIO, _VIDEO)
+        else header
+        for header in headers
+    ]
+
+
 class StreamFanout:
     """One stream on this edge: its GOP cache, what waits for the next flush, its players by message stream id."""
 
     __slots__ = (
         "_chunk_size",
         "_counters",
-        "_joined",
-        "_keyframe_at",
+        "_joining",
+        "_last_timestamp",
         "_pending",
+        "_scheduled",
         "cache",
         "name",
         "players",
+        "sent_headers",
     )
 
     def __init__(self, name: str, chunk_size: int, cache_bytes: int, counters: Counters) -> None:
         self.name = name
         self.cache = GopCache(cache_bytes)
         self.players: dict[int, dict[Player, None]] = {}
+        self.sent_headers = 0
+        """The version of the headers that plain players have."""
         self._chunk_size = chunk_size
         self._counters = counters
-        self._pending: list[Message] = []
-        self._keyframe_at = -1
-        self._joined: dict[int, bytes] = {}
+        self._pending = _Pending()
+        self._joining: dict[Player, None] = {}
+        self._last_timestamp = 0
+        self._scheduled = False
+
+    @property
+    def player_count(self) -> int:
+        """Players, those included that are started at the next flush."""
+        return sum(map(len, self.players.values())) + len(self._joining)
 
     def add(self, message: Message) -> bool:
-        """Take a message of the stream; returns whether it is the first since the last flush."""
-        flags = self.cache.add(message)
-        if self._keyframe_at < 0 and (flags & MediaFlags.KEYFRAME or not self.cache.has_video):
-            self._keyframe_at = len(self._pending)
-        self._pending.append(message)
-        self._joined.clear()
-        return len(self._pending) == 1
+        """Take a message of the stream; returns whether a flush must be arranged."""
+        cache, pending = self.cache, self._pending
+        flags = cache.add(message)
+        self._last_timestamp = message.timestamp
+        if pending.restart < 0 and (int(flags) & _KEYFRAME or not cache.has_video):
+            pending.restart = len(pending.messages)
+            headers = [header for header in cache.headers() if header.payload != message.payload]
+            pending.headers = _at(message.timestamp, headers)
+        pending.messages.append(message)
+        return self._schedule()
 
-    def join(self, player: Player) -> None:
-        """Add a player and start it from the cache: metadata, sequence headers, the messages since the keyframe."""
-        self.flush()
-        stream_id = player.stream_id
-        start = self._joined.get(stream_id)
-        if start is None:
-            start = self._joined[stream_id] = self._encode(self.cache.snapshot(), stream_id)
-        player.headers_version = self.cache.headers_version
-        self.players.setdefault(stream_id, {})[player] = None
-        player.client.enqueue(start)
+    def join(self, player: Player) -> bool:
+        """Add a player, to be started at the next flush; returns whether one must be arranged."""
+        self._joining[player] = None
+        return self._schedule()
+
+    def _schedule(self) -> bool:
+        first, self._scheduled = not self._scheduled, True
+        return first
 
     def leave(self, player: Player) -> None:
         """Remove a player; unknown ones are ignored."""
+        self._joining.pop(player, None)
         group = self.players.get(player.stream_id)
         if group is not None:
             group.pop(player, None)
@@ -102,54 +186,147 @@ class StreamFanout:
                 del self.players[player.stream_id]
 
     def reset(self) -> None:
-        """The publisher ended or changed: flush, forget the cache; the players wait for a keyframe."""
+        """The publisher ended or changed: flush, forget the cache. The players go on with what the next one sends."""
         self.flush()
         self.cache.clear()
-        self._joined.clear()
 
     def flush(self) -> None:
-        """Encode what is pending once and hand it to every player."""
-        pending, keyframe_at = self._pending, self._keyframe_at
-        if not pending:
-            return
-        self._pending, self._keyframe_at = [], -1
+        """Encode what is pending once, hand it to every player, and start those that joined."""
+        pending, self._pending = self._pending, _Pending()
+        self._scheduled = False
+        if pending.messages:
+            self._deliver(pending)
+        self.sent_headers = self.cache.headers_version
+        if self._joining:
+            self._start()
+
+    def _deliver(self, pending: _Pending) -> None:
+        """The hot loop: whatever Python does in it beside the send counts for every player and flush. A client is closed only
+        after it, because that removes players."""
+        others: list[Player] = []
+        broken: list[tuple[Client, OSError]] = []
+        everything = tuple(range(len(pending.messages)))
+        total = shared = 0
         for stream_id, group in self.players.items():
-            self._flush_group(list(group), stream_id, pending, keyframe_at)
+            data: bytes | None = None
+            size = 0
+            for player in group:
+                client = player.client
+                if not player.plain or client.backlog_bytes:
+                    others.append(player)
+                    continue
+                if data is None:
+                    data = self._selected(pending, stream_id, everything)
+                    size = len(data)
+                try:
+                    sent = client.sock.send(data)
+                except (BlockingIOError, InterruptedError):
+                    sent = 0
+                except OSError as error:
+                    broken.append((client, error))
+                    continue
+                if sent != size:
+                    client.queue_rest(data, sent)
+                total += sent
+                shared += 1
+        self._counters.bytes_out += total
+        self._counters.messages_delivered += shared * len(pending.messages)
+        for player in others:
+            self._deliver_to(player, pending)
+        for client, failure in broken:
+            client.close(f"socket: {failure.strerror}", gone=True)
 
-    def _flush_group(
-        self, players: list[Player], stream_id: int, pending: list[Message], keyframe_at: int
-    ) -> None:
-        joined = b""
-        for player in players:
-            client = player.client
-            if player.selective or player.waiting or client.media_full:
-                self._flush_one(player, pending, keyframe_at)
-                continue
-            if not joined:
-                joined = self._encode(pending, stream_id)
-            client.transmit(joined)
-        self._counters.messages_delivered += len(pending) * len(players)
-
-    def _flush_one(self, player: Player, pending: list[Message], keyframe_at: int) -> None:
+    def _deliver_to(self, player: Player, pending: _Pending) -> None:
         """A player that cannot share the joined bytes: it is slow, coming back, or wants a part only."""
-        client = player.client
-        if client.media_full:
-            self._counters.messages_dropped += len(pending)
-            player.waiting = True
+        client, restart, wait = player.client, pending.restart, player.wait
+        if player.paused or client.closed:
             return
-        messages: Iterable[Message] = pending
-        if player.waiting:
-            if keyframe_at < 0 or client.backlog_bytes:
-                self._counters.messages_dropped += len(pending)
-                return
-            player.waiting = False
-            messages = pending[keyframe_at:]
-            if player.headers_version != self.cache.headers_version:
-                messages = [*self.cache.headers(), *messages]
-        player.headers_version = self.cache.headers_version
-        client.transmit(self._encode([m for m in messages if player.wants(m)], player.stream_id))
+        wanted = [at for at, message in enumerate(pending.messages) if player.wants(message)]
+        begin = restart if player.video else 0
+        if client.media_full or (wait == Wait.ALL and (begin < 0 or client.backlog_bytes)):
+            self._counters.messages_dropped += len(wanted)
+            player.wait = Wait.ALL
+            player.settle(self.sent_headers)
+            return
+        chosen = wanted
+        if wait == Wait.ALL:
+            chosen = [at for at in wanted if at >= begin]
+        elif wait == Wait.VIDEO:
+            first = restart if restart >= 0 else len(pending.messages)
+            chosen = [at for at in wanted if at >= first or pending.messages[at].type_id != _VIDEO]
+        self._counters.messages_dropped += len(wanted) - len(chosen)
+        self._counters.messages_delivered += len(chosen)
+        data = self._selected(pending, player.stream_id, tuple(chosen))
+        if wait != Wait.VIDEO or restart >= 0:
+            player.wait = Wait.NOTHING
+            data = self._owed_headers(player, pending, wait) + data
+        client.transmit(data)
 
-    def _encode(self, messages: Iterable[Message], stream_id: int) -> bytes:
-        pieces = [encode_media(message, stream_id, self._chunk_size) for message in messages]
-        self._counters.messages_encoded += len(pieces)
-        return b"".join(pieces)
+    def _owed_headers(self, player: Player, pending: _Pending, wait: Wait) -> bytes:
+        """The headers that a player lacks which gets what it wants again; it is plain afterwards if it wants everything."""
+        version = self.cache.headers_version
+        headers: list[Message] = []
+        if (wait or player.owed) and player.seen_headers != version:
+            headers = pending.headers if pending.restart >= 0 else self.cache.headers()
+            if wait == Wait.ALL:
+                headers = [header for header in headers if player.wants(header)]
+            else:
+                # It had all others, and audio headers that have just come go out as they are.
+                here = {message.payload for message in pending.messages if message.type_id == _AUDIO}
+                kinds = {_VIDEO} if wait == Wait.VIDEO else set()
+                kinds |= {_AUDIO} if player.owed else set()
+                headers = [h for h in headers if h.type_id in kinds and h.payload not in here]
+        player.owed = False
+        if player.audio and player.video and player.seen_headers >= 0:
+            player.seen_headers = version
+        player.settle(version)
+        return self._encode(headers, player.stream_id)
+
+    def _start(self) -> None:
+        """Start those that joined from the cache: metadata, sequence headers, the messages since the keyframe."""
+        joining, self._joining = self._joining, {}
+        headers, start = self.cache.headers(), self.cache.snapshot()
+        wait = Wait.NOTHING
+        if len(start) == len(headers):
+            # Nothing gives them a time: that of the stream now, or the player would wait for it to come.
+            start = _at(self._last_timestamp, start)
+            # The keyframe was too long ago to be kept, or is yet to come.
+            wait = Wait.VIDEO if self.cache.has_video else Wait.NOTHING
+        encoded: dict[tuple[int, bool, bool], bytes] = {}
+        for player in joining:
+            if player.client.closed:
+                continue
+            self.players.setdefault(player.stream_id, {})[player] = None
+            if not player.plain:
+                player.seen_headers = 0  # Of some kinds it gets none now.
+            if player.paused:
+                continue
+            player.wait = wait if player.video else Wait.NOTHING
+            player.settle(self.sent_headers)
+            key = (player.stream_id, player.audio, player.video)
+            data = encoded.get(key)
+            if data is None:
+                data = self._encode([m for m in start if player.wants(m)], player.stream_id)
+                encoded[key] = data
+            player.client.transmit(data)
+
+    def _encoded(self, pending: _Pending, stream_id: int) -> list[bytes]:
+        pieces = pending.encoded.get(stream_id)
+        if pieces is None:
+            pieces = [encode_media(message, stream_id, self._chunk_size) for message in pending.messages]
+            pending.encoded[stream_id] = pieces
+            self._counters.messages_encoded += len(pieces)
+        return pieces
+
+    def _selected(self, pending: _Pending, stream_id: int, chosen: tuple[int, ...]) -> bytes:
+        if not chosen:
+            return b""
+        data = pending.joined.get((stream_id, chosen))
+        if data is None:
+            pieces = self._encoded(pending, stream_id)
+            data = pending.joined[stream_id, chosen] = b"".join([pieces[at] for at in chosen])
+        return data
+
+    def _encode(self, messages: Sequence[Message], stream_id: int) -> bytes:
+        self._counters.start_messages_encoded += len(messages)
+        return b"".join([encode_media(message, stream_id, self._chunk_size) for message in messages])

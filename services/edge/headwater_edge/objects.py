@@ -2,12 +2,18 @@
 
 Values travel AMF0-framed; an AMF3 client gets each behind the 0x11 marker (FACTS: the body stays AMF0-framed).
 The requester of a change gets Success where the others get Change (RTMP 1.0, section 7.1.3).
+
+A member for whom too much is queued gets no more changes of others; what it misses is merged, and it gets the last value of each
+slot once its queue has drained. Answers to its own requests and messages (`send`) are never left out.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from headwater_amf import AmfError
+from headwater_bus.logs import get_log
 from headwater_rtmp.chunk import csid_for, encode_message
+from headwater_rtmp.errors import RtmpError
 from headwater_rtmp.message import Message, MessageType
 from headwater_rtmp.shared_object import EventType, arguments_for, encode_event, encode_header, value_for
 
@@ -16,68 +22,195 @@ from headwater_edge.counters import Counters
 if TYPE_CHECKING:
     from headwater_edge.client import Client
 
+_log = get_log("edge")
+_CHANGE, _SUCCESS, _SEND = int(EventType.CHANGE), int(EventType.SUCCESS), int(EventType.SEND_MESSAGE)
+_CLEAR, _REMOVE = int(EventType.CLEAR), int(EventType.REMOVE)
+_MISSED_SLOTS = 4096
+"""A member that missed more gets the whole content instead."""
 
-def _event(kind: int, key: str, value: bytes, amf3: bool) -> bytes:
-    if kind == EventType.CHANGE:
-        return encode_event(kind, key, value_for(value, amf3))
-    if kind == EventType.SEND_MESSAGE:
-        return encode_event(kind, None, arguments_for(value, amf3))
-    return encode_event(kind, key if kind in (EventType.REMOVE, EventType.SUCCESS) else None, None)
+
+class _Missed:
+    """What a slow member lacks: these slots, in the order of their last change; `everything`: all of them."""
+
+    __slots__ = ("everything", "slots")
+
+    def __init__(self) -> None:
+        self.everything = False
+        self.slots: dict[str, None] = {}
+
+    def add(self, key: str) -> None:
+        """A slot has changed, or is gone."""
+        if not self.everything:
+            self.slots.pop(key, None)
+            self.slots[key] = None
+            if len(self.slots) > _MISSED_SLOTS:
+                self.cleared()
+
+    def cleared(self) -> None:
+        """All slots are gone; those set afterwards are in the content."""
+        self.everything = True
+        self.slots.clear()
 
 
 class ObjectFanout:
-    """One SharedObject on this edge and its local members, by session number."""
+    """One SharedObject on this edge: a replica of its slots and its local members, by session number."""
 
-    __slots__ = ("_chunk_size", "_counters", "_joined", "members", "name", "persistent")
+    __slots__ = (
+        "_chunk_size",
+        "_counters",
+        "_joined",
+        "_missed",
+        "members",
+        "name",
+        "persistent",
+        "slots",
+        "version",
+    )
 
     def __init__(self, name: str, persistent: bool, chunk_size: int, counters: Counters) -> None:
         self.name, self.persistent = name, persistent
         self.members: dict[int, Client] = {}
+        self.slots: dict[str, bytes] = {}
+        self.version = -1
+        """Of the replica; -1: there is none yet."""
         self._chunk_size = chunk_size
         self._counters = counters
-        self._joined: tuple[int, bool, bytes] | None = None
-
-    def _chunks(self, version: int, events: bytes, amf3: bool) -> bytes:
-        payload = encode_header(self.name, version, self.persistent, amf3) + events
-        type_id = MessageType.SHARED_OBJECT_AMF3 if amf3 else MessageType.SHARED_OBJECT_AMF0
-        return encode_message(Message(type_id, 0, 0, payload), csid_for(type_id), self._chunk_size)
+        self._joined: dict[bool, bytes] = {}
+        self._missed: dict[int, _Missed] = {}
 
     def join(self, session: int, client: "Client", version: int, slots: Sequence[Any]) -> None:
         """A session uses the object: UseSuccess, Clear and the whole content."""
         self.members[session] = client
-        amf3 = client.object_encoding == 3
-        if self._joined is None or self._joined[:2] != (version, amf3):
-            events = encode_event(EventType.USE_SUCCESS, None, None) + encode_event(
-                EventType.CLEAR, None, None
-            )
-            events += b"".join(_event(EventType.CHANGE, key, value, amf3) for key, value in slots)
-            self._joined = (version, amf3, self._chunks(version, events, amf3))
-        client.enqueue(self._joined[2])
+        self._missed.pop(session, None)
+        if version != self.version:
+            self.version = version
+            self.slots = dict(slots)
+            self._joined.clear()
+        chunks = self._joined.get(client.amf3)
+        if chunks is None:
+            events = [encode_event(EventType.USE_SUCCESS), *self._content(client.amf3)]
+            chunks = self._joined[client.amf3] = self._chunks(events, client.amf3)
+        client.enqueue(chunks)
+
+    def leave(self, session: int) -> None:
+        """A session uses it no longer; unknown ones are ignored."""
+        self.members.pop(session, None)
+        self._missed.pop(session, None)
 
     def update(self, version: int, events: Sequence[Any]) -> None:
         """Fan one commit out. Members get it in the order of commits, requesters their own answers in place."""
-        self._joined = None
         self._counters.object_updates += 1
-        self._counters.object_deliveries += len(self.members)
+        if not self.members:
+            return  # The replica is of no use until somebody joins, who brings a newer one.
+        self.version = version
+        self._joined.clear()
+        for kind, key, value, _ in events:
+            if kind == _CHANGE:
+                self.slots[key] = value
+            elif kind == _REMOVE:
+                self.slots.pop(key, None)
+            elif kind == _CLEAR:
+                self.slots.clear()
         requesters = {session for _, _, _, session in events if session}
         shared: dict[bool, bytes] = {}
-        for session, client in self.members.items():
-            amf3 = client.object_encoding == 3
-            if session in requesters:
-                client.enqueue(self._chunks(version, self._answers(events, session, amf3), amf3))
+        # A copy: a member that is closed because its queue is full leaves on the spot.
+        for session, client in list(self.members.items()):
+            if client.closed:
                 continue
-            chunks = shared.get(amf3)
-            if chunks is None:
-                body = b"".join(_event(kind, key, value, amf3) for kind, key, value, _ in events)
-                chunks = shared[amf3] = self._chunks(version, body, amf3)
-            client.enqueue(chunks)
-
-    @staticmethod
-    def _answers(events: Sequence[Any], session: int, amf3: bool) -> bytes:
-        parts: list[bytes] = []
-        for kind, key, value, requester in events:
-            if requester == session and kind == EventType.CHANGE:
-                parts.append(_event(EventType.SUCCESS, key, b"", amf3))
+            amf3 = client.amf3
+            if client.objects_full or session in self._missed:
+                self._merge(session, client, events)
+            elif session in requesters:
+                own = [self._answer(event, session, amf3) for event in events]
+                client.enqueue(self._chunks(own, amf3))
             else:
-                parts.append(_event(kind, key, value, amf3))
-        return b"".join(parts)
+                chunks = shared.get(amf3)
+                if chunks is None:
+                    body = [self._event(kind, key, value, amf3) for kind, key, value, _ in events]
+                    chunks = shared[amf3] = self._chunks(body, amf3)
+                client.enqueue(chunks)
+            self._counters.object_deliveries += 1
+
+    # Slow members
+
+    def _merge(self, session: int, client: "Client", events: Sequence[Any]) -> None:
+        """Note what a member misses; answers to its own requests and messages go out."""
+        missed = self._missed.get(session)
+        if missed is None:
+            missed = self._missed[session] = _Missed()
+            if client.behind is None:
+                client.behind = set()
+            client.behind.add(self)
+        amf3 = client.amf3
+        urgent: list[bytes] = []
+        for event in events:
+            kind, key, _, requester = event
+            if kind == _SEND or requester == session:
+                if kind == _SEND:
+                    # It may speak of the changes before it, so they go first.
+                    urgent += self._lacking(missed, amf3)
+                elif kind == _CLEAR:
+                    missed.everything = False
+                    missed.slots.clear()
+                else:
+                    missed.slots.pop(key, None)
+                urgent.append(self._answer(event, session, amf3))
+            elif kind == _CLEAR:
+                missed.cleared()
+            else:
+                missed.add(key)
+            self._counters.object_merges += requester != session and kind != _SEND
+        if urgent:
+            client.enqueue(self._chunks(urgent, amf3))
+
+    def _lacking(self, missed: _Missed, amf3: bool) -> list[bytes]:
+        """The events that bring a member up to date; it has missed nothing afterwards."""
+        if missed.everything:
+            events = self._content(amf3)
+        else:
+            events = [self._slot(key, amf3) for key in missed.slots]
+        missed.everything = False
+        missed.slots.clear()
+        return events
+
+    def catch_up(self, client: "Client") -> None:
+        """The queue of a member that missed something has drained."""
+        missed = self._missed.pop(client.session, None)
+        if missed is not None and not client.closed:
+            events = self._lacking(missed, client.amf3)
+            if events:
+                client.enqueue(self._chunks(events, client.amf3))
+
+    # Encoding
+
+    def _content(self, amf3: bool) -> list[bytes]:
+        return [encode_event(_CLEAR), *(self._slot(key, amf3) for key in self.slots)]
+
+    def _slot(self, key: str, amf3: bool) -> bytes:
+        value = self.slots.get(key)
+        return encode_event(_REMOVE, key) if value is None else self._event(_CHANGE, key, value, amf3)
+
+    def _answer(self, event: Any, session: int, amf3: bool) -> bytes:
+        """An event as a member reads it who may have asked for it. A Remove with a value answers a change to nothing."""
+        kind, key, value, requester = event
+        if requester == session and (kind == _CHANGE or (kind == _REMOVE and value)):
+            return encode_event(_SUCCESS, key)
+        return self._event(kind, key, value, amf3)
+
+    def _event(self, kind: int, key: str, value: bytes, amf3: bool) -> bytes:
+        try:
+            if kind == _CHANGE:
+                return encode_event(kind, key, value_for(value, amf3))
+            if kind == _SEND:
+                return encode_event(kind, None, arguments_for(value, amf3))
+        except (AmfError, RtmpError) as error:
+            # The origin checks what clients set; this is an application's, and the others' changes must not suffer.
+            self._counters.internal_errors += 1
+            _log.error("value not encoded", object=self.name, slot=key, error=str(error))
+            return encode_event(_REMOVE, key) if kind == _CHANGE else b""
+        return encode_event(kind, key if kind == _REMOVE else None)
+
+    def _chunks(self, events: Sequence[bytes], amf3: bool) -> bytes:
+        payload = encode_header(self.name, self.version, self.persistent, amf3) + b"".join(events)
+        type_id = MessageType.SHARED_OBJECT_AMF3 if amf3 else MessageType.SHARED_OBJECT_AMF0
+        return encode_message(Message(type_id, 0, 0, payload), csid_for(type_id), self._chunk_size)

@@ -1,5 +1,7 @@
 """The edge process: node, listeners, jobs, drain."""
 
+import resource
+from dataclasses import replace
 from typing import Any
 
 from headwater_bus.logs import get_log
@@ -7,33 +9,61 @@ from headwater_bus.node import Node, NodeConfig
 
 from headwater_edge.config import EdgeConfig
 from headwater_edge.edge import Edge
-from headwater_edge.listener import Listener
+from headwater_edge.listener import Listener, shown
 
 _log = get_log("edge")
+_OTHER_FILES = 256
+"""Files of an edge that are no clients: listeners, links, logs, what libraries open."""
 
 
 def run(node_config: NodeConfig, config: EdgeConfig) -> int:
     """Serve until a signal; returns the exit status. Raises ListenError before anything is served."""
+    config = replace(config, max_connections=_connections_possible(config.max_connections))
     node = Node(node_config)
     edge = Edge(node, config)
-    listeners = [Listener(host, port, edge.accept, shared=True) for host, port in config.listen]
+    listeners: list[Listener] = []
+    try:
+        for host, port in config.listen:
+            listeners.append(Listener(host, port, edge.accept, shared=True))
+        for host, port in config.listen_alone:
+            listeners.append(Listener(host, port, edge.accept))
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
     node.load_provider = lambda: {"sessions": len(edge.clients)}
     node.health_provider = edge.health
     if config.flush_ms > 0:
         node.spawn("flush", edge.cluster.flush_job)
     node.spawn("sweep", edge.sweep)
     node.start(endpoint="", meta=_meta(listeners))
-    _log.info("listening", rtmp=" ".join(f"{listener.host}:{listener.port}" for listener in listeners))
+    _log.info("listening", rtmp=" ".join(shown(listener.host, listener.port) for listener in listeners))
 
     def drain(deadline_s: float) -> None:
         for listener in listeners:
             listener.close()
-        edge.shutdown("the edge is stopping")
+        edge.shutdown("the edge is stopping", within_s=deadline_s / 2)
 
     return node.run(drain=drain)
 
 
+def _connections_possible(wanted: int) -> int:
+    """Raise the limit of open files as far as needed and allowed; returns how many connections it is enough for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft < needed:
+            possible = max(1, soft - _OTHER_FILES)
+            _log.warning(
+                "fewer connections than configured", open_files=soft, connections=possible, wanted=wanted
+            )
+            return possible
+    return wanted
+
+
 def _meta(listeners: list[Listener]) -> dict[str, Any]:
     """What the registry tells others: the shared RTMP address first, then the edge's own."""
-    addresses = [f"{listener.host}:{listener.port}" for listener in listeners]
+    addresses = [shown(listener.host, listener.port) for listener in listeners]
     return {"rtmp_shared": addresses[0], "rtmp": addresses[-1]}

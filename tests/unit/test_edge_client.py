@@ -1,0 +1,496 @@
+"""Clients of an edge on real sockets: connecting, limits, deadlines, queues, the end."""
+
+import logging
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import pytest
+from headwater_bus import traffic
+from headwater_edge.client import Phase
+from headwater_edge.edge import Edge
+from headwater_rtmp.chunk import encode_message
+from headwater_rtmp.command import decode_command
+from headwater_rtmp.message import Message
+from support.edge import FakeLink, FakeNode, Peer, attached, end_all, make_edge, say
+from support.waiting import eventually
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    yield
+    end_all()
+
+
+@pytest.fixture
+def parts() -> tuple[Edge, FakeNode, FakeLink]:
+    return make_edge()
+
+
+@pytest.fixture
+def edge(parts: tuple[Edge, FakeNode, FakeLink]) -> Edge:
+    return parts[0]
+
+
+@pytest.fixture
+def link(parts: tuple[Edge, FakeNode, FakeLink]) -> FakeLink:
+    return parts[2]
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [str(vars(record)["fields"].get("reason")) for record in caplog.records if record.levelno > 20]
+
+
+# Connecting
+
+
+def test_connect_reaches_the_origin_and_its_answer_the_client(edge: Edge, link: FakeLink) -> None:
+    peer = Peer(edge, "203.0.113.9").connect()
+    (attach,) = eventually(lambda: link.of(traffic.Attach), 10)
+    assert (attach.session, attach.group, attach.epoch) == (1, "live/_definst_", 3)
+    assert (attach.session_id, attach.address, attach.object_encoding) == ("b00t-1", "203.0.113.9", 0)
+    command = decode_command(Message(attach.type_id, 0, 0, attach.payload))
+    assert command.name == "connect"
+    assert peer.client is not None
+    assert peer.client.phase == Phase.CONNECTING
+    say(edge, link, traffic.Attached(1), traffic.ToClient(1, 20, 0, 0, b"\x02\x00\x01x\x00" + bytes(8)))
+    peer.until(lambda: peer.commands())
+    assert peer.commands()[0].name == "x"
+    assert peer.client.phase == Phase.CONNECTED
+    assert peer.rtmp.peer_bandwidth == edge.config.window_ack_size
+
+
+def test_amf3_clients_are_attached_as_such(edge: Edge, link: FakeLink) -> None:
+    peer = Peer(edge).handshake()
+    peer.command("connect", {"app": "live", "objectEncoding": 3.0}, amf3=True)
+    (attach,) = eventually(lambda: link.of(traffic.Attach), 10)
+    assert (attach.type_id, attach.object_encoding) == (17, 3)
+
+
+def test_what_comes_right_behind_connect_is_forwarded_after_the_answer(edge: Edge, link: FakeLink) -> None:
+    peer = Peer(edge).connect()
+    for transaction in (2.0, 3.0):
+        peer.command("createStream", transaction=transaction)
+    eventually(lambda: edge.clients[1].early and len(edge.clients[1].early) == 3, 10)
+    assert link.of(traffic.FromClient) == []
+    say(edge, link, traffic.Attached(1))
+    forwarded = [decode_command(Message(m.type_id, 0, 0, m.payload)) for m in link.of(traffic.FromClient)]
+    assert [command.transaction_id for command in forwarded] == [2.0, 3.0]
+
+
+@pytest.mark.parametrize(("count", "size"), [(65, 10), (3, 60_000)])
+def test_too_much_before_the_answer_to_connect_closes(edge: Edge, count: int, size: int) -> None:
+    peer = Peer(edge).connect()
+    for _ in range(count):
+        peer.send(peer.rtmp.send(Message(20, 0, 0, bytes(size))))
+    peer.until_ended()
+    assert edge.counters.protocol_errors == 1
+
+
+def test_an_unknown_application_is_refused_at_once(edge: Edge) -> None:
+    peer = Peer(edge).handshake()
+    peer.command("connect", {"app": "nosuch"}, transaction=4.0)
+    peer.until_ended()
+    (command,) = peer.commands()
+    assert (command.name, command.transaction_id) == ("_error", 4.0)
+    assert peer.statuses() == ["NetConnection.Connect.InvalidApp"]
+
+
+@pytest.mark.parametrize("app", [7.0, "", "../etc", None])
+def test_a_connect_that_names_no_application_is_refused(edge: Edge, app: object) -> None:
+    peer = Peer(edge).handshake()
+    peer.command("connect", {"app": app})
+    peer.until_ended()
+    assert peer.statuses() == ["NetConnection.Connect.InvalidApp"]
+
+
+BROKEN = {
+    "a command before connect": encode_message(Message(20, 0, 0, b"\x02\x00\x01x\x00" + bytes(8)), 3, 128),
+    "media before connect": encode_message(Message(9, 1, 0, b"\x17\x01"), 6, 128),
+    "connect without an object": encode_message(
+        Message(20, 0, 0, b"\x02\x00\x07connect\x00" + bytes(8) + b"\x05"), 3, 128
+    ),
+    "AMF cut short": encode_message(Message(20, 0, 0, b"\x02\x00\x07conn"), 3, 128),
+    "a type 3 chunk first": b"\xc3",
+    "chunk size 0": encode_message(Message(1, 0, 0, bytes(4)), 2, 128),
+    "an oversized message": b"\x03\x00\x00\x00\xff\xff\xff\x14\x00\x00\x00\x00",
+}
+
+
+@pytest.mark.parametrize("name", sorted(BROKEN))
+def test_what_is_no_rtmp_closes_with_one_line(
+    edge: Edge, link: FakeLink, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    witness = attached(edge, link)
+    peer = Peer(edge).handshake()
+    with caplog.at_level(logging.INFO, "headwater"):
+        peer.send(BROKEN[name])
+        peer.until_ended()
+    assert len(warnings(caplog)) == 1
+    assert edge.counters.protocol_errors == 1
+    assert witness.client is not None
+    assert not witness.client.closed
+
+
+def test_an_error_of_the_edge_itself_ends_one_client_only(
+    edge: Edge, link: FakeLink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(client: Any, message: Message) -> None:
+        raise ZeroDivisionError("by design")
+
+    peer, witness = attached(edge, link), attached(edge, link)
+    monkeypatch.setattr(edge, "client_message", broken)
+    peer.command("call")
+    peer.until_ended()
+    monkeypatch.undo()
+    witness.command("call")
+    eventually(lambda: link.of(traffic.FromClient), 10)
+    assert edge.counters.internal_errors == 1
+    assert ["ZeroDivisionError" in text for text in warnings(caplog)] == [True]
+    edge.counters.internal_errors = 0
+
+
+# Connected
+
+
+def test_messages_go_to_the_origin_and_unknown_ones_are_counted(edge: Edge, link: FakeLink) -> None:
+    peer = attached(edge, link)
+    peer.send(peer.rtmp.send(Message(99, 0, 0, b"?")))
+    peer.send(peer.rtmp.send(Message(19, 0, 5, b"object")))
+    (forwarded,) = eventually(lambda: link.of(traffic.FromClient), 10)
+    assert (forwarded.type_id, forwarded.timestamp, forwarded.payload) == (19, 5, b"object")
+    assert edge.counters.messages_ignored == 1
+
+
+def test_a_second_connect_is_the_origin_s_to_answer(edge: Edge, link: FakeLink) -> None:
+    peer = attached(edge, link)
+    peer.command("connect", {"app": "live"})
+    eventually(lambda: link.of(traffic.FromClient), 10)
+    assert len(link.of(traffic.Attach)) == 1
+
+
+def test_media_of_a_publisher_is_numbered(edge: Edge, link: FakeLink) -> None:
+    peer = attached(edge, link)
+    peer.send(peer.rtmp.send(Message(9, 1, 0, b"early")))
+    eventually(lambda: link.of(traffic.FromClient), 10)
+    say(edge, link, traffic.PublishStarted(1, 1, 12, "a"))
+    for timestamp in (40, 80):
+        peer.send(peer.rtmp.send(Message(9, 1, timestamp, b"video")))
+    eventually(lambda: len(link.of(traffic.PublisherMedia)) == 2, 10)
+    assert [(m.stream, m.number, m.timestamp) for m in link.of(traffic.PublisherMedia)] == [
+        (12, 1, 40),
+        (12, 2, 80),
+    ]
+    say(edge, link, traffic.PublishStopped(1, 1))
+    peer.send(peer.rtmp.send(Message(9, 1, 120, b"late")))
+    eventually(lambda: len(link.of(traffic.FromClient)) == 2, 10)
+
+
+def test_a_flood_of_tiny_messages_leaves_others_their_turn(edge: Edge, link: FakeLink) -> None:
+    before, flooder, behind = (attached(edge, link) for _ in range(3))
+    # Type 3 chunks of empty messages: one byte each.
+    flooder.send(flooder.rtmp.send(Message(19, 0, 0, b""), csid=5))
+    eventually(lambda: link.of(traffic.FromClient), 10)
+    link.sent.clear()
+    # One on either side of it in the order in which sockets become ready, whichever end the loop begins at.
+    before.send(before.rtmp.send(Message(19, 0, 0, b"me too")))
+    flooder.send(b"\xc5" * 20_000)
+    behind.send(behind.rtmp.send(Message(19, 0, 0, b"me too")))
+    eventually(lambda: len(link.of(traffic.FromClient)) == 20_002, 20)
+    places = [at for at, m in enumerate(link.of(traffic.FromClient)) if m.payload]
+    assert len(places) == 2
+    assert max(places) < 10_000
+
+
+def test_a_client_whose_origin_does_not_keep_up_is_not_read(edge: Edge, link: FakeLink) -> None:
+    peer = attached(edge, link)
+    assert peer.client is not None
+    link.queued_bytes = edge.config.link_bytes + 1
+    peer.command("one")
+    eventually(lambda: peer.client in edge.paused, 10)
+    link.sent.clear()
+    peer.command("two")
+    edge.resume_readers()
+    for _ in range(20):
+        gevent.sleep(0)
+    assert link.sent == []
+    # Nobody listens, so silence means nothing.
+    edge.check_deadlines(peer.client.heard_at + 1000)
+    assert not peer.client.closed
+    link.queued_bytes = 0
+    edge.resume_readers()
+    eventually(lambda: link.of(traffic.FromClient), 10)
+    assert not edge.paused
+
+
+def test_a_paused_client_that_goes_is_noticed_when_it_is_read_again(edge: Edge, link: FakeLink) -> None:
+    peer = attached(edge, link)
+    assert peer.client is not None
+    link.queued_bytes = edge.config.link_bytes + 1
+    peer.command("one")
+    eventually(lambda: edge.paused, 10)
+    peer.sock.close()
+    link.queued_bytes = 0
+    edge.resume_readers()
+    eventually(lambda: edge.clients == {}, 10)
+
+
+def test_a_paused_client_may_be_closed(edge: Edge, link: FakeLink) -> None:
+    peer = attached(edge, link)
+    link.queued_bytes = edge.config.link_bytes + 1
+    peer.command("one")
+    eventually(lambda: edge.paused, 10)
+    say(edge, link, traffic.CloseSession(1, "enough"))
+    assert not edge.paused
+    edge.resume_readers()
+    peer.until_ended()
+
+
+# Queues
+
+
+def test_much_data_arrives_whole_through_a_small_socket(edge: Edge, link: FakeLink) -> None:
+    peer = Peer(edge, buffer_bytes=4096).connect()
+    eventually(lambda: link.of(traffic.Attach), 10)
+    say(edge, link, traffic.Attached(1))
+    payloads = [bytes([number]) * (1 + number * 997 % 9_000) for number in range(100)]
+    say(edge, link, *(traffic.ToClient(1, 18, 1, 0, payload) for payload in payloads))
+    assert peer.client is not None
+    assert peer.client.backlog_bytes > 0
+    peer.until(lambda: sum(m.type_id == 18 for m in peer.messages) == len(payloads))
+    assert [m.payload for m in peer.messages if m.type_id == 18] == payloads
+    eventually(lambda: peer.client is not None and peer.client.backlog_bytes == 0, 10)
+
+
+def test_a_client_that_reads_nothing_is_closed_with_a_status(caplog: pytest.LogCaptureFixture) -> None:
+    edge, _, link = make_edge(client_queue_bytes=300_000)
+    peer = Peer(edge, buffer_bytes=4096).connect()
+    eventually(lambda: link.of(traffic.Attach), 10)
+    say(edge, link, traffic.Attached(1))
+    for _ in range(40):
+        say(edge, link, traffic.ToClient(1, 18, 1, 0, bytes(10_000)))
+    assert edge.clients == {}
+    assert link.of(traffic.Detach)[0].reason.startswith("slow client")
+    assert len(warnings(caplog)) == 1
+    peer.until_ended()
+    assert peer.statuses() == ["NetConnection.Connect.Closed"]
+    peer.sock.close()
+    eventually(lambda: not edge.partings, 10)
+
+
+def test_a_slow_member_of_an_object_catches_up_when_its_queue_drains() -> None:
+    edge, _, link = make_edge(object_queue_bytes=50_000)
+    peer = Peer(edge, buffer_bytes=4096).connect()
+    eventually(lambda: link.of(traffic.Attach), 10)
+    say(edge, link, traffic.Attached(1), traffic.ObjectOpened(5, "so", False))
+    say(edge, link, traffic.ObjectJoined(1, 5, 0, []))
+    for version in range(1, 300):
+        value = b"\x02\x03\xe8" + b"%04d" % version * 250
+        say(edge, link, traffic.ObjectUpdate(5, version, [[4, "x", value, 0]]))
+    assert peer.client is not None
+    assert peer.client.backlog_bytes < 60_000
+    peer.until(lambda: peer.messages and b"0299" in peer.messages[-1].payload)
+    assert len([m for m in peer.messages if m.type_id == 19]) < 120
+    assert edge.counters.object_merges > 180
+
+
+def test_players_get_the_stream_of_a_link(edge: Edge, link: FakeLink) -> None:
+    peers = [attached(edge, link) for _ in range(3)]
+    say(edge, link, traffic.StreamOpened(8, "a"), traffic.StreamMedia(8, 0, 9, 0, b"\x17\x01\0\0\0k"))
+    for peer in peers:
+        assert peer.client is not None
+        say(edge, link, traffic.PlayStarted(peer.client.session, 1, 8))
+    edge.cluster.flush_streams()
+    say(edge, link, traffic.StreamMedia(8, 1, 9, 40, b"\x27\x01\0\0\0i"))
+    edge.cluster.flush_streams()
+    for peer in peers:
+        peer.until(lambda peer=peer: len(peer.messages) == 2)
+        assert [m.timestamp for m in peer.messages] == [0, 40]
+    assert edge.counters.start_messages_encoded == edge.counters.messages_encoded == 1
+    assert edge.counters.media_received == 2
+    assert edge.health()["streams"] == {"a": 3}
+    peers[0].sock.close()
+    eventually(lambda: edge.health()["streams"] == {"a": 2}, 10)
+    say(edge, link, traffic.PlayStopped(2, 1), traffic.PlayStopped(3, 1), traffic.StreamClosed(8))
+    assert edge.health()["streams"] == {}
+
+
+# Deadlines
+
+
+def test_a_half_handshake_is_closed_in_time(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
+    peer = Peer(edge)
+    peer.send(b"\x03" + bytes(100))
+    assert peer.client is not None
+    edge.check_deadlines(peer.client.phase_at + edge.config.handshake_s - 0.1)
+    assert not peer.client.closed
+    edge.check_deadlines(peer.client.phase_at + edge.config.handshake_s + 0.1)
+    peer.until_ended()
+    assert warnings(caplog) == ["no handshake within 5.0 s"]
+
+
+def test_a_client_that_does_not_connect_is_closed_in_time(edge: Edge) -> None:
+    peer = Peer(edge).handshake()
+    eventually(lambda: edge.clients[1].phase == Phase.OPENING, 10)
+    limit = edge.config.handshake_s + edge.config.connect_s
+    edge.check_deadlines(edge.clients[1].phase_at + limit - 0.1)
+    assert 1 in edge.clients
+    edge.check_deadlines(edge.clients[1].phase_at + limit + 0.1)
+    peer.until_ended()
+
+
+def test_a_connect_that_is_not_answered_fails(edge: Edge, link: FakeLink) -> None:
+    peer = Peer(edge).connect()
+    eventually(lambda: link.of(traffic.Attach), 10)
+    edge.check_deadlines(edge.clients[1].phase_at + edge.config.answer_s + 0.1)
+    peer.until_ended()
+    assert peer.statuses() == ["NetConnection.Connect.Failed"]
+
+
+def test_a_silent_client_is_pinged_once_and_then_closed(edge: Edge, link: FakeLink) -> None:
+    peer = attached(edge, link)
+    client = peer.client
+    assert client is not None
+    client.heard_at -= edge.config.ping_s + 1
+    for _ in range(3):
+        edge.check_deadlines(client.heard_at + edge.config.ping_s + 1)
+    edge.flush_clients()
+    before = client.heard_at
+    peer.until(lambda: client.heard_at > before, "the client answers the ping")
+    edge.check_deadlines(client.heard_at + edge.config.idle_s + 1)
+    peer.until_ended()
+
+
+# The end
+
+
+def test_the_origin_closes_a_session_after_what_it_said(edge: Edge, link: FakeLink) -> None:
+    peer = attached(edge, link)
+    data = traffic.ToClient(1, 18, 0, 0, bytes(200_000))
+    say(edge, link, data, data, data, traffic.CloseSession(1, "kicked"))
+    peer.until_ended()
+    assert [len(m.payload) for m in peer.messages if m.type_id == 18] == [200_000] * 3
+    assert [(d.session, d.reason) for d in link.of(traffic.Detach)] == [(1, "by the origin: kicked")]
+
+
+def test_the_last_status_arrives_though_the_client_goes_on_sending(edge: Edge, link: FakeLink) -> None:
+    peer = attached(edge, link)
+    peer.send(b"\x00" * 100)
+    say(edge, link, traffic.ToClient(1, 18, 0, 0, b"bye"), traffic.CloseSession(1, "kicked"))
+    peer.send(b"\x00" * 100)
+    peer.until_ended()
+    assert peer.messages[-1].payload == b"bye"
+
+
+def test_a_client_that_goes_is_gone_at_once(edge: Edge, link: FakeLink) -> None:
+    peer = attached(edge, link)
+    say(edge, link, traffic.ObjectOpened(5, "so", False), traffic.ObjectJoined(1, 5, 0, []))
+    peer.sock.close()
+    eventually(lambda: link.of(traffic.Detach), 10)
+    assert edge.clients == {}
+    assert not edge.partings
+    assert link.data.clients == {}
+    assert link.data.objects[5].members == {}
+    late = [
+        traffic.ToClient(1, 20, 0, 0, b""),
+        traffic.CloseSession(1, ""),
+        traffic.Attached(1),
+        traffic.AttachRefused(1, "g", "r"),
+        traffic.PublishStarted(1, 1, 1, "a"),
+        traffic.PublishStopped(1, 1),
+        traffic.PlayStarted(1, 1, 99),
+        traffic.PlayChanged(1, 1, True, True, True),
+        traffic.PlayStopped(1, 1),
+        traffic.ObjectJoined(1, 5, 0, []),
+        traffic.ObjectLeft(1, 5),
+        traffic.ObjectUpdate(99, 1, []),
+        traffic.StreamMedia(99, 1, 9, 0, b""),
+        traffic.StreamReset(99),
+        traffic.StreamClosed(99),
+        traffic.ObjectClosed(99),
+    ]
+    say(edge, link, *late)
+    assert edge.counters.internal_errors == 0
+
+
+def test_a_reset_by_the_client_is_no_error_of_ours(
+    edge: Edge, link: FakeLink, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    ours = socket.create_connection(server.getsockname())
+    theirs, _ = server.accept()
+    server.close()
+    edge.accept(theirs, "127.0.0.1")
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    ours.close()
+    eventually(lambda: edge.clients == {}, 10)
+    assert warnings(caplog) == []
+
+
+def test_a_closed_client_that_stays_is_cut_off_in_time(edge: Edge, link: FakeLink) -> None:
+    peer = attached(edge, link)
+    say(edge, link, traffic.CloseSession(1, "kicked"))
+    (parting,) = edge.partings
+    edge.end_partings(parting.deadline - 0.1)
+    assert edge.partings
+    edge.end_partings(parting.deadline + 0.1)
+    assert not edge.partings
+    peer.until_ended()
+
+
+@pytest.mark.parametrize("limit", ["max_connections", "max_per_address"])
+def test_closing_sockets_count_as_connections(limit: str) -> None:
+    edge, _, link = make_edge(**{limit: 2})
+    first, second = attached(edge, link), attached(edge, link)
+    say(edge, link, traffic.CloseSession(1, "kicked"))
+    third = Peer(edge)
+    assert third.client is None
+    third.until_ended()
+    assert edge.counters.connections_refused == 1
+    first.sock.close()
+    eventually(lambda: not edge.partings, 10)
+    assert Peer(edge).client is not None
+    second.sock.close()
+
+
+def test_connections_of_one_address_are_limited_and_loopback_is_exempt() -> None:
+    edge, _, _ = make_edge(max_per_address=2)
+    peers = [Peer(edge, "203.0.113.1") for _ in range(3)]
+    assert [peer.client is not None for peer in peers] == [True, True, False]
+    assert Peer(edge, "203.0.113.2").client is not None
+    network = [Peer(edge, f"2001:db8::{number:x}") for number in range(3)]
+    assert [peer.client is not None for peer in network] == [True, True, False]
+    assert all(Peer(edge, "127.0.0.1").client is not None for _ in range(4))
+    assert all(Peer(edge, "::1").client is not None for _ in range(4))
+    peers[0].sock.close()
+    eventually(lambda: edge._by_owner["203.0.113.1"] == 1, 10)
+    assert Peer(edge, "203.0.113.1").client is not None
+
+
+def test_shutdown_tells_every_client_and_ends_the_links(edge: Edge, link: FakeLink) -> None:
+    peers = [attached(edge, link) for _ in range(3)]
+    stranger = Peer(edge)
+
+    def read() -> None:
+        for peer in [*peers, stranger]:
+            peer.until_ended()
+            peer.sock.close()
+
+    reading = gevent.spawn(read)
+    edge.shutdown("the edge is stopping", within_s=10)
+    reading.get(timeout=10)
+    assert [peer.statuses() for peer in peers] == [["NetConnection.Connect.AppShutdown"]] * 3
+    assert stranger.statuses() == []
+    assert link.closed == ["the edge is stopping"]
+    assert len(link.of(traffic.Detach)) == 3
+    late = Peer(edge)
+    assert late.client is None
+
+
+def test_health_counts(edge: Edge, link: FakeLink) -> None:
+    attached(edge, link)
+    Peer(edge)
+    health = edge.health()
+    assert (health["clients"], health["connected"], health["links"]) == (2, 1, ["origin-1"])
+    assert health["counters"]["connections_accepted"] == 2

@@ -1,0 +1,212 @@
+"""Which origin a session goes to: the mirror, the balancer, refusals, lost origins."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from headwater_bus import traffic
+from headwater_bus.view import Assignment
+from headwater_edge.client import Phase
+from headwater_edge.edge import Edge
+from support.edge import GROUP, FakeLink, Peer, attached, end_all, make_edge, say
+from support.waiting import eventually
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    yield
+    end_all()
+
+
+def connecting(edge: Edge, app: str = "live") -> Peer:
+    peer = Peer(edge).connect(app)
+    client = peer.client
+    assert client is not None
+    eventually(lambda: client.phase >= Phase.CONNECTING, 10, "connect seen")
+    return peer
+
+
+def lose(edge: Edge, link: FakeLink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The link is over, as the link's own greenlet says it."""
+    monkeypatch.setattr("headwater_edge.cluster.EdgeLink", FakeLink)
+    link.failure = "nothing heard for 3.0 s"
+    edge.cluster._on_down(link, link.failure)  # type: ignore[arg-type]
+
+
+def test_a_group_that_nobody_has_is_asked_for_once_for_all_who_wait() -> None:
+    edge, node, link = make_edge()
+    peers = [connecting(edge, "live/new") for _ in range(5)]
+    assert link.sent == []
+    node.origin = "origin-1"
+    attaches = eventually(lambda: len(link.sent) == 5 and link.sent, 10)
+    assert {(attach.group, attach.epoch) for attach in attaches} == {("live/new", 7)}
+    assert set(node.asked) == {"live/new"}
+    assert all(not peer.ended for peer in peers)
+
+
+def test_without_an_origin_a_client_is_told_after_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    edge, node, _ = make_edge(attach_s=0.2)
+    peers = [connecting(edge, "live/new") for _ in range(3)]
+    for peer in peers:
+        peer.until_ended()
+        assert peer.statuses() == ["NetConnection.Connect.Failed"]
+    assert len(node.asked) >= 2
+    assert [record.getMessage() for record in caplog.records] == ["group has no origin"]
+
+
+def test_a_client_that_left_while_its_group_was_looked_up_is_not_attached() -> None:
+    edge, node, link = make_edge()
+    gone, stays = connecting(edge, "live/new"), connecting(edge, "live/new")
+    gone.sock.close()
+    eventually(lambda: len(edge.clients) == 1, 10)
+    node.origin = "origin-1"
+    (attach,) = eventually(lambda: link.of(traffic.Attach), 10)
+    assert stays.client is not None
+    assert attach.session == stays.client.session
+
+
+def test_a_look_up_that_fails_in_an_unknown_way_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(group: str, timeout_s: float) -> Any:
+        raise ZeroDivisionError("by design")
+
+    edge, node, _ = make_edge()
+    monkeypatch.setattr(node, "assign", broken)
+    peer = connecting(edge, "live/new")
+    peer.until_ended()
+    assert peer.statuses() == ["NetConnection.Connect.Failed"]
+    assert edge.counters.internal_errors == 1
+    edge.counters.internal_errors = 0
+
+
+def test_a_refused_session_goes_to_the_next_owner() -> None:
+    edge, node, link = make_edge()
+    other = FakeLink("origin-2")
+    peer = connecting(edge)
+    assert len(link.of(traffic.Attach)) == 1
+    node.add_origin("origin-2")
+    edge.cluster.links["origin-2"] = other  # type: ignore[assignment]
+    node.view.groups[GROUP] = Assignment(GROUP, "origin-2", 4)
+    say(edge, link, traffic.AttachRefused(1, GROUP, "not the owner at this epoch"))
+    (attach,) = eventually(lambda: other.of(traffic.Attach), 10)
+    assert (attach.session, attach.epoch) == (1, 4)
+    assert link.data.clients == {}
+    say(edge, link, traffic.Attached(1))
+    assert peer.client is not None
+    assert peer.client.phase == Phase.CONNECTING
+    say(edge, other, traffic.Attached(1))
+    assert peer.client.phase == Phase.CONNECTED
+
+
+def test_refusals_end_after_a_while() -> None:
+    edge, _, link = make_edge(attach_s=0.2)
+    peer = connecting(edge)
+    seen = 0
+
+    def refuse() -> bool:
+        nonlocal seen
+        attaches = link.of(traffic.Attach)
+        if len(attaches) > seen:
+            seen = len(attaches)
+            say(edge, link, traffic.AttachRefused(1, GROUP, "not mine"))
+        return bool(peer.pump())
+
+    eventually(refuse, 10)
+    assert peer.statuses() == ["NetConnection.Connect.Failed"]
+    assert seen >= 2
+
+
+def test_a_refused_client_that_leaves_is_not_attached_again(capfd: pytest.CaptureFixture[str]) -> None:
+    edge, _, link = make_edge()
+    gone, stays = connecting(edge), connecting(edge)
+    refusals = [traffic.AttachRefused(session, GROUP, "not mine") for session in (1, 2)]
+    say(edge, link, *refusals)
+    gone.sock.close()
+    eventually(lambda: len(edge.clients) == 1, 10)
+    eventually(lambda: len(link.of(traffic.Attach)) == 3, 10)
+    assert stays.client is not None
+    assert link.of(traffic.Attach)[2].session == stays.client.session
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_refusal_of_a_session_that_is_connected_is_ignored() -> None:
+    edge, _, link = make_edge()
+    peer = attached(edge, link)
+    say(edge, link, traffic.AttachRefused(1, GROUP, "late"))
+    assert peer.client is not None
+    assert peer.client.phase == Phase.CONNECTED
+    assert link.data.clients == {1: peer.client}
+
+
+def test_a_lost_origin_costs_its_sessions_and_no_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge, node, link = make_edge()
+    peers = [attached(edge, link) for _ in range(3)]
+    other = FakeLink("origin-2")
+    node.add_origin("origin-2")
+    edge.cluster.links["origin-2"] = other  # type: ignore[assignment]
+    node.view.groups["live/two"] = Assignment("live/two", "origin-2", 1)
+    elsewhere = connecting(edge, "live/two")
+    say(edge, other, traffic.Attached(4))
+    say(edge, link, traffic.StreamOpened(8, "a"), traffic.PlayStarted(1, 1, 8))
+    with caplog.at_level(logging.INFO, "headwater"):
+        lose(edge, link, monkeypatch)
+    for peer in peers:
+        peer.until_ended()
+        assert peer.statuses() == ["NetConnection.Connect.Closed"]
+    assert [record.getMessage() for record in caplog.records] == ["link down"]
+    assert elsewhere.client is not None
+    assert not elsewhere.client.closed
+    assert sorted(edge.cluster.links) == ["origin-2"]
+
+
+def test_who_was_not_accepted_yet_by_a_lost_origin_goes_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    edge, node, link = make_edge()
+    peer = connecting(edge)
+    other = FakeLink("origin-2")
+    node.add_origin("origin-2")
+    edge.cluster.links["origin-2"] = other  # type: ignore[assignment]
+    node.view.groups[GROUP] = Assignment(GROUP, "origin-2", 4)
+    lose(edge, link, monkeypatch)
+    (attach,) = eventually(lambda: other.of(traffic.Attach), 10)
+    assert attach.session == 1
+    assert not peer.ended
+
+
+def test_an_origin_that_is_not_registered_is_waited_for() -> None:
+    edge, node, link = make_edge()
+    del edge.cluster.links["origin-1"]
+    known = node.view.nodes.pop("origin-1")
+    node.add_origin("origin-2")
+    node.origin = "origin-1"
+    connecting(edge)
+    eventually(lambda: len(node.asked) >= 2, 10)
+    edge.cluster.links["origin-1"] = link  # type: ignore[assignment]
+    node.view.nodes["origin-1"] = known
+    eventually(lambda: link.of(traffic.Attach), 10)
+
+
+def test_an_envelope_that_fails_does_not_stop_the_batch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge, _, link = make_edge()
+    peer = attached(edge, link)
+    broken = traffic.ObjectJoined(1, 5, 0, [["key without a value"]])
+    say(edge, link, traffic.ObjectOpened(5, "so", False), broken, traffic.ToClient(1, 18, 0, 0, b"next"))
+    peer.until(lambda: peer.messages)
+    assert peer.messages[0].payload == b"next"
+    assert [record.getMessage() for record in caplog.records] == ["internal error"]
+    assert edge.counters.internal_errors == 1
+    edge.counters.internal_errors = 0
+
+
+def test_with_no_flush_interval_media_leaves_with_its_batch() -> None:
+    edge, _, link = make_edge(flush_ms=0)
+    peer = attached(edge, link)
+    say(edge, link, traffic.StreamOpened(8, "a"), traffic.PlayStarted(1, 1, 8))
+    say(edge, link, traffic.StreamMedia(8, 1, 9, 0, b"\x17\x01\0\0\0k"))
+    peer.until(lambda: peer.messages)
+    assert edge.counters.messages_encoded == 1

@@ -1,0 +1,513 @@
+"""A stream on the edge: one encoding for all players, joins, slow players, players that want a part."""
+
+import errno
+import random
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from headwater_edge.counters import Counters
+from headwater_edge.fanout import Player, StreamFanout
+from headwater_rtmp.message import Message
+from support.edge import CHUNK_SIZE, messages_in
+
+META = b"\x02\x00\x0aonMetaData\x05"
+AVC, AAC = b"\x17\x00\x00\x00\x00config", b"\xaf\x00\x12\x10"
+
+
+def key(timestamp: int, body: bytes = b"k") -> Message:
+    return Message(9, 0, timestamp, b"\x17\x01\x00\x00\x00" + body)
+
+
+def inter(timestamp: int, body: bytes = b"i") -> Message:
+    return Message(9, 0, timestamp, b"\x27\x01\x00\x00\x00" + body)
+
+
+def audio(timestamp: int, body: bytes = b"a") -> Message:
+    return Message(8, 0, timestamp, b"\xaf\x01" + body)
+
+
+HEADERS = [Message(18, 0, 0, META), Message(9, 0, 0, AVC), Message(8, 0, 0, AAC)]
+
+
+class FakeClient:
+    """A client whose socket takes `room` bytes (None: all), and whose media limit is 100 bytes."""
+
+    def __init__(self) -> None:
+        self.sock: Any = self
+        self.room: int | None = None
+        self.error: OSError | None = None
+        self.received = b""
+        self.queue = b""
+        self.closed = False
+        self.reason = ""
+        self.players: list[Player] = []
+
+    def send(self, data: bytes) -> int:
+        if self.error is not None:
+            raise self.error
+        size = len(data) if self.room is None else min(self.room, len(data))
+        if not size:
+            raise BlockingIOError
+        self.received += bytes(data[:size])
+        return size
+
+    @property
+    def backlog_bytes(self) -> int:
+        return len(self.queue)
+
+    @property
+    def media_full(self) -> bool:
+        return self.backlog_bytes > 100
+
+    def queue_rest(self, data: bytes, sent: int) -> None:
+        assert not self.queue
+        self.queue = data[sent:]
+
+    def transmit(self, data: bytes) -> None:
+        sent = 0
+        if data and not self.queue:
+            try:
+                sent = self.send(data)
+            except BlockingIOError:
+                sent = 0
+        self.queue += data[sent:]
+
+    def close(self, reason: str, error: bool = False, gone: bool = False) -> None:
+        self.closed = True
+        self.reason = reason
+        for player in self.players:
+            player.fanout.leave(player)
+
+    def drain(self) -> None:
+        self.received += self.queue
+        self.queue = b""
+        self.room = None
+
+    def got(self) -> list[tuple[int, int, bytes]]:
+        """(stream id, timestamp, payload) of what was received since the last look."""
+        data, self.received = self.received, b""
+        return [(message.stream_id, message.timestamp, message.payload) for message in messages_in(data)]
+
+
+class Stage:
+    """A stream with its counters."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.fanout = StreamFanout("a", CHUNK_SIZE, 1 << 20, self.counters)
+
+    def feed(self, *messages: Message) -> None:
+        for message in messages:
+            self.fanout.add(message)
+
+    def push(self, *messages: Message) -> None:
+        self.feed(*messages)
+        self.fanout.flush()
+
+    def player(self, stream_id: int = 1, start: bool = True) -> tuple[FakeClient, Player]:
+        client = FakeClient()
+        player = Player(client, stream_id, self.fanout)  # type: ignore[arg-type]
+        client.players.append(player)
+        self.fanout.join(player)
+        if start:
+            self.fanout.flush()
+            client.received = b""
+        return client, player
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def headers_at(timestamp: int) -> list[Message]:
+    """The headers as a player gets them: metadata belongs to the stream's beginning."""
+    return [HEADERS[0], *(Message(m.type_id, 0, timestamp, m.payload) for m in HEADERS[1:])]
+
+
+def sent(stream_id: int, *messages: Message) -> list[tuple[int, int, bytes]]:
+    return [(stream_id, message.timestamp, message.payload) for message in messages]
+
+
+def test_every_player_gets_every_message_and_each_is_encoded_once(stage: Stage) -> None:
+    clients = [stage.player()[0] for _ in range(50)]
+    messages = [*HEADERS, key(0), audio(5), inter(40)]
+    stage.push(*messages)
+    assert all(client.got() == sent(1, *messages) for client in clients)
+    assert stage.counters.messages_encoded == 6
+    assert stage.counters.messages_delivered == 300
+    assert stage.counters.messages_dropped == 0
+
+
+def test_timestamps_pass_through_extended_ones_too(stage: Stage) -> None:
+    client, _ = stage.player()
+    messages = [key(0xFFFFFE), inter(0xFFFFFF), inter(0x1000000), inter(0xFFFFFFFF), inter(3)]
+    stage.push(*messages)
+    assert client.got() == sent(1, *messages)
+
+
+def test_message_stream_ids_are_the_players_own(stage: Stage) -> None:
+    clients = {stream_id: stage.player(stream_id)[0] for stream_id in (1, 2, 70)}
+    stage.push(key(0))
+    for stream_id, client in clients.items():
+        assert client.got() == sent(stream_id, key(0))
+    assert stage.counters.messages_encoded == 3
+
+
+def test_a_message_of_many_chunks_is_whole(stage: Stage) -> None:
+    client, _ = stage.player()
+    stage.push(key(0, bytes(range(256)) * 1000))
+    assert client.got() == sent(1, key(0, bytes(range(256)) * 1000))
+
+
+def test_only_the_first_message_since_a_flush_asks_for_one(stage: Stage) -> None:
+    assert [stage.fanout.add(key(0)), stage.fanout.add(inter(1))] == [True, False]
+    _, player = stage.player(start=False)
+    assert not stage.fanout.join(player)
+    stage.fanout.flush()
+    assert stage.fanout.add(inter(2))
+    stage.fanout.flush()
+    assert stage.fanout.join(player)
+
+
+# Joining
+
+
+def test_a_player_starts_with_headers_and_the_messages_since_the_keyframe(stage: Stage) -> None:
+    stage.push(*HEADERS, key(1000), inter(1040), key(2000), inter(2040), audio(2050))
+    client, _ = stage.player(start=False)
+    stage.fanout.flush()
+    assert client.got() == sent(1, *headers_at(2000), key(2000), inter(2040), audio(2050))
+
+
+def test_a_join_while_messages_wait_doubles_and_loses_nothing(stage: Stage) -> None:
+    old, _ = stage.player()
+    stage.push(*HEADERS, key(0))
+    old.got()
+    stage.feed(inter(40))
+    new, _ = stage.player(start=False)
+    stage.feed(inter(80))
+    stage.fanout.flush()
+    stage.push(inter(120))
+    assert old.got() == sent(1, inter(40), inter(80), inter(120))
+    assert new.got() == sent(1, *HEADERS, key(0), inter(40), inter(80), inter(120))
+
+
+def test_a_burst_of_joins_costs_one_encoding_of_the_start(stage: Stage) -> None:
+    stage.push(*HEADERS, key(0), inter(40))
+    clients = [stage.player(start=False)[0] for _ in range(1000)]
+    stage.fanout.flush()
+    assert stage.counters.start_messages_encoded == 5
+    assert len({client.received for client in clients}) == 1
+    assert clients[0].got() == sent(1, *HEADERS, key(0), inter(40))
+
+
+def test_the_start_of_an_audio_stream_carries_the_time_of_now(stage: Stage) -> None:
+    stage.push(Message(8, 0, 0, AAC), audio(3_600_000))
+    client, _ = stage.player(start=False)
+    stage.fanout.flush()
+    stage.push(audio(3_600_020))
+    assert client.got() == [(1, 3_600_000, AAC), (1, 3_600_020, audio(0).payload)]
+
+
+def test_without_a_cached_keyframe_a_player_starts_with_audio_and_waits_for_the_next(stage: Stage) -> None:
+    stage.fanout = StreamFanout("a", CHUNK_SIZE, 4000, stage.counters)
+    stage.push(*HEADERS, key(0), inter(40, bytes(5000)), audio(50))
+    client, player = stage.player(start=False)
+    stage.fanout.flush()
+    stage.push(inter(80), audio(81))
+    stage.push(inter(120), key(160), audio(161))
+    stage.push(inter(200))
+    assert client.got() == sent(1, *headers_at(50), audio(81), key(160), audio(161), inter(200))
+    assert player.plain
+
+
+def test_a_player_that_leaves_before_its_start_gets_nothing(stage: Stage) -> None:
+    stage.push(*HEADERS, key(0))
+    client, player = stage.player(start=False)
+    stage.fanout.leave(player)
+    stage.push(inter(40))
+    assert client.received == b""
+    assert stage.fanout.player_count == 0
+
+
+def test_a_large_start_is_sent_not_only_queued(stage: Stage) -> None:
+    stage.push(key(0, bytes(200_000)))
+    client, _ = stage.player(start=False)
+    client.room = 150_000
+    stage.fanout.flush()
+    assert len(client.received) == 150_000
+
+
+# Slow players
+
+
+def test_a_full_socket_keeps_the_rest_and_the_order(stage: Stage) -> None:
+    client, _ = stage.player()
+    client.room = 7
+    stage.push(key(0, b"x" * 50))
+    stage.push(inter(40))
+    client.drain()
+    stage.push(inter(80))
+    assert client.got() == sent(1, key(0, b"x" * 50), inter(40), inter(80))
+    assert stage.counters.messages_encoded == 3
+    assert stage.counters.messages_delivered == 3
+
+
+def test_a_slow_player_goes_on_at_a_keyframe_when_its_queue_has_drained(stage: Stage) -> None:
+    slow, player = stage.player()
+    fast, _ = stage.player()
+    slow.room = 0
+    stage.push(*HEADERS, key(0, b"x" * 200))
+    stage.push(inter(40))
+    stage.push(key(80))
+    assert slow.backlog_bytes > 200
+    slow.drain()
+    stage.push(inter(120))
+    stage.push(inter(160), key(200), inter(240))
+    stage.push(inter(280))
+    assert slow.got() == sent(1, *HEADERS, key(0, b"x" * 200), key(200), inter(240), inter(280))
+    assert len(fast.got()) == 3 + 8
+    assert player.plain
+    assert stage.counters.messages_dropped == 4
+    assert stage.counters.messages_delivered == 11 + 7
+    assert stage.counters.messages_encoded == 3 + 8
+
+
+def test_a_keyframe_that_finds_a_queue_half_drained_is_not_the_one(stage: Stage) -> None:
+    slow, _ = stage.player()
+    slow.room = 0
+    stage.push(key(0, b"x" * 200))
+    stage.push(inter(40))
+    slow.received, slow.queue = slow.queue[:-10], slow.queue[-10:]
+    stage.push(key(80))
+    slow.drain()
+    stage.push(inter(120), key(160))
+    assert slow.got() == sent(1, key(0, b"x" * 200), key(160))
+
+
+def test_nothing_is_encoded_for_slow_players_alone(stage: Stage) -> None:
+    slow, _ = stage.player()
+    slow.room = 0
+    stage.push(key(0, b"x" * 200))
+    before = stage.counters.messages_encoded
+    stage.push(inter(40))
+    assert stage.counters.messages_encoded == before
+
+
+def test_headers_that_changed_while_a_player_was_slow_come_before_its_keyframe(stage: Stage) -> None:
+    slow, player = stage.player()
+    stage.push(*HEADERS, key(0))
+    slow.room = 0
+    stage.push(inter(40, b"x" * 200))
+    other = Message(9, 0, 80, b"\x17\x00\x00\x00\x00other")
+    stage.push(other, key(90))
+    slow.drain()
+    slow.received = b""
+    stage.push(key(120), inter(160))
+    headers = [Message(18, 0, 0, META), Message(9, 0, 120, other.payload), Message(8, 0, 120, AAC)]
+    assert slow.got() == sent(1, *headers, key(120), inter(160))
+    assert player.plain
+
+
+def test_a_header_just_before_the_keyframe_comes_once_and_one_after_it_stays_there(stage: Stage) -> None:
+    slow, _ = stage.player()
+    stage.push(HEADERS[1], key(0))
+    slow.room = 0
+    stage.push(inter(40, b"x" * 200))
+    stage.push(inter(50))
+    slow.drain()
+    slow.received = b""
+    second = Message(9, 0, 80, b"\x17\x00\x00\x00\x00second")
+    third = Message(9, 0, 100, b"\x17\x00\x00\x00\x00third")
+    stage.push(inter(60), second, key(80), third, key(100))
+    assert slow.got() == sent(1, second, key(80), third, key(100))
+
+
+def test_a_slow_player_of_an_audio_stream_goes_on_as_soon_as_its_queue_has_drained(stage: Stage) -> None:
+    slow, _ = stage.player()
+    stage.push(Message(8, 0, 0, AAC), audio(0))
+    slow.room = 0
+    stage.push(audio(20, b"x" * 200))
+    stage.push(audio(40))
+    slow.drain()
+    slow.received = b""
+    stage.push(audio(60), audio(80))
+    assert slow.got() == sent(1, audio(60), audio(80))
+    assert stage.counters.messages_dropped == 1
+
+
+def test_a_player_that_is_closed_during_a_flush_hurts_nobody(stage: Stage) -> None:
+    first, _ = stage.player()
+    gone, _ = stage.player()
+    alone, _ = stage.player(stream_id=2)
+    last, _ = stage.player()
+    for client in (gone, alone):
+        client.error = OSError(errno.ECONNRESET, "reset")
+    stage.push(key(0))
+    stage.push(inter(40))
+    assert first.got() == last.got() == sent(1, key(0), inter(40))
+    assert gone.closed
+    assert alone.closed
+    assert gone.reason == "socket: reset"
+    assert stage.fanout.player_count == 2
+    assert stage.counters.messages_delivered == 4
+
+
+def test_whatever_happens_what_a_player_gets_is_runs_from_keyframes(stage: Stage) -> None:
+    chance = random.Random(4)
+    clients: list[FakeClient] = []
+    frames: list[bytes] = []
+    clock = 0
+    for step in range(3000):
+        action = chance.random()
+        if action < 0.6:
+            clock += 1
+            make = key if chance.random() < 0.1 or not frames else inter
+            message = make(clock, b"%05d" % clock + bytes(chance.randrange(40)))
+            frames.append(message.payload)
+            stage.feed(message)
+        elif action < 0.8:
+            stage.fanout.flush()
+        elif action < 0.83 and len(clients) < 40:
+            client, _ = stage.player(stream_id=1 + step % 2, start=False)
+            clients.append(client)
+        elif clients:
+            client = chance.choice(clients)
+            if chance.random() < 0.3:
+                client.room = chance.randrange(100)
+            else:
+                client.drain()
+    stage.fanout.flush()
+    for client in clients:
+        client.drain()
+    stage.push(key(clock + 1, b"last"))
+    frames.append(key(0, b"last").payload)
+    index = {payload: at for at, payload in enumerate(frames)}
+    for client in clients:
+        got = [index[payload] for _, _, payload in client.got()]
+        assert frames[got[0]][0] == 0x17
+        assert got[-1] == len(frames) - 1
+        for before, after in pairwise(got):
+            assert after == before + 1 or (after > before and frames[after][0] == 0x17)
+    assert stage.counters.messages_dropped > 100
+
+
+# Players that want a part
+
+
+def test_without_video_a_player_gets_audio_and_data(stage: Stage) -> None:
+    stage.push(*HEADERS)
+    client, player = stage.player()
+    player.change(audio=True, video=False, paused=False)
+    stage.push(key(0), audio(1), Message(18, 0, 2, META))
+    assert client.got() == sent(1, audio(1), Message(18, 0, 2, META))
+    assert stage.counters.messages_delivered == 2
+    assert stage.counters.messages_dropped == 0
+
+
+def test_with_video_again_it_comes_from_the_next_keyframe_and_audio_goes_on(stage: Stage) -> None:
+    client, player = stage.player()
+    stage.push(*HEADERS, key(0))
+    player.change(audio=True, video=False, paused=False)
+    other = Message(9, 0, 10, b"\x17\x00\x00\x00\x00other")
+    stage.push(other, key(10), audio(11))
+    player.change(audio=True, video=True, paused=False)
+    client.received = b""
+    stage.push(inter(20), audio(21))
+    stage.push(inter(30), audio(31), key(40), inter(50))
+    stage.push(inter(60))
+    header = Message(9, 0, 40, other.payload)
+    assert client.got() == [
+        *sent(1, audio(21)),
+        *sent(1, header, audio(31), key(40), inter(50)),
+        *sent(1, inter(60)),
+    ]
+    assert player.plain
+
+
+def test_with_audio_again_it_comes_at_once_with_a_header_that_is_new(stage: Stage) -> None:
+    client, player = stage.player()
+    stage.push(*HEADERS, key(0))
+    player.change(audio=False, video=True, paused=False)
+    other = Message(8, 0, 10, b"\xaf\x00\x99\x99")
+    stage.push(other, audio(10), inter(11))
+    assert client.got()[-1:] == sent(1, inter(11))
+    player.change(audio=True, video=True, paused=False)
+    stage.push(audio(20), inter(21))
+    got = client.got()
+    assert [payload for _, _, payload in got if payload[0] == 0xAF] == [other.payload, audio(20).payload]
+    assert got[-1:] == sent(1, inter(21))
+    assert player.plain
+
+
+def test_a_paused_player_gets_nothing_and_goes_on_at_a_keyframe(stage: Stage) -> None:
+    client, player = stage.player()
+    stage.push(*HEADERS, key(0))
+    client.received = b""
+    player.change(audio=True, video=True, paused=True)
+    stage.push(inter(40))
+    stage.push(key(80))
+    player.change(audio=True, video=True, paused=False)
+    stage.push(inter(120), audio(121))
+    stage.push(audio(150), key(160), audio(161))
+    assert client.got() == sent(1, key(160), audio(161))
+    assert stage.counters.messages_delivered == 4 + 2
+
+
+def test_a_player_without_video_goes_on_at_once_after_a_pause(stage: Stage) -> None:
+    client, player = stage.player()
+    stage.push(*HEADERS, key(0))
+    player.change(audio=True, video=False, paused=True)
+    stage.push(audio(10))
+    player.change(audio=True, video=False, paused=False)
+    client.received = b""
+    stage.push(inter(20), audio(21))
+    assert client.got() == sent(1, audio(21))
+
+
+def test_players_that_want_the_same_part_share_its_bytes(stage: Stage) -> None:
+    stage.push(*HEADERS)
+    for _ in range(10):
+        stage.player()[1].change(audio=True, video=False, paused=False)
+    stage.player()
+    before = stage.counters.messages_encoded
+    stage.push(key(0), audio(1), inter(40))
+    assert stage.counters.messages_encoded - before == 3
+
+
+def test_a_change_before_the_start_counts_for_the_start(stage: Stage) -> None:
+    stage.push(*HEADERS, key(0), audio(1))
+    client, player = stage.player(start=False)
+    player.change(audio=True, video=False, paused=False)
+    stage.fanout.flush()
+    assert client.got() == sent(1, HEADERS[0], HEADERS[2], audio(1))
+    player.change(audio=True, video=True, paused=False)
+    stage.push(key(50))
+    assert client.got()[-2:] == sent(1, Message(9, 0, 50, AVC), key(50))
+
+
+# The publisher's end
+
+
+def test_after_a_reset_the_old_stream_is_forgotten_and_players_stay(stage: Stage) -> None:
+    old, _ = stage.player()
+    stage.push(*HEADERS, key(0))
+    stage.feed(inter(40))
+    stage.fanout.reset()
+    new, _ = stage.player(start=False)
+    stage.fanout.flush()
+    assert old.got()[-1:] == sent(1, inter(40))
+    assert new.got() == []
+    stage.push(Message(9, 0, 0, AVC), key(0))
+    assert old.got() == new.got() == sent(1, Message(9, 0, 0, AVC), key(0))
+
+
+def test_a_stream_that_is_closed_while_messages_wait_flushes_to_nobody(stage: Stage) -> None:
+    client, player = stage.player()
+    stage.feed(key(0))
+    stage.fanout.leave(player)
+    stage.fanout.flush()
+    assert client.received == b""
+    assert stage.fanout.players == {}

@@ -1,0 +1,285 @@
+"""SharedObjects on the edge: joins, one update for all members, answers to requesters, merging for slow members."""
+
+import pytest
+from headwater_amf import amf0
+from headwater_edge.counters import Counters
+from headwater_edge.objects import ObjectFanout
+from headwater_rtmp.shared_object import EventType, SharedObjectMessage, decode_shared_object
+from support.edge import CHUNK_SIZE, messages_in
+
+CHANGE, SUCCESS, SEND, CLEAR, REMOVE = 4, 5, 6, 8, 9
+NULL = b"\x05"
+
+
+def value(number: float) -> bytes:
+    return amf0.encode(number)
+
+
+class FakeClient:
+    """A member. While `objects_full` its queue is over the limit."""
+
+    def __init__(self, session: int, amf3: bool = False) -> None:
+        self.session, self.amf3 = session, amf3
+        self.objects_full = self.closed = False
+        self.behind: set[ObjectFanout] | None = None
+        self.received = b""
+        self.leaves: ObjectFanout | None = None
+
+    def enqueue(self, data: bytes) -> None:
+        self.received += data
+        if self.leaves is not None:
+            self.closed = True
+            self.leaves.leave(self.session)
+
+    def drain(self) -> None:
+        self.objects_full = False
+        behind, self.behind = self.behind or set(), None
+        for shared_object in behind:
+            shared_object.catch_up(self)  # type: ignore[arg-type]
+
+    def messages(self) -> list[SharedObjectMessage]:
+        data, self.received = self.received, b""
+        messages = messages_in(data)
+        assert all(message.type_id == (16 if self.amf3 else 19) for message in messages)
+        return [decode_shared_object(message) for message in messages]
+
+    def got(self) -> list[tuple[int, str | None, bytes | None]]:
+        return [(e.type, e.key, e.value) for message in self.messages() for e in message.events]
+
+
+class Board:
+    """An object with members and its origin's version."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.fanout = ObjectFanout("board", False, CHUNK_SIZE, self.counters)
+        self.version = 0
+        self.slots: dict[str, bytes] = {}
+        self._sessions = 0
+
+    def join(self, amf3: bool = False) -> FakeClient:
+        self._sessions += 1
+        client = FakeClient(self._sessions, amf3)
+        self.rejoin(client)
+        client.received = b""
+        return client
+
+    def rejoin(self, client: FakeClient) -> None:
+        slots = [[key, value] for key, value in self.slots.items()]
+        self.fanout.join(client.session, client, self.version, slots)  # type: ignore[arg-type]
+
+    def commit(self, *events: tuple[int, str, bytes], by: FakeClient | None = None) -> None:
+        self.version += any(kind != SEND for kind, _, _ in events)
+        for kind, key, content in events:
+            if kind == CHANGE:
+                self.slots[key] = content
+            elif kind == REMOVE:
+                self.slots.pop(key, None)
+            elif kind == CLEAR:
+                self.slots.clear()
+        session = by.session if by is not None else 0
+        self.fanout.update(self.version, [[kind, key, content, session] for kind, key, content in events])
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board()
+
+
+def test_a_join_brings_use_success_clear_and_the_content(board: Board) -> None:
+    board.join()
+    board.commit((CHANGE, "a", value(1)), (CHANGE, "b", value(2)))
+    client = FakeClient(9)
+    board.rejoin(client)
+    (message,) = client.messages()
+    assert (message.name, message.version, message.persistent) == ("board", 1, False)
+    kinds = [(event.type, event.key) for event in message.events]
+    assert kinds == [(EventType.USE_SUCCESS, None), (CLEAR, None), (CHANGE, "a"), (CHANGE, "b")]
+
+
+def test_an_empty_object_is_answered_too(board: Board) -> None:
+    client = FakeClient(1)
+    board.rejoin(client)
+    assert client.got() == [(11, None, None), (8, None, None)]
+
+
+def test_the_requester_gets_success_and_the_others_the_change(board: Board) -> None:
+    one, two, three = board.join(), board.join(), board.join()
+    board.commit((CHANGE, "x", value(1)), (CHANGE, "y", value(2)), by=one)
+    assert one.got() == [(SUCCESS, "x", None), (SUCCESS, "y", None)]
+    assert two.got() == three.got() == [(CHANGE, "x", value(1)), (CHANGE, "y", value(2))]
+    assert board.counters.object_updates == 1
+    assert board.counters.object_deliveries == 3
+
+
+def test_an_application_s_change_is_a_change_for_all(board: Board) -> None:
+    one, two = board.join(), board.join()
+    board.commit((CHANGE, "x", value(1)))
+    assert one.got() == two.got() == [(CHANGE, "x", value(1))]
+
+
+def test_a_removal_is_a_removal_for_all_and_success_where_a_change_to_nothing_asked(board: Board) -> None:
+    one, two = board.join(), board.join()
+    board.commit((REMOVE, "x", b""), (REMOVE, "y", NULL), by=one)
+    assert one.got() == [(REMOVE, "x", None), (SUCCESS, "y", None)]
+    assert two.got() == [(REMOVE, "x", None), (REMOVE, "y", None)]
+
+
+def test_one_update_may_answer_several_requesters(board: Board) -> None:
+    one, two, three = board.join(), board.join(), board.join()
+    board.version = 1
+    events = [[CHANGE, "x", value(1), 1], [CHANGE, "x", value(2), 2], [CLEAR, "", b"", 1]]
+    board.fanout.update(1, events)
+    assert one.got() == [(SUCCESS, "x", None), (CHANGE, "x", value(2)), (CLEAR, None, None)]
+    assert two.got() == [(CHANGE, "x", value(1)), (SUCCESS, "x", None), (CLEAR, None, None)]
+    assert three.got() == [(CHANGE, "x", value(1)), (CHANGE, "x", value(2)), (CLEAR, None, None)]
+
+
+def test_members_of_both_amf_versions_read_the_same(board: Board) -> None:
+    old, new = board.join(), board.join(amf3=True)
+    board.commit((CHANGE, "x", amf0.encode({"a": 1.0})), (SEND, "", amf0.encode("hello") + value(7)))
+    assert old.got() == [
+        (CHANGE, "x", amf0.encode({"a": 1.0})),
+        (SEND, None, amf0.encode("hello") + value(7)),
+    ]
+    (_, key, raw), (_, _, arguments) = new.got()
+    assert key == "x"
+    assert raw is not None
+    assert raw[0] == 0x11
+    assert amf0.decode(raw)[0] == {"a": 1.0}
+    assert arguments is not None
+    assert arguments.startswith(amf0.encode("hello"))
+    assert amf0.decode_all(arguments, 0) == ["hello", 7.0]
+
+
+def test_a_value_that_nobody_can_read_costs_only_itself(board: Board) -> None:
+    new = board.join(amf3=True)
+    board.commit((CHANGE, "bad", b"\x03\x00"), (CHANGE, "good", amf0.encode(True)))
+    assert [(kind, key) for kind, key, _ in new.got()] == [(REMOVE, "bad"), (CHANGE, "good")]
+    assert board.counters.internal_errors == 1
+
+
+def test_joins_between_updates_see_each_version_once(board: Board) -> None:
+    board.join()
+    for number in range(5):
+        board.commit((CHANGE, "n", value(number)))
+        client = FakeClient(100 + number)
+        board.rejoin(client)
+        assert client.got()[-1] == (CHANGE, "n", value(number))
+
+
+def test_the_replica_is_not_trusted_after_everyone_left(board: Board) -> None:
+    client = board.join()
+    board.fanout.leave(client.session)
+    board.commit((CHANGE, "x", value(1)))
+    board.rejoin(client)
+    assert client.got() == [(11, None, None), (8, None, None), (CHANGE, "x", value(1))]
+
+
+def test_a_member_that_is_closed_during_an_update_hurts_nobody(board: Board) -> None:
+    one, gone, three = board.join(), board.join(), board.join()
+    gone.leaves = board.fanout
+    board.commit((CHANGE, "x", value(1)))
+    board.commit((CHANGE, "x", value(2)))
+    assert one.got() == three.got() == [(CHANGE, "x", value(1)), (CHANGE, "x", value(2))]
+    assert len(gone.messages()) == 1
+
+
+# Slow members
+
+
+def test_a_slow_member_gets_the_last_value_of_each_slot_once(board: Board) -> None:
+    slow, fast = board.join(), board.join()
+    slow.objects_full = True
+    for number in range(100):
+        board.commit((CHANGE, "x", value(number)), (CHANGE, "y", value(-number)))
+    board.commit((CHANGE, "z", value(5)))
+    board.commit((REMOVE, "z", b""))
+    assert slow.received == b""
+    slow.drain()
+    (message,) = slow.messages()
+    assert message.version == 102
+    assert [(e.type, e.key, e.value) for e in message.events] == [
+        (CHANGE, "x", value(99)),
+        (CHANGE, "y", value(-99)),
+        (REMOVE, "z", None),
+    ]
+    assert len(fast.messages()) == 102
+    board.commit((CHANGE, "x", value(7)))
+    assert slow.got() == [(CHANGE, "x", value(7))]
+
+
+def test_a_slow_member_is_not_served_one_by_one_until_it_has_caught_up(board: Board) -> None:
+    slow = board.join()
+    slow.objects_full = True
+    board.commit((CHANGE, "x", value(1)))
+    slow.objects_full = False
+    board.commit((CHANGE, "x", value(2)))
+    assert slow.received == b""
+    slow.drain()
+    assert slow.got() == [(CHANGE, "x", value(2))]
+
+
+def test_a_slow_member_that_missed_a_clear_gets_the_content_anew(board: Board) -> None:
+    slow = board.join()
+    board.commit((CHANGE, "old", value(1)))
+    slow.got()
+    slow.objects_full = True
+    board.commit((CHANGE, "x", value(1)), (CLEAR, "", b""), (CHANGE, "y", value(2)))
+    slow.drain()
+    assert slow.got() == [(CLEAR, None, None), (CHANGE, "y", value(2))]
+
+
+def test_a_slow_member_that_missed_very_many_slots_gets_the_content_anew(board: Board) -> None:
+    slow = board.join()
+    slow.objects_full = True
+    for number in range(5000):
+        board.commit((CHANGE, f"k{number}", value(number)), (REMOVE, f"k{number - 1}", b""))
+    slow.drain()
+    assert slow.got() == [(CLEAR, None, None), (CHANGE, "k4999", value(4999))]
+
+
+def test_a_slow_requester_is_answered_all_the_same(board: Board) -> None:
+    slow, other = board.join(), board.join()
+    slow.objects_full = True
+    board.commit((CHANGE, "x", value(1)), by=other)
+    board.commit((CHANGE, "x", value(2)), by=slow)
+    board.commit((CHANGE, "y", value(3)), by=other)
+    board.commit((REMOVE, "y", b""), by=slow)
+    assert slow.got() == [(SUCCESS, "x", None), (REMOVE, "y", None)]
+    slow.drain()
+    assert slow.got() == []
+
+
+def test_a_change_of_others_after_the_slow_one_s_own_is_not_lost(board: Board) -> None:
+    slow, other = board.join(), board.join()
+    slow.objects_full = True
+    board.commit((CHANGE, "x", value(2)), by=slow)
+    board.commit((CHANGE, "x", value(3)), by=other)
+    assert slow.got() == [(SUCCESS, "x", None)]
+    slow.drain()
+    assert slow.got() == [(CHANGE, "x", value(3))]
+
+
+def test_messages_reach_a_slow_member_behind_what_it_had_missed(board: Board) -> None:
+    slow = board.join()
+    slow.objects_full = True
+    board.commit((CHANGE, "x", value(1)))
+    board.commit((SEND, "", amf0.encode("go")))
+    board.commit((CHANGE, "x", value(2)))
+    assert slow.got() == [(CHANGE, "x", value(1)), (SEND, None, amf0.encode("go"))]
+    slow.drain()
+    assert slow.got() == [(CHANGE, "x", value(2))]
+
+
+def test_a_slow_member_that_joins_again_or_leaves_has_nothing_to_catch_up_with(board: Board) -> None:
+    again, gone = board.join(), board.join()
+    for client in (again, gone):
+        client.objects_full = True
+    board.commit((CHANGE, "x", value(1)))
+    board.rejoin(again)
+    board.fanout.leave(gone.session)
+    again.drain()
+    gone.drain()
+    assert again.got() == [(11, None, None), (8, None, None), (CHANGE, "x", value(1))]
+    assert gone.got() == []
