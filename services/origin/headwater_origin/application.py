@@ -37,7 +37,8 @@ class Application:
     """One object for each scope (`app/instance`). Subclasses override hooks and mark methods with `@remote`.
 
     Hooks and methods run one after the other for each client, in the order of its messages; those of different clients
-    interleave where they wait (sleep, a call to a client, a database). What must be ready before the first client belongs in `on_start`.
+    interleave where they wait (sleep, a call to a client, a database). What must be ready before the first client belongs
+    in `on_start`.
     A hook refuses by raising or returning `Reject(reason)`; any other exception refuses too and is logged.
     """
 
@@ -106,7 +107,9 @@ class Application:
         """A SharedObject of the scope as a mapping. It is made if need be and kept until the scope stops."""
         return self._group.objects.view(name, persistent)
 
-    def spawn(self, function: Callable[..., None], *args: Any, delay_s: float = 0.0) -> "gevent.Greenlet":
+    def spawn(
+        self, function: Callable[..., None], *args: Any, delay_s: float = 0.0
+    ) -> "gevent.Greenlet[..., None]":
         """Run a function beside the clients' messages; it is ended when the scope stops, and its exceptions are logged."""
         return self._group.spawn(function, args, delay_s)
 

@@ -26,6 +26,8 @@ class Counters:
     calls: int = 0
     calls_failed: int = 0
     handler_errors: int = 0
+    internal_errors: int = 0
+    """Faults of the origin itself."""
     protocol_errors: int = 0
     stray_messages: int = 0
     """Envelopes about sessions or streams that are gone, and kinds that this origin does not know."""

@@ -8,7 +8,7 @@ import gevent
 from gevent.event import Event
 from headwater_bus.traffic import ToClient
 from headwater_rtmp.command import encode_command
-from headwater_rtmp.control import stream_eof
+from headwater_rtmp.control import stream_begin, stream_eof
 from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode, status
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from headwater_origin.config import OriginConfig
     from headwater_origin.counters import Counters
     from headwater_origin.session import NetStream, Session
+
+
+_LAST_WORK_S = 5.0
+"""How long `on_stop` waits for hooks and methods that still run."""
 
 
 class Group:
@@ -48,7 +52,12 @@ class Group:
         """Set when `on_start` has returned or failed."""
         self.failure: str | None = None
         """Why the application did not start."""
-        self._tasks: set[gevent.Greenlet] = set()
+        self._tasks: set[gevent.Greenlet[..., None]] = set()
+        """Of the application; ended with the group."""
+        self._workers: set[gevent.Greenlet[..., None]] = set()
+        """Those in which sessions run application code."""
+        self.ending: gevent.Greenlet[..., None] | None = None
+        """Runs `on_stop`, after everything else."""
         self.application = application(self)
         self._blocking = {
             hook: overrides(self.application, hook)
@@ -72,17 +81,23 @@ class Group:
     def start(self) -> None:
         """Run `on_start`; sessions wait for it."""
         if self.waits("on_start"):
-            gevent.spawn(self._start)
+            self.run(self._start)
         else:
             self.started.set()
 
     def _start(self) -> None:
         try:
             self.application.on_start()
-        except Exception as error:
+        except hooks.FAILURES as error:
             hooks.failed(self, "on_start", error)
             self.failure = "the application did not start"
         self.started.set()
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Run something in a greenlet that `on_stop` waits for."""
+        worker = gevent.spawn(work)
+        self._workers.add(worker)
+        worker.rawlink(self._workers.discard)
 
     # Sessions
 
@@ -132,6 +147,7 @@ class Group:
         stream = self.stream(name)
         stream.start_publishing(session, net_stream)
         for player, playing in stream.players():
+            player.send(stream_begin(playing.id))
             player.send_status(playing.id, status(StatusCode.PLAY_PUBLISH_NOTIFY, f"{name} is published"))
 
     def stop(self, session: "Session", net_stream: "NetStream", tell: bool = True) -> None:
@@ -177,22 +193,24 @@ class Group:
             and not self.objects.holds_persistent
         )
 
-    def spawn(self, function: Callable[..., None], args: tuple[Any, ...], delay_s: float) -> gevent.Greenlet:
+    def spawn(
+        self, function: Callable[..., None], args: tuple[Any, ...], delay_s: float
+    ) -> "gevent.Greenlet[..., None]":
         """A greenlet of the application, ended with the group."""
 
         def run() -> None:
             try:
                 function(*args)
-            except Exception as error:
+            except hooks.FAILURES as error:
                 hooks.failed(self, getattr(function, "__name__", "task"), error)
 
-        task = gevent.spawn_later(delay_s, run)
+        task = gevent.spawn_later(delay_s, run) if delay_s > 0 else gevent.spawn(run)
         self._tasks.add(task)
         task.link(self._tasks.discard)
         return task
 
     def close(self, reason: str, code: StatusCode = StatusCode.CONNECT_CLOSED) -> None:
-        """Close every session, end the application's greenlets, run `on_stop`."""
+        """Close every session, end the application's greenlets, run `on_stop` when it has started and the others are done."""
         if self.stopped:
             return
         self.stopped = True
@@ -200,7 +218,12 @@ class Group:
             session.close(reason, code)
         gevent.killall([task for task in self._tasks if task is not gevent.getcurrent()], block=False)
         if self.waits("on_stop"):
-            gevent.spawn(hooks.tell, self, "on_stop")
+            self.ending = gevent.spawn(self._stop)
+
+    def _stop(self) -> None:
+        gevent.joinall(list(self._workers), timeout=_LAST_WORK_S)
+        if self.started.is_set() and self.failure is None:
+            hooks.tell(self, "on_stop")
 
     def health(self) -> dict[str, Any]:
         """Its sessions, streams and objects."""

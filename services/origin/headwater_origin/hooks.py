@@ -3,8 +3,10 @@
 import inspect
 import traceback
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import gevent
 from headwater_bus.logs import get_log
 
 from headwater_origin.errors import CallError, Reject
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from headwater_origin.group import Group
 
 _log = get_log("origin")
+FAILURES = (Exception, gevent.Timeout, SystemExit)
+"""What application code may raise without harm to anybody else; gevent.Timeout is none of Exception's."""
 
 
 def failed(group: "Group", what: str, error: BaseException) -> None:
@@ -25,15 +29,11 @@ def failed(group: "Group", what: str, error: BaseException) -> None:
 
 def allowed(group: "Group", hook: str, *args: Any) -> str | None:
     """Ask a hook that may refuse. Returns why it does, or None when it allows."""
-    method = getattr(group.application, hook)
-    problem = arguments_problem(method, args)
-    if problem is not None:
-        return problem
     try:
-        answer = method(*args)
+        answer = getattr(group.application, hook)(*args)
     except Reject as reject:
         return reject.reason
-    except Exception as error:
+    except FAILURES as error:
         failed(group, hook, error)
         return "the application failed"
     if answer is False:
@@ -45,7 +45,7 @@ def tell(group: "Group", hook: str, *args: Any) -> None:
     """Run a hook whose answer does not matter."""
     try:
         getattr(group.application, hook)(*args)
-    except Exception as error:
+    except FAILURES as error:
         failed(group, hook, error)
 
 
@@ -60,15 +60,24 @@ def call_remote(group: "Group", method: Callable[..., Any], args: tuple[Any, ...
         raise
     except Reject as reject:
         raise CallError("NetConnection.Call.Failed", reject.reason) from None
-    except Exception as error:
+    except FAILURES as error:
         failed(group, method.__name__, error)
         raise CallError("NetConnection.Call.Failed", "the application failed") from None
 
 
 def arguments_problem(method: Callable[..., Any], args: tuple[Any, ...]) -> str | None:
     """Why a method cannot take these arguments, or None."""
+    function = getattr(method, "__func__", None)
     try:
-        inspect.signature(method).bind(*args)
+        if function is None:
+            inspect.signature(method).bind(*args)
+        else:
+            _signature(function).bind(None, *args)
     except TypeError as error:
         return str(error)
     return None
+
+
+@lru_cache(maxsize=4096)
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(function)

@@ -1,5 +1,6 @@
 """NetStream commands (RTMP 1.0, 7.2.2): publish, play and what goes with them, for live streams."""
 
+from headwater_amf import UNDEFINED
 from headwater_bus.traffic import PlayChanged
 from headwater_rtmp.command import Command, encode_data
 from headwater_rtmp.control import stream_begin
@@ -24,7 +25,7 @@ def create_stream(session: Session, command: Command) -> None:
 def delete_stream(session: Session, command: Command) -> None:
     """deleteStream(id): ends what the stream does and frees its id. Not answered (7.2.2.3)."""
     argument = command.args[0] if command.args else command.stream_id
-    net_stream = session.streams.get(argument) if isinstance(argument, int | float) else None
+    net_stream = next((own for own in session.streams.values() if own.id == argument), None)
     if net_stream is not None:
         _end(session, net_stream)
         del session.streams[net_stream.id]
@@ -60,8 +61,10 @@ def publish(session: Session, command: Command) -> None:
         _refuse(session, command, StatusCode.PUBLISH_BAD_NAME, str(error))
         return
     kind = command.args[1] if len(command.args) > 1 else "live"
-    if kind not in ("live", "", None):
-        _refuse(session, command, StatusCode.PUBLISH_BAD_NAME, f"publish type {str(kind)[:32]!r}: expected 'live'")
+    if kind not in ("live", "", None, UNDEFINED):
+        _refuse(
+            session, command, StatusCode.PUBLISH_BAD_NAME, f"publish type {str(kind)[:32]!r}: expected 'live'"
+        )
         return
     group = session.group
     if net_stream.publication is not None or net_stream.playing is not None:
@@ -130,12 +133,12 @@ def _start_playing(session: Session, net_stream: NetStream, name: str, reset: bo
     stream_id = net_stream.id
     session.send(stream_begin(stream_id))
     if reset:
-        session.send_status(stream_id, status(StatusCode.PLAY_RESET, f"{name} is played from its start", details=name))
+        session.send_status(
+            stream_id, status(StatusCode.PLAY_RESET, f"{name} is played from its start", details=name)
+        )
     session.send_status(stream_id, status(StatusCode.PLAY_START, f"{name} is played", details=name))
+    # No NetStream.Data.Start, which Flash Media Server sends here: FFmpeg takes it for a data stream without a codec.
     session.send(encode_data("|RtmpSampleAccess", True, True, stream_id=stream_id))
-    if stream.publication is not None:
-        info = {"code": str(StatusCode.DATA_START)}
-        session.send(encode_data("onStatus", info, stream_id=stream_id))
     stream.add_player(session, net_stream)
 
 
@@ -213,14 +216,19 @@ def fc_subscribe(session: Session, command: Command) -> None:
     session.send_command("onFCSubscribe", 0, None, status(StatusCode.PLAY_START, _described(command)))
 
 
+def fc_unsubscribe(session: Session, command: Command) -> None:
+    """FCUnsubscribe(name): closeStream or deleteStream ends the play."""
+    _result(session, command)
+
+
 def get_stream_length(session: Session, command: Command) -> None:
     """getStreamLength(name): 0 s, as for everything live."""
-    session.send_command("_result", command.transaction_id, None, 0.0)
+    _result(session, command, 0.0)
 
 
-def _result(session: Session, command: Command) -> None:
+def _result(session: Session, command: Command, value: float | None = None) -> None:
     if command.transaction_id:
-        session.send_command("_result", command.transaction_id, None, None)
+        session.send_command("_result", command.transaction_id, None, value)
 
 
 def _described(command: Command) -> str:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from headwater_amf import UNDEFINED, amf0
 from headwater_rtmp.shared_object import EventType
 
+from headwater_origin.slot_values import sound_arguments, sound_value
+
 if TYPE_CHECKING:
     from headwater_origin.objects import SharedObject
 
@@ -51,12 +53,10 @@ class SharedObjectView(MutableMapping[str, Any]):
         self.change({key: None})
 
     def change(self, items: Mapping[str, Any]) -> None:
-        """Set (or with None delete) several slots as one commit: users get them in one message. Raises AmfEncodeError for a
-        value without an AMF form, ValueError over a limit of the object; then nothing is changed."""
+        """Set (or with None delete) several slots as one commit: users get them in one message. Raises ValueError for a value
+        without an AMF form (AmfEncodeError), a key that is none, or over a limit of the object; then nothing is changed."""
         shared = self._shared
-        encoded = {
-            key: None if value is None or value is UNDEFINED else amf0.encode(value) for key, value in items.items()
-        }
+        encoded = {self._checked(key): self._encoded(key, value) for key, value in items.items()}
         before = {key: shared.slots.get(key) for key in encoded}
         changes: list[tuple[int, str, bytes]] = []
         for key, raw in encoded.items():
@@ -64,15 +64,32 @@ class SharedObjectView(MutableMapping[str, Any]):
                 if shared.take(key):
                     changes.append((EventType.REMOVE, key, b""))
                 continue
-            problem = shared.put(key, raw) if 0 < len(key.encode()) <= 256 else "a key has 1 to 256 bytes"
+            problem = shared.put(key, raw)
             if problem is not None:
-                for undone, old in before.items():
+                # All out before anything goes back, so that nothing is over a limit on the way.
+                for undone in before:
                     shared.take(undone)
+                for undone, old in before.items():
                     if old is not None:
                         shared.put(undone, old)
                 raise ValueError(f"SharedObject {shared.name!r}, slot {key!r}: {problem}")
             changes.append((EventType.CHANGE, key, raw))
         shared.commit(changes, None)
+
+    def _checked(self, key: object) -> str:
+        if isinstance(key, str) and 0 < len(key.encode()) <= 256:
+            return key
+        raise ValueError(f"SharedObject {self.name!r}, slot {key!r:.40}: expected a key of 1 to 256 bytes")
+
+    def _encoded(self, key: str, value: Any) -> bytes | None:
+        if value is None or value is UNDEFINED:
+            return None
+        raw = amf0.encode(value)
+        if not sound_value(raw):
+            raise ValueError(
+                f"SharedObject {self.name!r}, slot {key!r}: the value is too deep or has too many parts"
+            )
+        return raw
 
     def clear(self) -> None:
         """Delete every slot: users get one Clear."""
@@ -80,8 +97,13 @@ class SharedObjectView(MutableMapping[str, Any]):
             self._shared.commit([(EventType.CLEAR, "", b"")], None)
 
     def send(self, handler: str, *args: Any) -> None:
-        """Call a handler of every user's object."""
-        self._shared.commit([(EventType.SEND_MESSAGE, "", amf0.encode(handler, *args))], None)
+        """Call a handler of every user's object. Raises ValueError for what has no AMF form."""
+        raw = amf0.encode(handler, *args)
+        if not sound_arguments(raw):
+            raise ValueError(
+                f"SharedObject {self.name!r}, send {handler!r}: the arguments are too deep or too many"
+            )
+        self._shared.commit([(EventType.SEND_MESSAGE, "", raw)], None)
 
     def __repr__(self) -> str:
         return f"<SharedObjectView {self.name!r} version {self.version}>"

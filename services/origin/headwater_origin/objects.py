@@ -7,14 +7,11 @@ a SharedObject message of its own. Temporary and persistent objects of one name 
 
 from typing import TYPE_CHECKING, Any
 
-from headwater_amf import AmfError
 from headwater_bus.traffic import ObjectClosed, ObjectJoined, ObjectLeft, ObjectOpened, ObjectUpdate
-from headwater_rtmp.errors import RtmpError
 from headwater_rtmp.shared_object import (
     Event,
     EventType,
     SharedObjectMessage,
-    arguments_for,
     encode_shared_object,
     value_for,
 )
@@ -22,17 +19,18 @@ from headwater_rtmp.status import StatusCode
 
 from headwater_origin import hooks
 from headwater_origin.application import Access
+from headwater_origin.errors import Reject
 from headwater_origin.names import BadName, check_name
 from headwater_origin.object_view import SharedObjectView
+from headwater_origin.slot_values import NOTHING, sound_arguments, sound_value
 
 if TYPE_CHECKING:
     from headwater_origin.edge_port import EdgePort
     from headwater_origin.group import Group
     from headwater_origin.session import Session
 
-_SCALAR_MARKERS = frozenset(b"\x00\x01\x02\x05\x06")
-_NOTHING = frozenset((b"\x05", b"\x06", b"\x11\x00", b"\x11\x01"))
-"""null and undefined, AMF0 and AMF3: setting a slot to one of them deletes it."""
+
+_ANSWER_ORDER = (EventType.STATUS, EventType.SUCCESS, EventType.REMOVE, EventType.CLEAR)
 
 
 class _Users:
@@ -123,6 +121,8 @@ class SharedObject:
         """Set a slot; returns why that is refused, or None."""
         config = self._group.config
         old = self.slots.get(key)
+        if not key:
+            return "the name of a slot is empty"
         if len(value) > config.object_value_bytes:
             return f"a value has at most {config.object_value_bytes} bytes"
         size = self.size_bytes + len(value) - (len(old) if old is not None else -len(key.encode()))
@@ -150,7 +150,8 @@ class SharedObject:
         return had
 
     def request(self, session: "Session", access: Access, events: "list[Event]") -> None:
-        """Apply what one message of a client asks for, as one commit."""
+        """Apply what one message of a client asks for, as one commit. Answers that are for the requester alone are made and
+        sent behind it, so they say what the object holds by then."""
         changes: list[tuple[int, str, bytes]] = []
         own: list[Event] = []
         writes = access >= Access.WRITE
@@ -161,7 +162,7 @@ class SharedObject:
             elif kind == EventType.REQUEST_REMOVE:
                 self._remove(event.key or "", writes, changes, own)
             elif kind == EventType.SEND_MESSAGE:
-                if writes and event.value is not None and _sound(event.value, message=True):
+                if writes and event.value is not None and sound_arguments(event.value):
                     changes.append((EventType.SEND_MESSAGE, "", event.value))
                 else:
                     self._deny(own)
@@ -169,13 +170,15 @@ class SharedObject:
                 self._clear(writes, changes, own)
         self.commit(changes, session)
         if own:
-            self.answer(session, own)
+            self._answer(session, own, alone=not changes)
 
-    def _change(self, event: Event, writes: bool, changes: list[tuple[int, str, bytes]], own: list[Event]) -> None:
+    def _change(
+        self, event: Event, writes: bool, changes: list[tuple[int, str, bytes]], own: list[Event]
+    ) -> None:
         key, value = event.key or "", event.value or b""
-        if not writes or not _sound(value):
+        if not writes or not sound_value(value):
             self._deny_slot(key, own)
-        elif value in _NOTHING:
+        elif value in NOTHING:
             # The value tells the edge that this Remove answers a change, so the requester gets Success.
             if self.take(key):
                 changes.append((EventType.REMOVE, key, value))
@@ -186,7 +189,9 @@ class SharedObject:
         else:
             changes.append((EventType.CHANGE, key, value))
 
-    def _remove(self, key: str, writes: bool, changes: list[tuple[int, str, bytes]], own: list[Event]) -> None:
+    def _remove(
+        self, key: str, writes: bool, changes: list[tuple[int, str, bytes]], own: list[Event]
+    ) -> None:
         if not writes:
             self._deny_slot(key, own)
         elif self.take(key):
@@ -198,7 +203,6 @@ class SharedObject:
         if not writes:
             self._deny(own)
             own.append(Event(EventType.CLEAR))
-            own.extend(Event(EventType.CHANGE, key, value) for key, value in self.slots.items())
         elif self.empty():
             changes.append((EventType.CLEAR, "", b""))
         else:
@@ -212,29 +216,31 @@ class SharedObject:
     def _deny_slot(self, key: str, own: list[Event]) -> None:
         """Status, and the slot as it is: the client takes its own change back."""
         self._deny(own)
-        value = self.slots.get(key)
-        own.append(Event(EventType.REMOVE, key) if value is None else Event(EventType.CHANGE, key, value))
+        own.append(Event(EventType.REMOVE, key))
 
-    def answer(self, session: "Session", events: list[Event]) -> None:
-        """Events for one session only."""
+    def _answer(self, session: "Session", events: list[Event], alone: bool) -> None:
+        """Send events to one session: Remove stands for a slot as it is now, Clear for all of them. They come last, and Success
+        (of a slot set to nothing that was not there) only `alone`, when nothing was committed: behind a commit a client could
+        take it for the answer to another change of that slot."""
         amf3 = session.amf3
-        for event in events:
-            if event.type == EventType.CHANGE and event.value is not None:
-                event.value = value_for(event.value, amf3)
-        session.send(encode_shared_object(self.name, self.version, self.persistent, events, amf3))
-
-
-def _sound(value: bytes, message: bool = False) -> bool:
-    """Whether an edge can write a value (or a handler name and arguments) for clients of both AMF versions. Plain values
-    were read when the message was decoded; what has parts is tried."""
-    if not message and value[:1] and value[0] in _SCALAR_MARKERS:
-        return True
-    try:
-        for amf3 in (False, True):
-            arguments_for(value, amf3) if message else value_for(value, amf3)
-    except (AmfError, RtmpError):
-        return False
-    return True
+        answers: list[Event] = []
+        for event in sorted(events, key=lambda event: _ANSWER_ORDER.index(event.type)):
+            key = event.key
+            if key is not None and not (alone and event.type == EventType.SUCCESS):
+                value = self.slots.get(key)
+                answers.append(
+                    Event(EventType.REMOVE, key)
+                    if value is None
+                    else Event(EventType.CHANGE, key, value_for(value, amf3))
+                )
+                continue
+            answers.append(event)
+            if event.type == EventType.CLEAR:
+                answers += [
+                    Event(EventType.CHANGE, name, value_for(value, amf3))
+                    for name, value in self.slots.items()
+                ]
+        session.send(encode_shared_object(self.name, self.version, self.persistent, answers, amf3))
 
 
 class SharedObjects:
@@ -288,7 +294,8 @@ class SharedObjects:
         """Whether the application is asked for access by this message."""
         shared = self._objects.get((message.name, message.persistent))
         used = shared is not None and session.objects is not None and shared in session.objects
-        return not used and any(event.type == EventType.USE for event in message.events)
+        kinds = {event.type for event in message.events}
+        return EventType.USE in kinds and (not used or EventType.RELEASE in kinds)
 
     def _use(self, session: "Session", message: SharedObjectMessage) -> None:
         key = (message.name, message.persistent)
@@ -322,8 +329,13 @@ class SharedObjects:
 
     def _access(self, session: "Session", message: SharedObjectMessage) -> Access:
         try:
-            return self._group.application.shared_object_access(session.client, message.name, message.persistent)
-        except Exception as error:
+            answer = self._group.application.shared_object_access(
+                session.client, message.name, message.persistent
+            )
+            return Access.NONE if isinstance(answer, Reject) else Access(answer)
+        except Reject:
+            return Access.NONE
+        except hooks.FAILURES as error:
             hooks.failed(self._group, "shared_object_access", error)
             return Access.NONE
 

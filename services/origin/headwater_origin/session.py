@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import gevent
 from gevent.event import AsyncResult
 from headwater_bus.logs import get_log
 from headwater_bus.traffic import CloseSession, ToClient
@@ -12,8 +11,9 @@ from headwater_rtmp.command import Command, encode_command
 from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode, status
 
+from headwater_origin import hooks
 from headwater_origin.client import Client
-from headwater_origin.errors import ClientCallFailed, ClientCallTimeout, ClientGone
+from headwater_origin.errors import ClientCallError, ClientCallFailed, ClientCallTimeout, ClientGone
 
 if TYPE_CHECKING:
     from headwater_origin.application import Access
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headwater_origin.streams import Publication, Stream
 
 _log = get_log("origin")
+_LONGEST_REASON = 500
 
 
 class NetStream:
@@ -72,7 +73,13 @@ class Session:
     )
 
     def __init__(
-        self, edge: "EdgePort", number: int, session_id: str, group: "Group", address: str, object_encoding: int
+        self,
+        edge: "EdgePort",
+        number: int,
+        session_id: str,
+        group: "Group",
+        address: str,
+        object_encoding: int,
     ) -> None:
         self.edge, self.number, self.group = edge, number, group
         self.session_id, self.address, self.object_encoding = session_id, address, object_encoding
@@ -107,42 +114,55 @@ class Session:
         self, name: str, transaction: float, command_object: Any, *args: Any, stream_id: int = 0
     ) -> None:
         """Send a command in the client's AMF version. Raises LocalProtocolError for a value without an AMF form."""
-        self.send(encode_command(name, transaction, command_object, *args, stream_id=stream_id, amf3=self.amf3))
+        self.send(
+            encode_command(name, transaction, command_object, *args, stream_id=stream_id, amf3=self.amf3)
+        )
 
     def send_status(self, stream_id: int, info: dict[str, Any]) -> None:
         """onStatus on a message stream (RTMP 1.0, 7.2.2)."""
         self.send_command("onStatus", 0, None, info, stream_id=stream_id)
 
     def notify(self, name: str, args: tuple[Any, ...]) -> None:
-        """A call without an answer (transaction id 0)."""
-        if not self.closed:
-            self.send_command(name, 0, None, *args)
+        """A call without an answer (transaction id 0). Before the client is accepted it waits until it is."""
+        if self.closed:
+            return
+        message = encode_command(name, 0, None, *args, amf3=self.amf3)
+        if self.accepted:
+            self.send(message)
+        else:
+            self.post(lambda: self.send(message), waits=False, size=len(message.payload))
 
     def call(self, name: str, args: tuple[Any, ...], timeout_s: float) -> Any:
         """A call whose result is waited for."""
         if self.closed:
             raise ClientGone(f"call of {name!r}: client {self.session_id} is gone")
+        if not self.accepted:
+            raise ClientCallError(f"call of {name!r}: a client can be called when on_connect has returned")
         if self._calls is None:
             self._calls = {}
         limit = self.group.config.calls_pending
         if len(self._calls) >= limit:
-            raise ClientCallTimeout(f"call of {name!r}: {limit} calls to the client wait for an answer already")
+            raise ClientCallTimeout(
+                f"call of {name!r}: {limit} calls to the client wait for an answer already"
+            )
         self._last_transaction += 1
         transaction = self._last_transaction
         answer: AsyncResult[Any] = AsyncResult()
         self._calls[transaction] = (name, answer)
         try:
             self.send_command(name, transaction, None, *args)
-            return answer.get(timeout=timeout_s)
-        except gevent.Timeout:
-            raise ClientCallTimeout(f"call of {name!r}: no answer within {timeout_s} s") from None
+            # Not get(timeout): a gevent.Timeout of the application's own must pass through.
+            answer.wait(timeout=timeout_s)
+            if not answer.ready():
+                raise ClientCallTimeout(f"call of {name!r}: no answer within {timeout_s} s")
+            return answer.get(block=False)
         finally:
             if self._calls is not None:
                 self._calls.pop(transaction, None)
 
     def answered(self, command: Command) -> None:
         """`_result` or `_error` of the client: wakes the call that waits for it."""
-        entry = self._calls.get(command.transaction_id) if self._calls else None
+        entry = self._calls.pop(command.transaction_id, None) if self._calls else None
         if entry is None:
             return
         name, answer = entry
@@ -165,8 +185,10 @@ class Session:
     def drop(self, reason: str) -> None:
         """Close the client without another word."""
         if not self.closed:
-            self.edge.link.send(CloseSession(self.number, reason))
-            self.ended(reason)
+            # It may be an application's text: msgpack takes no lone surrogates.
+            text = reason[:_LONGEST_REASON].encode(errors="replace").decode()
+            self.edge.link.send(CloseSession(self.number, text))
+            self.ended(text)
 
     def ended(self, reason: str) -> None:
         """The client is gone: calls to it fail, its group lets go of what it had."""
@@ -209,7 +231,7 @@ class Session:
                 self._run(run)
                 return
             inbox = self._inbox = deque()
-            gevent.spawn(self._work)
+            self.group.run(self._work)
         config = self.group.config
         if not always and (
             len(inbox) >= config.inbox_messages or self._inbox_bytes + size > config.inbox_bytes
@@ -232,7 +254,7 @@ class Session:
     def _run(self, run: Callable[[], None]) -> None:
         try:
             run()
-        except Exception as error:
+        except hooks.FAILURES as error:
             self.group.counters.handler_errors += 1
-            _log.exception("session failed", group=self.group.name, session=self.session_id, error=repr(error))
+            _log.error("session failed", group=self.group.name, session=self.session_id, error=repr(error))
             self.close("internal error")

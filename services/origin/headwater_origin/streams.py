@@ -99,7 +99,6 @@ class Stream:
         publication = Publication(session, net_stream, self, edge.next_number())
         self.publication = net_stream.publication = publication
         edge.publications[publication.number] = publication
-        self._empty()
         edge.link.send(PublishStarted(session.number, net_stream.id, publication.number, self.name))
 
     def stop_publishing(self, tell_publisher: bool) -> None:

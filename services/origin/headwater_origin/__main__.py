@@ -1,0 +1,55 @@
+"""`headwater-origin`: the command line of the origin."""
+
+# ruff: noqa: E402, I001
+from gevent import monkey
+
+monkey.patch_all()
+
+import click
+
+from headwater_bus.options import node_config, node_options
+from headwater_bus.sockets import BindError
+
+from headwater_origin.config import OriginConfig
+from headwater_origin.loading import LoadError, load_applications
+from headwater_origin.service import run
+
+
+@click.group()
+def main() -> None:
+    """The Headwater origin: runs applications for the clients of all edges."""
+
+
+@main.command()
+@node_options
+@click.option(
+    "--app",
+    "specs",
+    multiple=True,
+    required=True,
+    metavar="NAME=MODULE:CLASS",
+    help="Serve an application; may be given more than once.",
+)
+@click.option(
+    "--capacity",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Share of the groups that this origin takes, relative to the others'.",
+)
+def serve(specs: tuple[str, ...], capacity: float, **options: object) -> None:
+    """Serve applications until SIGTERM or SIGINT."""
+    node = node_config("origin", options, capacity)
+    try:
+        applications = load_applications(specs)
+    except LoadError as error:
+        raise click.UsageError(str(error)) from error
+    try:
+        status = run(node, OriginConfig(), applications)
+    except BindError as error:
+        raise click.UsageError(f"--bind {node.bind}: {error}; give an address of this machine") from error
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Which function answers which command of a client, in the client's order (RTMP 1.0, section 7.2)."""
+
+from collections.abc import Callable
+
+from headwater_rtmp.command import Command
+from headwater_rtmp.errors import LocalProtocolError
+from headwater_rtmp.status import StatusCode, status
+
+from headwater_origin import hooks, netstreams
+from headwater_origin.application import remote_method
+from headwater_origin.errors import CallError
+from headwater_origin.session import Session
+
+Handler = Callable[[Session, Command], None]
+
+
+def check_bandwidth(session: Session, command: Command) -> None:
+    """_checkbw: nothing is measured. The client is told that it is over (onBWDone), once: some ask again when they hear it."""
+    if command.transaction_id:
+        session.send_command("_result", command.transaction_id, None, None)
+    if not session.bandwidth_done:
+        session.bandwidth_done = True
+        session.send_command("onBWDone", 0, None)
+
+
+def close(session: Session, command: Command) -> None:
+    """close: the client says that it goes."""
+    session.drop("closed by the client")
+
+
+def call_remote(session: Session, command: Command) -> None:
+    """A `@remote` method of the application: its result, or `_error`. A name that is none is answered too (7.2.1.2)."""
+    group, transaction = session.group, command.transaction_id
+    group.counters.calls += 1
+    method = remote_method(group.application, command.name)
+    try:
+        if method is None:
+            raise CallError(StatusCode.CALL_FAILED, f"there is no method {command.name[:64]!r} to call")
+        result = hooks.call_remote(group, method, (session.client, *command.args))
+        if transaction and not session.closed:
+            session.send_command("_result", transaction, None, result)
+    except CallError as error:
+        _failed(session, transaction, error)
+    except LocalProtocolError as error:
+        hooks.failed(group, command.name, error)
+        _failed(session, transaction, CallError(StatusCode.CALL_FAILED, "the result has no AMF form"))
+
+
+def _failed(session: Session, transaction: float, error: CallError) -> None:
+    session.group.counters.calls_failed += 1
+    if transaction and not session.closed:
+        info = {**status(StatusCode.CALL_FAILED, str(error.description)), "code": str(error.code)}
+        session.send_command("_error", transaction, None, info)
+
+
+COMMANDS: dict[str, Handler] = {
+    "_checkbw": check_bandwidth,
+    "checkBandwidth": check_bandwidth,
+    "close": close,
+    "closeStream": netstreams.close_stream,
+    "createStream": netstreams.create_stream,
+    "deleteStream": netstreams.delete_stream,
+    "FCPublish": netstreams.fc_publish,
+    "FCSubscribe": netstreams.fc_subscribe,
+    "FCUnpublish": netstreams.fc_unpublish,
+    "FCUnsubscribe": netstreams.fc_unsubscribe,
+    "getStreamLength": netstreams.get_stream_length,
+    "initStream": netstreams.release_stream,
+    "pause": netstreams.pause,
+    "pauseRaw": netstreams.pause,
+    "play": netstreams.play,
+    "publish": netstreams.publish,
+    "receiveAudio": netstreams.receive_audio,
+    "receiveVideo": netstreams.receive_video,
+    "releaseStream": netstreams.release_stream,
+    "seek": netstreams.seek,
+}
+"""Commands that the origin answers itself; every other name is a call of the application's."""
+
+_HOOKS = {"publish": "on_publish", "play": "on_play"}
+
+
+def run_command(session: Session, command: Command, size: int) -> None:
+    """Carry out a command when its turn comes; `size`: its bytes. Answers to calls of ours do not wait for their turn: what
+    has the turn may be waiting for them."""
+    if command.name in ("_result", "_error"):
+        session.answered(command)
+        return
+    handler = COMMANDS.get(command.name)
+    if handler is None:
+        waits = remote_method(session.group.application, command.name) is not None
+        session.post(lambda: call_remote(session, command), waits=waits, size=size)
+        return
+    hook = _HOOKS.get(command.name)
+    session.post(
+        lambda: handler(session, command), waits=hook is not None and session.group.waits(hook), size=size
+    )

@@ -1,0 +1,349 @@
+"""All groups of one origin process: attaches sessions to them and carries out what edges say."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gevent
+from headwater_bus import traffic
+from headwater_bus.link import Link
+from headwater_bus.logs import get_log
+from headwater_bus.node import Node
+from headwater_bus.requests import RequestError
+from headwater_rtmp.command import decode_command, encode_command
+from headwater_rtmp.errors import RemoteProtocolError
+from headwater_rtmp.message import Message, MessageType
+from headwater_rtmp.shared_object import decode_shared_object
+from headwater_rtmp.status import StatusCode, status
+
+from headwater_origin.application import Application
+from headwater_origin.commands import run_command
+from headwater_origin.config import OriginConfig
+from headwater_origin.connect import connect
+from headwater_origin.counters import Counters
+from headwater_origin.edge_port import EdgePort
+from headwater_origin.group import Group
+from headwater_origin.session import Session
+
+_log = get_log("origin")
+_TICK_S = 0.25
+_RELEASE_S = 5.0
+"""A group that the registry has not taken back within this time is served again."""
+_COMMANDS = frozenset((MessageType.COMMAND_AMF0, MessageType.COMMAND_AMF3))
+_OBJECTS = frozenset((MessageType.SHARED_OBJECT_AMF0, MessageType.SHARED_OBJECT_AMF3))
+_MEDIA = frozenset((MessageType.AUDIO, MessageType.VIDEO, MessageType.DATA_AMF0, MessageType.DATA_AMF3))
+
+
+class Origin:
+    """See the module. `applications`: the class for each application name of connect URLs."""
+
+    def __init__(
+        self, node: Node, config: OriginConfig, applications: Mapping[str, type[Application]]
+    ) -> None:
+        self.node, self.config, self.applications = node, config, applications
+        self.counters = Counters()
+        self.groups: dict[str, Group] = {}
+        self._held: list[tuple[EdgePort, traffic.Attach, float]] = []
+        self._releasing: dict[str, tuple[int, float]] = {}
+        """Groups that are being given back: up to which epoch, and until when that is believed."""
+        self._stopping = False
+        self._handlers: dict[type, Callable[[EdgePort, Any], None]] = {
+            traffic.Attach: self._attach,
+            traffic.Detach: self._detach,
+            traffic.FromClient: self._from_client,
+            traffic.PublisherMedia: self._publisher_media,
+        }
+        node.view.on_change(self._table_changed)
+
+    # Links
+
+    def link_up(self, link: Link) -> None:
+        """An edge has opened its link."""
+        link.data = EdgePort(link)
+        _log.info("link up", edge=link.peer)
+
+    def link_down(self, link: Link, reason: str) -> None:
+        """An edge is lost: its sessions are over."""
+        port: EdgePort = link.data
+        _log.info("link down", edge=link.peer, reason=reason, sessions=len(port.sessions))
+        self._held = [held for held in self._held if held[0] is not port]
+        for session in list(port.sessions.values()):
+            session.ended(f"edge {link.peer} is lost: {reason}")
+        port.sessions.clear()
+        port.publications.clear()
+
+    def batch(self, link: Link, envelopes: list[Any]) -> None:
+        """Carry out what an edge says, in order."""
+        port: EdgePort = link.data
+        handlers = self._handlers
+        for envelope in envelopes:
+            handler = handlers.get(type(envelope))
+            if handler is None:
+                self.counters.stray_messages += 1
+                continue
+            try:
+                handler(port, envelope)
+            except Exception as error:
+                self._failed(port, envelope, error)
+
+    def _failed(self, port: EdgePort, envelope: Any, error: Exception) -> None:
+        """A fault of this program: the session that met it ends, everybody else goes on."""
+        self.counters.internal_errors += 1
+        _log.error("envelope failed", kind=type(envelope).__name__, edge=port.link.peer, error=repr(error))
+        session = port.sessions.get(getattr(envelope, "session", 0))
+        if session is not None:
+            session.drop("internal error")
+
+    # Sessions
+
+    def _attach(self, port: EdgePort, envelope: traffic.Attach) -> None:
+        self._decide(port, envelope, time.monotonic() + self.config.attach_hold_s)
+
+    def _decide(self, port: EdgePort, envelope: traffic.Attach, until: float) -> None:
+        if self._stopping:
+            # Not answered: the edge would be back before the registry has another origin. The link's end tells it.
+            return
+        owned = self._owned(envelope)
+        if owned:
+            self._begin(port, envelope)
+        elif owned is False:
+            self._refuse(port, envelope, "not the owner at this epoch")
+        elif len(self._held) < self.config.attach_hold_count:
+            self._held.append((port, envelope, until))
+        else:
+            self._refuse(port, envelope, f"{len(self._held)} attaches wait for the registry already")
+
+    def _owned(self, envelope: traffic.Attach) -> bool | None:
+        """Whether this origin has the group at that epoch; None while the change feed has not come that far."""
+        if envelope.epoch <= self._releasing.get(envelope.group, (0, 0.0))[0]:
+            return False
+        assignment = self.node.view.groups.get(envelope.group)
+        if assignment is None or assignment.epoch < envelope.epoch:
+            return None
+        return assignment.origin == self.node.node_id and assignment.epoch == envelope.epoch
+
+    def _refuse(self, port: EdgePort, envelope: traffic.Attach, reason: str) -> None:
+        self.counters.attaches_refused += 1
+        port.link.send(traffic.AttachRefused(envelope.session, envelope.group, reason))
+
+    def _begin(self, port: EdgePort, envelope: traffic.Attach) -> None:
+        self.counters.attaches += 1
+        self.counters.bytes_in += len(envelope.payload)
+        name = envelope.group.partition("/")[0]
+        application = self.applications.get(name)
+        if application is None:
+            self._reject(
+                port, envelope, StatusCode.CONNECT_INVALID_APP, f"there is no application {name[:64]!r} here"
+            )
+            return
+        group = self._group(envelope, application)
+        if group is None:
+            self._reject(port, envelope, StatusCode.CONNECT_FAILED, "the application did not start")
+            return
+        session = Session(
+            port,
+            envelope.session,
+            envelope.session_id,
+            group,
+            envelope.address,
+            envelope.object_encoding,
+        )
+        port.sessions[envelope.session] = session
+        group.add(session)
+        try:
+            command = decode_command(Message(envelope.type_id, 0, 0, envelope.payload))
+        except RemoteProtocolError as error:
+            self._broke_protocol(session, error)
+            return
+        if isinstance(command.command_object, dict):
+            session.properties = command.command_object
+        connect(session, command)
+
+    def _reject(self, port: EdgePort, envelope: traffic.Attach, code: StatusCode, reason: str) -> None:
+        """Answer a connect that no group takes, and give the group back."""
+        self.counters.connects_rejected += 1
+        # 1: the transaction id of every connect (RTMP 1.0, 7.2.1.1).
+        message = encode_command("_error", 1, None, status(code, reason))
+        port.link.send(traffic.ToClient(envelope.session, message.type_id, 0, 0, message.payload))
+        port.link.send(traffic.CloseSession(envelope.session, f"connect refused: {reason}"))
+        self._release(envelope.group, envelope.epoch)
+
+    def _group(self, envelope: traffic.Attach, application: type[Application]) -> Group | None:
+        """The group of an attach, started if need be; None when its application object cannot be made."""
+        group = self.groups.get(envelope.group)
+        if group is not None and group.failure is not None and not group.sessions:
+            self._drop_group(group, "the application did not start")
+            group = None
+        if group is None:
+            try:
+                group = Group(envelope.group, envelope.epoch, application, self.config, self.counters)
+            except Exception as error:
+                self.counters.handler_errors += 1
+                _log.error("application failed", group=envelope.group, what="__init__", error=repr(error))
+                return None
+            self.groups[group.name] = group
+            _log.info("group started", group=group.name, epoch=group.epoch)
+            group.start()
+        return group
+
+    def _detach(self, port: EdgePort, envelope: traffic.Detach) -> None:
+        self._held = [
+            held for held in self._held if held[0] is not port or held[1].session != envelope.session
+        ]
+        session = port.sessions.pop(envelope.session, None)
+        if session is not None:
+            session.ended(envelope.reason)
+
+    def _broke_protocol(self, session: Session, error: RemoteProtocolError) -> None:
+        self.counters.protocol_errors += 1
+        _log.warning(
+            "client closed",
+            group=session.group.name,
+            session=session.session_id,
+            address=session.address,
+            reason=error,
+        )
+        session.close(str(error))
+
+    # Messages
+
+    def _from_client(self, port: EdgePort, envelope: traffic.FromClient) -> None:
+        self.counters.messages_in += 1
+        self.counters.bytes_in += len(envelope.payload)
+        session = port.sessions.get(envelope.session)
+        if session is None or session.closed:
+            self.counters.stray_messages += 1
+            return
+        message = Message(envelope.type_id, envelope.stream_id, envelope.timestamp, envelope.payload)
+        try:
+            if message.type_id in _COMMANDS:
+                run_command(session, decode_command(message), len(message.payload))
+            elif message.type_id in _OBJECTS:
+                self._object_message(session, message)
+            elif message.type_id in _MEDIA:
+                self._early_media(session, message)
+        except RemoteProtocolError as error:
+            self._broke_protocol(session, error)
+
+    def _object_message(self, session: Session, message: Message) -> None:
+        objects = session.group.objects
+        decoded = decode_shared_object(message)
+        waits = session.group.waits("shared_object_access") and objects.asks(session, decoded)
+        session.post(lambda: objects.handle(session, decoded), waits=waits, size=len(message.payload))
+
+    def _early_media(self, session: Session, message: Message) -> None:
+        """Media of a client that publishes and has not waited for the answer: its edge does not know yet that it may."""
+
+        def publish() -> None:
+            net_stream = session.streams.get(message.stream_id)
+            if net_stream is not None and net_stream.publication is not None:
+                net_stream.publication.stream.media(0, message)
+
+        session.post(publish, waits=False, size=len(message.payload))
+
+    def _publisher_media(self, port: EdgePort, envelope: traffic.PublisherMedia) -> None:
+        self.counters.bytes_in += len(envelope.payload)
+        publication = port.publications.get(envelope.stream)
+        if publication is None:
+            self.counters.stray_messages += 1
+            return
+        message = Message(envelope.type_id, 0, envelope.timestamp, envelope.payload)
+        publication.stream.media(envelope.number, message)
+
+    # Groups
+
+    def _table_changed(self, change: list[Any]) -> None:
+        """The registry's table says something new: attaches that waited for it go on, groups of others end here."""
+        if change[0] == "group-gone":
+            # A group that still has sessions goes on until another origin has it.
+            self._releasing.pop(change[1], None)
+            return
+        if change[0] != "group":
+            return
+        name, owner, epoch = change[1:4]
+        group = self.groups.get(name)
+        if epoch > self._releasing.get(name, (epoch, 0.0))[0]:
+            del self._releasing[name]
+        if owner != self.node.node_id:
+            if group is not None:
+                self._drop_group(group, f"the application instance is at {owner} now")
+        elif group is not None:
+            group.epoch = epoch
+        waiting = [held for held in self._held if held[1].group == name]
+        if waiting:
+            self._held = [held for held in self._held if held[1].group != name]
+            for port, envelope, until in waiting:
+                self._decide(port, envelope, until)
+
+    def _drop_group(self, group: Group, reason: str) -> None:
+        del self.groups[group.name]
+        _log.info("group stopped", group=group.name, reason=reason)
+        group.close(reason)
+
+    def tick(self) -> None:
+        """Job: attaches that waited too long, objects and groups that nobody uses, for ever."""
+        while True:
+            gevent.sleep(_TICK_S)
+            self.tend(time.monotonic())
+
+    def tend(self, now: float) -> None:
+        """One round of `tick`; `now` in monotonic seconds."""
+        late = [held for held in self._held if held[2] <= now]
+        if late:
+            self._held = [held for held in self._held if held[2] > now]
+            for port, envelope, _ in late:
+                self._refuse(port, envelope, "the registry has not told of this epoch")
+        for name in [name for name, (_, until) in self._releasing.items() if until <= now]:
+            del self._releasing[name]
+        for group in list(self.groups.values()):
+            group.tick(now)
+            if group.lingered(now):
+                self._drop_group(group, "nobody uses it")
+                self._release(group.name, group.epoch)
+
+    def _release(self, name: str, epoch: int) -> None:
+        if name not in self._releasing:
+            self._releasing[name] = (epoch, time.monotonic() + _RELEASE_S)
+            gevent.spawn(self._give_back, name, epoch)
+
+    def _give_back(self, name: str, epoch: int) -> None:
+        """Greenlet: tell the registry. While it does not answer the group stays this origin's, and serves who comes."""
+        try:
+            self.node.release(name, epoch)
+        except RequestError as error:
+            _log.warning("group not released", group=name, error=error)
+            self._releasing.pop(name, None)
+        else:
+            assignment = self.node.view.groups.get(name)
+            if assignment is None or assignment.epoch > epoch:
+                self._releasing.pop(name, None)
+
+    def shutdown(self, reason: str, within_s: float = 0.0) -> None:
+        """Close every group; their clients are told. Waits for `on_stop` of the applications, but not longer than so."""
+        self._stopping = True
+        self._held.clear()
+        groups = list(self.groups.values())
+        self.groups.clear()
+        for group in groups:
+            group.close(reason, StatusCode.CONNECT_APP_SHUTDOWN)
+        gevent.joinall([group.ending for group in groups if group.ending is not None], timeout=within_s)
+
+    # For operators
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions there are."""
+        return sum(len(group.sessions) for group in self.groups.values())
+
+    def load(self) -> dict[str, Any]:
+        """What the node reports to the registry."""
+        return {"groups": len(self.groups), "sessions": self.sessions}
+
+    def health(self) -> dict[str, Any]:
+        """What the health answer says of the origin."""
+        return {
+            "applications": sorted(self.applications),
+            "sessions": self.sessions,
+            "groups": {name: group.health() for name, group in self.groups.items()},
+            "counters": self.counters.as_dict(),
+        }
