@@ -80,7 +80,9 @@ BEFORE_CONNECT = {
     "oversized message": b"\x03\x00\x00\x00\xff\xff\xff\x14\x00\x00\x00\x00" + b"x" * 128,
     "not connect": encode_message(encode_command("createStream", 1.0, None), 3, 128),
     "broken AMF": encode_message(Message(20, 0, 0, b"\x02\x00\x07connect\x00\x3f"), 3, 128),
-    "AMF bomb": encode_message(Message(20, 0, 0, b"\x02\x00\x07connect\x00" + bytes(8) + b"\x03\x00\x01a" * 3000), 3, 128),
+    "AMF bomb": encode_message(
+        Message(20, 0, 0, b"\x02\x00\x07connect\x00" + bytes(8) + b"\x03\x00\x01a" * 3000), 3, 128
+    ),
 }
 
 

@@ -57,7 +57,9 @@ def test_a_player_on_the_other_edge_starts_at_a_keyframe_and_misses_nothing(clus
         assert frames == list(range(frames[0], frames[0] + len(frames)))
 
 
-def test_300_players_of_one_stream_cost_the_origin_one_message_and_the_edge_one_encoding(cluster: Cluster) -> None:
+def test_300_players_of_one_stream_cost_the_origin_one_message_and_the_edge_one_encoding(
+    cluster: Cluster,
+) -> None:
     stop = [False]
     publisher = gevent.spawn(publish, cluster.rtmp_url(1, "live"), "many", 10_000, stop)
     gevent.sleep(0.5)

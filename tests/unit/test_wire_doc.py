@@ -9,7 +9,9 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "wire_doc.py"
 def test_the_page_is_the_code() -> None:
     module = runpy.run_path(str(SCRIPT))
     page = module["PAGE"].read_text()
-    assert module["render"](page) == page, "docs/wire.md differs from the code: run python scripts/wire_doc.py"
+    assert module["render"](page) == page, (
+        "docs/wire.md differs from the code: run python scripts/wire_doc.py"
+    )
 
 
 def test_every_envelope_says_who_sends_it() -> None:

@@ -1,0 +1,84 @@
+"""What a dead process costs today: registry and balancer nothing, an origin or an edge its own sessions."""
+
+from collections.abc import Callable
+
+import pytest
+from headwater_client import NetConnection
+from support.cluster import Cluster
+from support.waiting import eventually
+
+pytestmark = pytest.mark.cluster
+
+
+def connectable(url: str, *args: object) -> bool:
+    """Whether a client is accepted there now."""
+    try:
+        with NetConnection(url, *args):
+            return True
+    except Exception:
+        return False
+
+
+def test_without_registry_and_balancer_what_is_assigned_goes_on_and_nothing_is_forgotten(
+    make_cluster: Callable[..., Cluster],
+) -> None:
+    cluster = make_cluster()
+    with (
+        NetConnection(cluster.rtmp_url(1, "live/on")) as one,
+        NetConnection(cluster.rtmp_url(2, "live/on")) as two,
+    ):
+        here, there = one.shared_object("board"), two.shared_object("board")
+        here.wait_synced(10)
+        there.wait_synced(10)
+        groups = {row["group"]: row for row in cluster.cli("headwater-registry", "groups", "--json")}
+        cluster.kill("registry.1")
+        cluster.kill("balancer.1")
+        here["x"] = 1.0
+        here.flush(10)
+        eventually(lambda: there.get("x") == 1.0, within_s=5)
+        # A group that is assigned takes new clients, too; one that nobody has does not.
+        with NetConnection(cluster.rtmp_url(2, "live/on")) as three:
+            third = three.shared_object("board")
+            third.wait_synced(10)
+            assert dict(third) == {"x": 1.0}
+        cluster.start_process("registry.1")
+        cluster.start_process("balancer.1")
+        cluster.wait_registered("registry.1", "balancer.1", "origin.1", "origin.2", "edge.1", "edge.2")
+        assert {row["group"]: row for row in cluster.cli("headwater-registry", "groups", "--json")} == groups
+        eventually(lambda: connectable(cluster.rtmp_url(1, "live/new")), within_s=10)
+        there["x"] = 2.0
+        there.flush(10)
+        eventually(lambda: here["x"] == 2.0, within_s=5)
+        epochs = [row["epoch"] for row in cluster.cli("headwater-registry", "groups", "--json")]
+        assert max(epochs) > max(row["epoch"] for row in groups.values())
+
+
+def test_clients_of_a_dead_origin_are_told_and_find_the_other_one(
+    make_cluster: Callable[..., Cluster],
+) -> None:
+    cluster = make_cluster()
+    with NetConnection(cluster.rtmp_url(1, "chat/room"), "ann") as ann:
+        (group,) = cluster.cli("headwater-registry", "groups", "--json")
+        cluster.kill(group["origin"].replace("-", "."))
+        eventually(ann.closed.is_set, within_s=10)
+    eventually(lambda: connectable(cluster.rtmp_url(1, "chat/room"), "ann"), within_s=10)
+    (again,) = cluster.cli("headwater-registry", "groups", "--json")
+    assert again["origin"] != group["origin"]
+    assert again["epoch"] > group["epoch"]
+
+
+def test_an_edge_that_dies_takes_only_its_own_clients_along(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
+    with (
+        NetConnection(cluster.rtmp_url(1, "chat/room"), "ann") as ann,
+        NetConnection(cluster.rtmp_url(2, "chat/room"), "bob") as bob,
+    ):
+        users = bob.shared_object("users")
+        users.wait_synced(10)
+        assert set(users) == {"ann", "bob"}
+        cluster.kill("edge.1")
+        eventually(ann.closed.is_set, within_s=10)
+        eventually(lambda: set(users) == {"bob"}, within_s=10)
+        assert not bob.closed.is_set()
+        cluster.start_process("edge.1")
+        eventually(lambda: connectable(cluster.rtmp_url(1, "chat/room"), "ann"), within_s=10)

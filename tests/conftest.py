@@ -1,0 +1,51 @@
+"""Fixtures that several kinds of tests use."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.cluster import Cluster
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One cluster for all tests that break none of its processes. It must end well, too."""
+    running = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        yield running.start()
+    finally:
+        statuses = running.stop()
+    assert set(statuses.values()) == {0}, statuses
+    assert running.trouble() == []
+
+
+@pytest.fixture
+def make_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Cluster]]:
+    """Makes clusters of a test's own, which it may break; they are stopped at its end."""
+    made: list[Cluster] = []
+
+    def make(processes: dict[str, int] | None = None, options: dict[str, str] | None = None) -> Cluster:
+        made.append(Cluster(tmp_path_factory.mktemp("own-cluster"), processes, options))
+        return made[-1].start()
+
+    yield make
+    for running in made:
+        running.stop()
+    for running in made:
+        assert running.trouble() == []
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], str]:
+    """Finds a program that a test needs. Without it the test is skipped; in CI it fails."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None and os.environ.get("CI"):
+            pytest.fail(f"{name} is missing: scripts/system-packages.sh installs it")
+        if path is None:
+            pytest.skip(f"{name} is missing: scripts/system-packages.sh names its package")
+        return path
+
+    return find
