@@ -1,0 +1,240 @@
+"""`python -m bench.fanout` (`make bench`): one live stream to many players, Headwater beside nginx-rtmp in the same run."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import psutil
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bench import headwater, nginx
+from bench.errors import BenchError
+from bench.headwater import Headwater
+from bench.load import FanoutLoad
+from bench.machine import describe
+from bench.measure import UsageMeter, core_busy_s
+from bench.nginx import Nginx
+from bench.plot import write_plot
+from bench.processes import Cores, choose_cores, raise_file_limit
+from bench.report import Report, markdown, table, write_json
+from bench.results import Measurement, measurement
+from bench.server import Server
+from bench.stream import StreamShape
+
+_FILES_BESIDE_PLAYERS = 100
+_KINDS = ("nginx", "headwater")
+_WIDTH = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured, from the command line."""
+
+    kinds: tuple[str, ...]
+    players: tuple[int, ...]
+    seconds: float
+    warm_up_s: float
+    runs: int
+    flush_ms: tuple[int, ...]
+    sampled: int
+    shape: StreamShape
+
+    def servers(self) -> list[Callable[[int], Server]]:
+        """What makes each server on a core, nginx first."""
+        made: list[Callable[[int], Server]] = []
+        if "nginx" in self.kinds:
+            made.append(Nginx)
+        if "headwater" in self.kinds:
+            made += [lambda core, flush_ms=flush_ms: Headwater(core, flush_ms) for flush_ms in self.flush_ms]  # type: ignore[misc]
+        return made
+
+
+class _Screen:
+    """The line that shows how far a measurement is."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._whole = progress.add_task("measurements", total=total)
+        self._step = progress.add_task("", total=1)
+
+    def step(self, text: str, total: float) -> Callable[[float], None]:
+        """A new step; call the result with how far it is."""
+        self._progress.reset(self._step, total=total, description=text)
+        return lambda done: self._progress.update(self._step, completed=min(round(done), total))
+
+    def next(self) -> None:
+        """A measurement is done."""
+        self._progress.advance(self._whole)
+
+
+def measure(server: Server, plan: Plan, players: int, run: int, cores: Cores, screen: _Screen) -> Measurement:
+    """One measurement of a server that was started for it alone. Raises BenchError with what its programs said last."""
+    try:
+        return _measure(server, plan, players, run, cores, screen)
+    except BenchError as error:
+        text = "; ".join([f"{server.label}: {error}", *server.last_words(str(error))])
+        raise BenchError(text, failed=True) from error
+
+
+def _measure(
+    server: Server, plan: Plan, players: int, run: int, cores: Cores, screen: _Screen
+) -> Measurement:
+    name = f"{server.label}, {players} players, run {run}"
+    screen.step(f"{name}: starting", 1)
+    with FanoutLoad(server.target, plan.shape, players, plan.sampled, cores) as load:
+        load.publish(server.check)
+        load.play(screen.step(f"{name}: opening players", players), server.check)
+        load.watch(plan.warm_up_s, screen.step(f"{name}: warming up, s", round(plan.warm_up_s)), server.check)
+        busy_s = {core: core_busy_s(core) for core in cores.load}
+        meter = UsageMeter({group: server.processes(group) for group in server.groups}, server.core)
+        load.begin()
+        load.watch(plan.seconds, screen.step(f"{name}: measuring, s", round(plan.seconds)), server.check)
+        usage = meter.end()
+        seen = load.end()
+        foreign = [
+            max(0.0, (core_busy_s(core) - busy_s[core]) / usage[0] * 100 - own)
+            for core, own in zip(cores.load, seen.core_percents, strict=True)
+        ]
+    try:
+        return measurement(server.label, players, run, usage, seen, max(foreign))
+    except ValueError as error:
+        raise BenchError(str(error), failed=True) from error
+
+
+def run_all(plan: Plan, cores: Cores, console: Console) -> Report:
+    """Every server with every number of players, run after run, each in fresh processes."""
+    os.sched_setaffinity(0, cores.load)
+    made = plan.servers()
+    measurements: list[Measurement] = []
+    settings: dict[str, dict[str, object]] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        screen = _Screen(progress, plan.runs * len(plan.players) * len(made))
+        for run in range(1, plan.runs + 1):
+            for players in plan.players:
+                for make in made:
+                    with make(cores.server) as server:
+                        settings[server.label] = server.settings()
+                        measurements.append(measure(server, plan, players, run, cores, screen))
+                    screen.next()
+    shape = plan.shape
+    parameters = {
+        "players": plan.players,
+        "seconds": plan.seconds,
+        "warm_up_s": plan.warm_up_s,
+        "runs": plan.runs,
+        "bit_s": shape.bit_s,
+        "messages_s": round(shape.messages_s, 2),
+        "gop_frames": shape.gop_frames,
+        "sampled_players": plan.sampled,
+    }
+    runs = "1 run" if plan.runs == 1 else f"median of {plan.runs} runs"
+    title = f"Fan-out of one {shape.bit_s / 1e6:g} Mbit/s stream, {plan.seconds:g} s measured, {runs}"
+    reference = Nginx.label if "nginx" in plan.kinds else None
+    return Report(title, describe(cores), parameters, settings, measurements, reference)
+
+
+def prepare(plan: Plan) -> Cores:
+    """Check what can be checked before anything is started. Raises BenchError."""
+    for kind, module in zip(_KINDS, (nginx, headwater), strict=True):
+        if kind in plan.kinds:
+            module.check_installed()
+    limit, needed = raise_file_limit(), max(plan.players) + _FILES_BESIDE_PLAYERS
+    if limit < needed:
+        raise BenchError(
+            f"a process may open {limit} files, {needed} are needed; raise the hard limit (ulimit -Hn)"
+        )
+    return choose_cores(psutil.Process().cpu_affinity())
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+@click.command()
+@click.option(
+    "--players",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(300, 1000),
+    show_default=True,
+    help="Number of players; may be given more than once.",
+)
+@click.option(
+    "--seconds", type=click.FloatRange(1, 3600), default=20, show_default=True, help="Measured time."
+)
+@click.option(
+    "--warm-up",
+    "warm_up_s",
+    type=click.FloatRange(3, 600),
+    default=5,
+    show_default=True,
+    help="Seconds between the last player's start and the measured time; more than the 2 s between keyframes.",
+)
+@click.option("--runs", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--flush-ms",
+    type=click.IntRange(0, 1000),
+    multiple=True,
+    default=(20,),
+    show_default=True,
+    help="Headwater's --flush-ms; may be given more than once.",
+)
+@click.option(
+    "--server",
+    "kinds",
+    type=click.Choice(_KINDS),
+    multiple=True,
+    default=_KINDS,
+    show_default=True,
+    help="What to measure; may be given more than once.",
+)
+@click.option(
+    "--sampled",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="How many players read whole messages, for latencies and gaps.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("bench/out"),
+    show_default=True,
+    help="Folder for fanout.json, fanout.md and fanout.png.",
+)
+def main(
+    players: tuple[int, ...], seconds: float, warm_up_s: float, runs: int, flush_ms: tuple[int, ...],
+    kinds: tuple[str, ...], sampled: int, out: Path,
+) -> None:  # fmt: skip
+    """Send one synthetic 1 Mbit/s stream to many players through Headwater and through nginx-rtmp, and compare what it costs."""
+    plan = Plan(kinds, players, seconds, warm_up_s, runs, flush_ms, sampled, StreamShape())
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDTH
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        cores = prepare(plan)
+        out.mkdir(parents=True, exist_ok=True)
+        report = run_all(plan, cores, console)
+    except BenchError as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(1 if error.failed else 2) from error
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+        raise SystemExit(130) from None
+    write_json(report, out / "fanout.json")
+    (out / "fanout.md").write_text(markdown(report))
+    write_plot(report, out / "fanout.png")
+    console.print(table(report))
+    for note in report.notes():
+        console.print(note, highlight=False)
+    console.print(f"written: {out}/fanout.json, {out}/fanout.md, {out}/fanout.png", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
