@@ -2,6 +2,7 @@
 
 import random
 
+import msgpack
 import pytest
 from headwater_bus.codec import Codec
 from headwater_bus.link_state import LinkOptions, LinkProtocolError, LinkState, bye, reset
@@ -70,14 +71,15 @@ def test_a_gap_is_reported_and_filled_at_once() -> None:
     assert transfer(edge, origin, 0.2) == [1, 2]
 
 
-def test_without_an_acknowledgement_everything_is_sent_again_and_read_once() -> None:
+def test_without_an_acknowledgement_the_peer_is_asked_and_nothing_is_sent_twice() -> None:
     edge, origin = open_pair()
     edge.send(envelope(1))
     assert transfer(edge, origin, 0.1) == [1]
-    # The acknowledgement is lost; after resend_s the batch goes out again and the duplicate is dropped.
+    origin.outgoing(0.2)  # The acknowledgement is lost.
     assert transfer(edge, origin, 1.5) == []
     transfer(origin, edge, 1.5)
     assert edge.idle
+    assert edge.resent_batches == 0
 
 
 def test_credit_holds_back_what_the_peer_has_no_room_for() -> None:
@@ -160,3 +162,111 @@ def test_exactly_once_in_order_over_a_lossy_transport(seed: int, loss: float, re
         down += transfer(origin, edge, now)
     assert up == list(range(60))
     assert down == list(range(60))
+
+
+def test_acknowledgements_wait_a_moment_for_data_that_can_carry_them() -> None:
+    edge, origin = open_pair()
+    edge.send(envelope(1))
+    assert transfer(edge, origin, 0.1) == [1]
+    assert not origin.due(0.1)
+    assert origin.outgoing(0.1) == []
+    assert origin.due(0.15)
+    transfer(origin, edge, 0.15)
+    assert edge.idle
+    assert not origin.due(0.2)
+    edge.send(envelope(2))
+    transfer(edge, origin, 0.3)
+    origin.send(envelope(3))
+    assert transfer(origin, edge, 0.3) == [3]
+    assert edge.idle
+    assert not origin.due(0.35)
+
+
+def test_many_batches_are_acknowledged_without_waiting() -> None:
+    edge, origin = open_pair()
+    for number in range(32):
+        edge.send(envelope(number))
+        transfer(edge, origin, 0.1)
+    assert origin.due(0.1)
+    transfer(origin, edge, 0.1)
+    assert edge.idle
+
+
+def test_batches_under_way_are_limited_however_small() -> None:
+    edge, _ = open_pair()
+    for number in range(5000):
+        edge.send(envelope(number))
+        edge.outgoing(0.1)
+    assert len(edge._in_flight) == 4096
+    assert not edge.due(0.1)
+
+
+def test_a_gap_that_is_reported_often_is_filled_once() -> None:
+    edge, _ = open_pair()
+    for number in range(3):
+        edge.send(envelope(number))
+        edge.outgoing(0.1)
+    for step in range(4):
+        edge.receive([b"\x93\x03\x00\xc3"], 0.2 + step / 100)
+        edge.outgoing(0.2 + step / 100)
+    assert edge.resent_batches == 3
+    edge.receive([b"\x93\x03\x00\xc3"], 0.9)
+    edge.outgoing(0.9)
+    assert edge.resent_batches == 6
+
+
+def test_after_a_reconnect_both_directions_are_asked_for() -> None:
+    edge, origin = open_pair(LinkOptions(heartbeat_s=60, resend_s=60))
+    edge.send(envelope(1))
+    origin.send(envelope(2))
+    for lost in (edge, origin):
+        lost.outgoing(0.1)
+    assert not edge.due(0.2)
+    edge.reconnected()
+    assert edge.due(0.2)
+    assert roundtrip(edge, origin, 0.2) == ([], [])
+    assert transfer(edge, origin, 0.2) == [1]
+    assert transfer(origin, edge, 0.2) == [2]
+
+
+@pytest.mark.parametrize(
+    ("hello", "says"),
+    [
+        ((2, "edge-1", "b", 1, True), "protocol version 2, expected 1"),
+        ((1, "edge-2", "b", 1, True), "from 'edge-2', expected 'edge-1'"),
+        ((1, "", "b", 1, True), "not of 1 to 80"),
+        ((1, "edge-1", "b" * 81, 1, True), "not of 1 to 80"),
+        ((1, 5, "b", 1, True), "expected a node id"),
+        ((1, "edge-1", "b", "1", True), "expected a node id"),
+        ((1, "edge-1"), "fields missing"),
+    ],
+)
+def test_what_no_hello_may_say(hello: tuple[object, ...], says: str) -> None:
+    state = LinkState("origin-1", "o1", CODEC, LinkOptions(), 0.0, initiator=False, expected_peer="edge-1")
+    with pytest.raises(LinkProtocolError, match=says):
+        state.receive([msgpack.packb([1, *hello])], 0.0)
+    assert not state.established
+
+
+def test_a_signal_of_a_newer_version_is_counted() -> None:
+    edge, _ = open_pair()
+    assert edge.receive([msgpack.packb([77, "new"])], 1.0) == []
+    assert (edge.unknown, edge.failure) == (1, None)
+
+
+def test_an_envelope_that_cannot_be_packed_ends_the_link() -> None:
+    edge, _ = open_pair()
+    edge.send(FromClient(2**70, 20, 0, 0, b""))
+    assert edge.outgoing(0.5) == []
+    assert edge.failure is not None
+    assert "not packable" in edge.failure
+
+
+def test_a_link_that_is_over_takes_nothing_and_holds_nothing() -> None:
+    edge, origin = open_pair()
+    edge.send(envelope(1, 1000))
+    edge.fail("over")
+    edge.send(envelope(2))
+    assert (edge.queued_bytes, edge.idle, edge.due(9.0), edge.outgoing(9.0)) == (0, True, False, [])
+    origin.send(envelope(3))
+    assert transfer(origin, edge, 1.0) == []

@@ -1,7 +1,8 @@
 """Links on ZeroMQ sockets: the edge's end (a DEALER each) and the origin's end (one ROUTER for all edges).
 
 One greenlet reads a socket and one writes it; a third looks at the clock. Callbacks run in the reading
-greenlet, one batch at a time and in order; they must not block for long.
+greenlet, one batch at a time and in order; they must not block for long. A callback that raises ends its link,
+and only that.
 """
 
 import secrets
@@ -15,6 +16,7 @@ from gevent.event import Event
 
 from headwater_bus.codec import Codec
 from headwater_bus.link_state import (
+    MAX_FRAME_BYTES,
     LinkOptions,
     LinkProtocolError,
     LinkState,
@@ -23,25 +25,33 @@ from headwater_bus.link_state import (
     read_header,
     reset,
 )
-from headwater_bus.logs import get_log
-from headwater_bus.security import Security
+from headwater_bus.logs import RateLimit, get_log
+from headwater_bus.security import Security, SecurityError
+from headwater_bus.sockets import SLICE_S, BindError, bind, connect, until_closed, user_of
 from headwater_bus.traffic import TRAFFIC
 
+__all__ = ["BindError", "EdgeLink", "Link", "LinkOptions", "OriginLinks"]
+
 _CODEC = Codec(TRAFFIC)
+_TICK_S = 0.05
+_BYE_LINGER_MS = 200
+_RECEIVE_HWM = 4096
+"""Messages that ZeroMQ holds for a reader; TCP holds back the sender then, nothing is dropped."""
 _log = get_log("link")
 
 
 class Link:
     """What both ends have in common: `send`, who the peer is, how much it has not acknowledged."""
 
-    __slots__ = ("_wake", "data", "id", "state")
+    __slots__ = ("_marked", "_ready", "_wake", "data", "id", "state")
 
-    def __init__(self, state: LinkState, wake: Event, link_id: bytes) -> None:
+    def __init__(self, state: LinkState, link_id: bytes, wake: Event, ready: "list[Link]") -> None:
         self.state = state
         self.id = link_id
-        self._wake = wake
         self.data: Any = None
         """Whatever the owner keeps for this link."""
+        self._wake, self._ready = wake, ready
+        self._marked = False
 
     @property
     def peer(self) -> str:
@@ -64,9 +74,21 @@ class Link:
         return self.state.failure
 
     def send(self, envelope: Any) -> None:
-        """Queue an envelope; it leaves with the next batch. Never blocks."""
+        """Queue an envelope; it leaves with the next batch. Never blocks. Raises ValueError for a payload over 64 MiB."""
         self.state.send(envelope)
-        self._wake.set()
+        if not self._marked:
+            self.mark()
+
+    def mark(self) -> None:
+        """Have the writing greenlet look at this link."""
+        if not self._marked:
+            self._marked = True
+            self._ready.append(self)
+            self._wake.set()
+
+    def unmark(self) -> None:
+        """The writing greenlet looks at it now."""
+        self._marked = False
 
 
 OnBatch = Callable[[Link, list[Any]], None]
@@ -75,9 +97,20 @@ OnDown = Callable[[Link, str], None]
 
 
 class EdgeLink(Link):
-    """The edge's end of a link to one origin. `start()` connects; `on_down` is called once, at the end."""
+    """The edge's end of a link to one origin. `start()` connects; `on_down` is called once, at the end, also when the
+    endpoint or the keys will not do. Nothing is raised."""
 
-    __slots__ = ("_jobs", "_on_batch", "_on_down", "_on_up", "_options", "_socket", "_up", "origin")
+    __slots__ = (
+        "_jobs",
+        "_monitor",
+        "_on_batch",
+        "_on_down",
+        "_on_up",
+        "_options",
+        "_socket",
+        "_up",
+        "origin",
+    )
 
     def __init__(
         self,
@@ -94,61 +127,98 @@ class EdgeLink(Link):
         options: LinkOptions | None = None,
     ) -> None:
         self._options = options or LinkOptions()
-        state = LinkState(node_id, boot, _CODEC, self._options, time.monotonic(), initiator=True)
+        state = LinkState(
+            node_id, boot, _CODEC, self._options, time.monotonic(), initiator=True, expected_peer=origin
+        )
         # Each link has an identity of its own: what an old one left behind never reaches a new one.
-        link_id = f"{node_id}|{boot}|{secrets.token_hex(4)}".encode()
-        super().__init__(state, Event(), link_id)
+        link_id = f"{node_id}|{boot}|{secrets.token_hex(16)}".encode()
+        super().__init__(state, link_id, Event(), [])
         self.origin = origin
         self._on_batch, self._on_up, self._on_down = on_batch, on_up, on_down
         self._up = False
-        self._jobs: list[gevent.Greenlet] = []
+        self._jobs: list[gevent.Greenlet[..., None]] = []
         self._socket = context.socket(zmq.DEALER)
         self._socket.set(zmq.LINGER, 0)
         self._socket.set(zmq.SNDHWM, 0)
-        self._socket.set(zmq.RCVHWM, 0)
+        self._socket.set(zmq.RCVHWM, _RECEIVE_HWM)
+        self._socket.set(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         self._socket.set(zmq.IDENTITY, link_id)
         self._socket.set(zmq.RECONNECT_IVL, 50)
         self._socket.set(zmq.RECONNECT_IVL_MAX, 500)
-        security.apply_client(self._socket, origin)
-        self._socket.connect(endpoint)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        try:
+            connect(self._socket, security, endpoint, origin)
+        except (SecurityError, zmq.ZMQError) as error:
+            state.fail(str(error))
 
     def start(self) -> None:
         """Begin: HELLO goes out, batches follow when the origin has answered."""
-        self._wake.set()
-        self._jobs = [gevent.spawn(job) for job in (self._read, self._write, self._tick)]
+        if self.failure is not None:
+            self._jobs = [gevent.spawn(self._over)]
+            return
+        self.mark()
+        jobs = (self._read, self._write, self._tick, self._watch)
+        self._jobs = [gevent.spawn(self._run, job) for job in jobs]
 
     def close(self, reason: str) -> None:
-        """Say BYE and end the link; `on_down` is not called."""
-        if self.failure is None:
-            self._socket.send_multipart(bye(reason), flags=zmq.NOBLOCK)
+        """Send what is queued and BYE, and end the link; `on_down` is not called."""
+        if self.failure is None and not self._socket.closed:
+            for frames in self.state.outgoing(time.monotonic()):
+                self._socket.send_multipart(frames, flags=zmq.NOBLOCK)
+            self._say_bye(reason)
         self._end(reason)
+
+    def _say_bye(self, reason: str) -> None:
+        try:
+            self._socket.send_multipart(bye(reason), flags=zmq.NOBLOCK)
+        except zmq.Again:
+            pass  # It never connected anywhere.
+
+    def _run(self, job: Callable[[], None]) -> None:
+        try:
+            until_closed(self._socket, job)()
+        except Exception as error:
+            _log.error("internal error: link given up", origin=self.origin, error=repr(error))
+            self.state.fail(f"internal error: {error!r}")
+            self._over()
 
     def _end(self, reason: str) -> None:
         self.state.fail(reason)
-        gevent.killall([job for job in self._jobs if job is not gevent.getcurrent()], block=False)
-        self._jobs = []
+        jobs, self._jobs = self._jobs, []
+        gevent.killall([job for job in jobs if job is not gevent.getcurrent()], block=False)
         if not self._socket.closed:
+            self._socket.disable_monitor()
+            self._monitor.close()
             # A short linger lets the BYE leave.
-            self._socket.close(linger=200)
+            self._socket.close(linger=_BYE_LINGER_MS)
 
     def _over(self) -> None:
         """End a link that failed, and say so, once."""
         reason = self.state.failure or "closed"
         was_open = bool(self._jobs)
+        if was_open and not self._socket.closed:
+            # The origin need not wait for the silence; where it said BYE itself it does not listen.
+            self._say_bye(reason)
         self._end(reason)
         if was_open:
             self._on_down(self, reason)
 
     def _read(self) -> None:
         receive = self._socket.recv_multipart
+        paused_at = time.monotonic()
         while True:
-            self._take(receive())
+            frames = receive()
+            now = time.monotonic()
+            self._take(frames, now)
             if self.failure is not None:
                 return self._over()
+            if now - paused_at > SLICE_S:
+                gevent.sleep(0)
+                paused_at = time.monotonic()
 
-    def _take(self, frames: list[bytes]) -> None:
+    def _take(self, frames: list[bytes], now: float) -> None:
         try:
-            envelopes = self.state.receive(frames, time.monotonic())
+            envelopes = self.state.receive(frames, now)
         except LinkProtocolError as error:
             self.state.fail(str(error))
             return
@@ -157,28 +227,38 @@ class EdgeLink(Link):
             self._on_up(self)
         if envelopes:
             self._on_batch(self, envelopes)
-        self._wake.set()
+        if self.state.due(now):
+            self.mark()
 
     def _write(self) -> None:
         send = self._socket.send_multipart
         while True:
             self._wake.wait()
             self._wake.clear()
+            self._ready.clear()
+            self.unmark()
             for frames in self.state.outgoing(time.monotonic()):
                 send(frames, copy=False)
             if self.failure is not None:
                 return self._over()
-            # Let the rest of this loop iteration add to the next batch.
-            gevent.sleep(0)
 
     def _tick(self) -> None:
-        interval_s = min(0.1, self._options.heartbeat_s / 2)
         while True:
-            gevent.sleep(interval_s)
-            if self.state.silent(time.monotonic()):
-                self.state.fail(f"nothing heard for {self._options.timeout_s} s")
+            gevent.sleep(min(_TICK_S, self._options.heartbeat_s / 2))
+            now = time.monotonic()
+            if self.state.silent(now):
+                self.state.fail(f"nothing heard for {self._options.timeout_s:g} s")
                 return self._over()
-            self._wake.set()
+            if self.state.due(now):
+                self.mark()
+
+    def _watch(self) -> None:
+        """Every handshake but the first is a reconnect."""
+        self._monitor.recv_multipart()
+        while True:
+            self._monitor.recv_multipart()
+            self.state.reconnected()
+            self.mark()
 
 
 class OriginLinks:
@@ -201,82 +281,130 @@ class OriginLinks:
         self._node_id, self._boot = node_id, boot
         self._on_batch, self._on_up, self._on_down = on_batch, on_up, on_down
         self.links: dict[bytes, Link] = {}
+        self.refused = 0
+        """Messages that no edge's link would send."""
+        self._limit = RateLimit(10.0)
         self._wake = Event()
+        self._ready: list[Link] = []
         self._farewells: list[list[bytes]] = []
         self._socket = context.socket(zmq.ROUTER)
         self._socket.set(zmq.LINGER, 0)
         self._socket.set(zmq.SNDHWM, 0)
-        self._socket.set(zmq.RCVHWM, 0)
+        self._socket.set(zmq.RCVHWM, _RECEIVE_HWM)
+        self._socket.set(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         self._socket.set(zmq.ROUTER_HANDOVER, 1)
         security.apply_server(self._socket)
 
     def bind(self, endpoint: str) -> str:
-        """Bind; returns the endpoint with its actual port. Raises zmq.ZMQError when it is in use."""
-        self._security.check_endpoint(endpoint)
-        self._socket.bind(endpoint)
-        actual: bytes = self._socket.get(zmq.LAST_ENDPOINT)
-        return actual.decode().rstrip("\0")
+        """Bind; returns the endpoint with its actual port. Raises SecurityError or BindError."""
+        return bind(self._socket, self._security, endpoint)
 
     def jobs(self) -> list[tuple[str, Callable[[], None]]]:
-        """Named jobs to spawn; each runs until it is killed."""
-        return [("link-read", self.read), ("link-write", self.write), ("link-tick", self.tick)]
+        """Named jobs to spawn; each runs until it is killed or the links are closed."""
+        named = (("link-read", self.read), ("link-write", self.write), ("link-tick", self.tick))
+        return [(name, until_closed(self._socket, job)) for name, job in named]
 
     def read(self) -> None:
         """Take messages for ever."""
+        receive = self._socket.recv_multipart
+        paused_at = time.monotonic()
         while True:
             if self._security.encrypted:
-                parts = self._socket.recv_multipart(copy=False)
-                self._take([part.bytes for part in parts], parts[-1].get("User-Id"))
+                parts = receive(copy=False)
+                frames, user = [part.bytes for part in parts], user_of(parts[-1])
             else:
-                self._take(self._socket.recv_multipart(), None)
+                frames, user = receive(), None
+            now = time.monotonic()
+            self._take(frames, user, now)
+            if now - paused_at > SLICE_S:
+                gevent.sleep(0)
+                paused_at = time.monotonic()
 
-    def _take(self, frames: list[bytes], user: str | None) -> None:
-        now = time.monotonic()
-        link_id = frames[0]
+    def _take(self, frames: list[bytes], user: str | None, now: float) -> None:
+        link_id = frames.pop(0)
         link = self.links.get(link_id)
         try:
             if link is None:
-                link = self._accept(link_id, frames[1:], user, now)
+                link = self._accept(link_id, frames, user, now)
                 if link is None:
                     return
-            envelopes = link.state.receive(frames[1:], now)
+                envelopes: list[Any] = []
+            elif self._security.encrypted and user != link.peer:
+                raise LinkProtocolError(f"the link is {link.peer!r}'s, but the key is that of {user!r}")
+            else:
+                envelopes = link.state.receive(frames, now)
         except LinkProtocolError as error:
-            _log.warning("link message refused", link=link_id.decode("latin-1"), error=str(error))
-            if link is not None:
-                self._farewells.append([link_id, *bye(str(error))])
-                self._drop(link, str(error))
-                self._wake.set()
+            self._refuse(link_id, link, str(error))
             return
         if link.failure is not None:
             self._drop(link, link.failure)
             return
-        if envelopes:
-            self._on_batch(link, envelopes)
-        self._wake.set()
+        if envelopes and self._guard(link, self._on_batch, link, envelopes):
+            return
+        if link.state.due(now):
+            link.mark()
 
     def _accept(self, link_id: bytes, frames: list[bytes], user: str | None, now: float) -> Link | None:
         header = read_header(frames)
         if header[0] != Signal.HELLO:
             if header[0] not in (Signal.BYE, Signal.RESET):
-                self._farewells.append([link_id, *reset(self._boot)])
-                self._wake.set()
+                self._farewell(link_id, reset(self._boot))
             return None
         state = LinkState(self._node_id, self._boot, _CODEC, self._options, now, initiator=False)
         state.receive(frames, now)
         if self._security.encrypted and user != state.peer:
             raise LinkProtocolError(f"HELLO: node id {state.peer!r}, but the key is that of {user!r}")
-        link = Link(state, self._wake, link_id)
+        if not link_id.startswith(f"{state.peer}|{state.peer_boot}|".encode()):
+            # Also what ZeroMQ still reads from the old connection of an edge that has reconnected.
+            raise LinkProtocolError("HELLO: the identity of the socket is not that of the link")
+        if not state.peer.startswith("edge-"):
+            raise LinkProtocolError(f"HELLO: node id {state.peer!r}, expected an edge (edge-NAME)")
+        for other in [other for other in self.links.values() if other.peer == state.peer]:
+            reason = "restarted" if other.boot != state.peer_boot else "opened another link"
+            self._farewell(other.id, bye(f"{state.peer} {reason}"))
+            self._drop(other, f"{state.peer} {reason}")
+        link = Link(state, link_id, self._wake, self._ready)
         self.links[link_id] = link
-        self._on_up(link)
-        return link
+        return None if self._guard(link, self._on_up, link) else link
+
+    def _refuse(self, link_id: bytes, link: Link | None, error: str) -> None:
+        self.refused += 1
+        if self._limit.passes("refused"):
+            _log.warning(
+                "link message refused",
+                peer=link.peer if link else "unknown",
+                error=error,
+                not_shown=self._limit.suppressed("refused"),
+            )
+        self._farewell(link_id, bye(error))
+        if link is not None:
+            self._drop(link, error)
+
+    def _guard(self, link: Link, callback: Callable[..., None], *args: Any) -> bool:
+        """Whether the callback failed, and so the link."""
+        try:
+            callback(*args)
+        except Exception as error:
+            _log.error("internal error: link given up", peer=link.peer, error=repr(error))
+            self._farewell(link.id, bye("internal error"))
+            self._drop(link, f"internal error: {error!r}")
+            return True
+        return False
+
+    def _farewell(self, link_id: bytes, frames: list[bytes]) -> None:
+        self._farewells.append([link_id, *frames])
+        self._wake.set()
 
     def _drop(self, link: Link, reason: str) -> None:
         link.state.fail(reason)
         if self.links.pop(link.id, None) is not None:
-            self._on_down(link, reason)
+            try:
+                self._on_down(link, reason)
+            except Exception as error:
+                _log.error("internal error: at the end of a link", peer=link.peer, error=repr(error))
 
     def write(self) -> None:
-        """Send what the links have, batch by batch, for ever."""
+        """Send what the links have, batch by batch, for ever. Looks only at links that have something."""
         send = self._socket.send_multipart
         while True:
             self._wake.wait()
@@ -285,27 +413,40 @@ class OriginLinks:
             farewells, self._farewells = self._farewells, []
             for message in farewells:
                 send(message)
-            for link in list(self.links.values()):
+            ready = self._ready[:]
+            self._ready.clear()
+            for link in ready:
+                link.unmark()
                 for frames in link.state.outgoing(now):
                     send([link.id, *frames], copy=False)
-            gevent.sleep(0)
+                if link.failure is not None and link.id in self.links:
+                    self._give_up(link, link.failure)
+
+    def _give_up(self, link: Link, reason: str) -> None:
+        self._farewell(link.id, bye(reason))
+        self._drop(link, reason)
 
     def tick(self) -> None:
-        """Heartbeats, resends and lost peers."""
-        interval_s = min(0.1, self._options.heartbeat_s / 2)
+        """Heartbeats, acknowledgements that are due, and lost peers."""
         while True:
-            gevent.sleep(interval_s)
+            gevent.sleep(min(_TICK_S, self._options.heartbeat_s / 2))
             now = time.monotonic()
             for link in list(self.links.values()):
                 if link.failure is not None:
-                    self._drop(link, link.failure)
+                    self._give_up(link, link.failure)
                 elif link.state.silent(now):
-                    self._drop(link, f"nothing heard for {self._options.timeout_s} s")
-            self._wake.set()
+                    self._give_up(link, f"nothing heard for {self._options.timeout_s:g} s")
+                elif link.state.due(now):
+                    link.mark()
 
     def close(self, reason: str) -> None:
-        """Say BYE on every link and close the socket."""
+        """Send what is queued and BYE on every link, and close the socket; `on_down` is not called."""
+        if self._socket.closed:
+            return
         for link in self.links.values():
-            self._socket.send_multipart([link.id, *bye(reason)], flags=zmq.NOBLOCK)
+            for frames in [*link.state.outgoing(time.monotonic()), bye(reason)]:
+                self._socket.send_multipart([link.id, *frames], flags=zmq.NOBLOCK)
+            link.state.fail(reason)
         self.links.clear()
-        self._socket.close(linger=200)
+        self._socket.close(linger=_BYE_LINGER_MS)
+        self._wake.set()

@@ -5,6 +5,9 @@ while both ends live. Every batch has a number; the receiver answers with the hi
 everything (cumulative), and the sender keeps a batch until that number covers it. The receiver's window bounds
 what may be under way unacknowledged, so ZeroMQ's own queues stay short and never drop anything.
 
+Nothing is sent again on suspicion. A connection keeps the order, so a PING that tells the last number sent finds
+out what got lost before it: the receiver that lacks something asks for it.
+
 On the wire every message is a header frame, a flat msgpack array that begins with a `Signal`, and for DATA the
 frames of the batch behind it. `docs/wire.md` lists them.
 """
@@ -22,6 +25,16 @@ from headwater_bus.codec import Codec, EnvelopeError, UnknownEnvelope
 PROTOCOL_VERSION = 1
 MAX_BATCH_BYTES = 256 * 1024
 MAX_BATCH_ENVELOPES = 512
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+"""Of any frame of a link; ZeroMQ drops the connection of a peer that announces more."""
+MAX_BATCHES_UNDER_WAY = 4096
+"""Unacknowledged batches, however small: credit counts bytes, and ZeroMQ's memory counts messages, too."""
+MAX_NODE_ID = 80
+ACK_DELAY_S = 0.04
+"""So long an acknowledgement waits for a DATA that could carry it."""
+_ACK_BATCHES = 32
+_GAP_REPORT_S = 0.1
+_RESEND_AGAIN_S = 0.5
 _ENVELOPE_OVERHEAD_BYTES = 48
 
 
@@ -36,7 +49,9 @@ class Signal(IntEnum):
     ACK = 3
     """[3, acknowledged number, resend]: resend is true where the sender of the ACK saw a gap."""
     PING = 4
-    """[4, acknowledged number]: sent when nothing else was for a heartbeat; answered with an ACK."""
+    """[4, acknowledged number, last number sent, reconnected]: sent when nothing else was for a heartbeat, when
+    acknowledgements are overdue, and after a reconnect; answered with an ACK, which asks for a resend where the last
+    number sent is missing, and after a reconnect with a PING, too, where the other end has something under way."""
     BYE = 5
     """[5, reason]: this end closes the link; nothing sent after it is read."""
     RESET = 6
@@ -51,7 +66,7 @@ class LinkProtocolError(ValueError):
 class LinkOptions:
     """Limits of a link. `window_bytes`: what the peer may have under way unacknowledged. `heartbeat_s`: how
     long an end may be silent; `timeout_s`: after how long a silence the peer counts as lost. `resend_s`: how
-    long without progress until unacknowledged batches are sent again. `queue_bytes`: how much may wait here
+    long without progress until the peer is asked what it has. `queue_bytes`: how much may wait here
     before the link is given up (callers drop media long before, see `LinkState.queued_bytes`)."""
 
     window_bytes: int = 16 * 1024 * 1024
@@ -69,7 +84,7 @@ class _Batch:
 
 
 def _header(*values: Any) -> bytes:
-    packed: bytes = msgpack.packb(values)
+    packed: bytes = msgpack.packb(values, unicode_errors="surrogatepass")
     return packed
 
 
@@ -77,13 +92,16 @@ class LinkState:
     """`send()` envelopes, `outgoing(now)` gives the messages to put on the socket, `receive()` takes one.
 
     `now` is monotonic seconds everywhere. The object never blocks and owns no timer: the driver calls
-    `outgoing` after every `send` or `receive` (it may gather several) and at least every heartbeat.
+    `outgoing` after a `send` (it may gather several), and after a `receive` and every few tens of milliseconds
+    where `due(now)`. `expected_peer`: the node id that HELLO must name, where it is known.
     """
 
     __slots__ = (
+        "_ack_at",
         "_ack_due",
         "_acked_sent",
         "_codec",
+        "_expected_peer",
         "_gap",
         "_gap_reported_at",
         "_hello_due",
@@ -93,12 +111,14 @@ class LinkState:
         "_options",
         "_pending",
         "_pending_bytes",
+        "_ping_due",
         "_progress_at",
         "_received_bytes",
+        "_reconnected",
         "_resend",
+        "_resent",
         "_sent_at",
         "_waiting",
-        "_waiting_bytes",
         "boot",
         "established",
         "failure",
@@ -107,12 +127,22 @@ class LinkState:
         "peer",
         "peer_boot",
         "peer_window_bytes",
+        "queued_bytes",
         "received",
+        "resent_batches",
         "unknown",
     )
 
     def __init__(
-        self, node_id: str, boot: str, codec: Codec, options: LinkOptions, now: float, *, initiator: bool
+        self,
+        node_id: str,
+        boot: str,
+        codec: Codec,
+        options: LinkOptions,
+        now: float,
+        *,
+        initiator: bool,
+        expected_peer: str = "",
     ) -> None:
         self.node_id, self.boot = node_id, boot
         self.peer = self.peer_boot = ""
@@ -123,113 +153,158 @@ class LinkState:
         self.heard_at = now
         self.received = 0
         """The number of the last batch that was received in order."""
+        self.queued_bytes = 0
+        """Bytes that the peer has not acknowledged yet, under way or waiting. Senders of media look at it."""
         self.unknown = 0
         """Envelopes of kinds unknown here, skipped."""
+        self.resent_batches = 0
         self._codec, self._options = codec, options
+        self._expected_peer = expected_peer
         self._pending: list[Any] = []
         self._pending_bytes = 0
         self._waiting: deque[_Batch] = deque()
-        self._waiting_bytes = 0
         self._in_flight: deque[_Batch] = deque()
         self._in_flight_bytes = 0
         self._next_number = 1
         self._acked_sent = 0
         self._received_bytes = 0
+        self._ack_at = float("inf")
         self._ack_due = self._gap = False
         self._hello_due = initiator
-        self._resend = False
+        self._ping_due = self._resend = self._reconnected = False
+        self._resent = (0, now)
         self._gap_reported_at = now - 1.0
         self._progress_at = self._sent_at = now
-
-    @property
-    def queued_bytes(self) -> int:
-        """Bytes that the peer has not acknowledged yet, under way or waiting. Senders of media look at it."""
-        return self._pending_bytes + self._waiting_bytes + self._in_flight_bytes
 
     @property
     def idle(self) -> bool:
         """Whether everything sent was acknowledged."""
         return not (self._pending or self._waiting or self._in_flight)
 
+    # Sending
+
     def send(self, envelope: Any) -> None:
-        """Queue an envelope. Never blocks; on a link that is over it does nothing."""
+        """Queue an envelope. Never blocks; on a link that is over it does nothing. Raises ValueError for what cannot be
+        sent at all: a payload over MAX_FRAME_BYTES."""
         if self.failure is not None:
             return
-        self._pending.append(envelope)
+        size = _ENVELOPE_OVERHEAD_BYTES
         payload = getattr(envelope, "payload", None)
-        self._pending_bytes += _ENVELOPE_OVERHEAD_BYTES + (len(payload) if payload is not None else 0)
+        if payload is not None:
+            size += len(payload)
+            if size > MAX_FRAME_BYTES:
+                raise ValueError(
+                    f"{type(envelope).__name__}: {len(payload)} bytes, expected {MAX_FRAME_BYTES} at most"
+                )
+        self._pending.append(envelope)
+        self._pending_bytes += size
+        self.queued_bytes += size
         if self.queued_bytes > self._options.queue_bytes:
             self.failure = f"queue over {self._options.queue_bytes} bytes: the peer takes nothing"
         elif self._pending_bytes >= MAX_BATCH_BYTES or len(self._pending) >= MAX_BATCH_ENVELOPES:
             self._close_batch()
 
-    def _close_batch(self) -> None:
-        frames = self._codec.pack(self._pending)
-        batch = _Batch(self._next_number, frames, sum(map(len, frames)))
-        self._next_number += 1
-        self._waiting.append(batch)
-        self._waiting_bytes += batch.size
-        self._pending = []
-        self._pending_bytes = 0
+    def reconnected(self) -> None:
+        """The transport below is a new one: what was under way, both ways, may be lost. Find out."""
+        if self.established:
+            self._ping_due = self._reconnected = True
+            self._resent = (0, self.heard_at)
+
+    def due(self, now: float) -> bool:
+        """Whether `outgoing` has something to send."""
+        if self.failure is not None:
+            return False
+        if self._hello_due or now - self._sent_at >= self._options.heartbeat_s:
+            return True
+        if not self.established:
+            return False
+        return bool(
+            self._pending
+            or self._ack_due
+            or self._ping_due
+            or now >= self._ack_at
+            or (self._resend and self._in_flight)
+            or (self._waiting and self._room(self._waiting[0].size))
+            or (self._in_flight and now - self._progress_at >= self._options.resend_s)
+        )
 
     def outgoing(self, now: float) -> list[list[bytes]]:
         """Messages to send now, each a list of frames."""
-        if self.failure is not None:
-            return []
         messages: list[list[bytes]] = []
-        if self._hello_due:
+        if self.failure is not None:
+            return messages
+        beat = now - self._sent_at >= self._options.heartbeat_s
+        if self._hello_due or (beat and not self.established):
             self._hello_due = False
-            hello = (
-                PROTOCOL_VERSION,
-                self.node_id,
-                self.boot,
-                self._options.window_bytes,
-                not self.established,
-            )
-            messages.append([_header(Signal.HELLO, *hello)])
+            hello = (PROTOCOL_VERSION, self.node_id, self.boot, self._options.window_bytes)
+            messages.append([_header(Signal.HELLO, *hello, not self.established)])
         if self.established:
-            self._data(messages, now)
-            if self._ack_due:
-                messages.append([_header(Signal.ACK, self.received, self._gap)])
-                self._gap = False
-            elif now - self._sent_at >= self._options.heartbeat_s and not messages:
-                messages.append([_header(Signal.PING, self.received)])
-        elif now - self._sent_at >= self._options.heartbeat_s and not messages:
-            self._sent_at = now
-            self._hello_due = True
-            return self.outgoing(now)
+            self._established_outgoing(messages, now, beat)
         if messages:
             self._sent_at = now
-            self._acknowledged_now()
         return messages
+
+    def _established_outgoing(self, messages: list[list[bytes]], now: float, beat: bool) -> None:
+        before = len(messages)
+        self._data(messages, now)
+        carried = len(messages) > before
+        if self._in_flight and now - self._progress_at >= self._options.resend_s:
+            self._ping_due, self._progress_at = True, now
+        if self._gap or ((self._ack_due or now >= self._ack_at) and not carried):
+            messages.append([_header(Signal.ACK, self.received, self._gap)])
+            carried = True
+        if self._ping_due or (beat and not messages):
+            ping = (self.received, self._last_sent(), self._reconnected)
+            messages.append([_header(Signal.PING, *ping)])
+            carried = True
+        self._gap = self._ping_due = self._reconnected = False
+        if carried:
+            self._acked_sent, self._received_bytes = self.received, 0
+            self._ack_due, self._ack_at = False, float("inf")
+
+    def _last_sent(self) -> int:
+        return self._next_number - 1 - len(self._waiting)
+
+    def _close_batch(self) -> None:
+        pending, size = self._pending, self._pending_bytes
+        self._pending, self._pending_bytes = [], 0
+        self.queued_bytes -= size
+        try:
+            frames = self._codec.pack(pending)
+        except EnvelopeError as error:
+            self.failure = f"internal error: {error}"
+            return
+        batch = _Batch(self._next_number, frames, sum(map(len, frames)))
+        self._next_number += 1
+        self._waiting.append(batch)
+        self.queued_bytes += batch.size
 
     def _data(self, messages: list[list[bytes]], now: float) -> None:
         if self._pending:
             self._close_batch()
-        stalled = self._in_flight and now - self._progress_at >= self._options.resend_s
-        if self._resend or stalled:
+        if self._resend:
             self._resend = False
-            self._progress_at = now
             for batch in self._in_flight:
                 messages.append([_header(Signal.DATA, batch.number, self.received), *batch.frames])
-        while self._waiting and (not self._in_flight or self._room(self._waiting[0].size)):
+            self.resent_batches += len(self._in_flight)
+            if self._in_flight:
+                self._resent, self._progress_at = (self._in_flight[0].number, now), now
+        while self._waiting and self._room(self._waiting[0].size):
             batch = self._waiting.popleft()
-            self._waiting_bytes -= batch.size
             if not self._in_flight:
                 self._progress_at = now
             self._in_flight.append(batch)
             self._in_flight_bytes += batch.size
             messages.append([_header(Signal.DATA, batch.number, self.received), *batch.frames])
-        if messages and not self._gap:
-            self._ack_due = False
 
     def _room(self, size: int) -> bool:
-        return self._in_flight_bytes + size <= self.peer_window_bytes
+        """A batch larger than the window goes alone."""
+        return not self._in_flight or (
+            self._in_flight_bytes + size <= self.peer_window_bytes
+            and len(self._in_flight) < MAX_BATCHES_UNDER_WAY
+        )
 
-    def _acknowledged_now(self) -> None:
-        self._acked_sent = self.received
-        self._received_bytes = 0
-        self._ack_due = False
+    # Receiving
 
     def receive(self, frames: Sequence[Any], now: float) -> list[Any]:
         """Take one message; returns its envelopes (known kinds, in order). Raises LinkProtocolError."""
@@ -243,10 +318,16 @@ class LinkState:
                 return self._receive_data(header[1], header[2], frames, now)
             if signal == Signal.ACK:
                 self._acknowledge(header[1], now)
-                self._resend = self._resend or bool(header[2])
+                if header[2]:
+                    self._resend_wanted(now)
             elif signal == Signal.PING:
                 self._acknowledge(header[1], now)
                 self._ack_due = True
+                if header[2] > self.received:
+                    self._gap = True
+                if header[3] and self._in_flight:
+                    self._ping_due = True
+                    self._resent = (0, now)
             elif signal == Signal.HELLO:
                 self._receive_hello(header)
             elif signal == Signal.BYE:
@@ -255,6 +336,9 @@ class LinkState:
                 self.failure = (
                     "the peer restarted" if header[1] != self.peer_boot else "the peer gave the link up"
                 )
+            else:
+                # A signal of a newer version is not a fault, but nothing here can answer it.
+                self.unknown += 1
         except LinkProtocolError:
             raise
         except (IndexError, TypeError, ValueError) as error:
@@ -265,10 +349,17 @@ class LinkState:
         _, version, node_id, boot, window, wanted = header[:6]
         if version != PROTOCOL_VERSION:
             raise LinkProtocolError(f"HELLO: protocol version {version}, expected {PROTOCOL_VERSION}")
+        if type(node_id) is not str or type(boot) is not str or type(window) is not int:
+            raise LinkProtocolError("HELLO: expected a node id, a boot id and a window")
+        if not 0 < len(node_id) <= MAX_NODE_ID or len(boot) > MAX_NODE_ID:
+            raise LinkProtocolError(f"HELLO: node id or boot id not of 1 to {MAX_NODE_ID} characters")
+        expected = self.peer or self._expected_peer
+        if expected and node_id != expected:
+            raise LinkProtocolError(f"HELLO: from {node_id!r}, expected {expected!r}")
         if self.established and boot != self.peer_boot:
             self.failure = "the peer restarted"
             return
-        self.peer, self.peer_boot, self.peer_window_bytes = str(node_id), str(boot), int(window)
+        self.peer, self.peer_boot, self.peer_window_bytes = node_id, boot, window
         self.established = True
         self._hello_due = bool(wanted)
 
@@ -279,7 +370,7 @@ class LinkState:
         if number != self.received + 1:
             if number <= self.received:
                 self._ack_due = True
-            elif now - self._gap_reported_at >= 0.1:
+            elif now - self._gap_reported_at >= _GAP_REPORT_S:
                 self._gap_reported_at = now
                 self._gap = self._ack_due = True
             return []
@@ -289,19 +380,35 @@ class LinkState:
             raise LinkProtocolError(f"DATA {number}: {error}") from error
         self.received = number
         self._received_bytes += sum(map(len, frames))
-        if self._received_bytes >= self._options.window_bytes // 8 or number - self._acked_sent >= 32:
+        if (
+            self._received_bytes >= self._options.window_bytes // 8
+            or number - self._acked_sent >= _ACK_BATCHES
+        ):
             self._ack_due = True
-        known = [envelope for envelope in envelopes if type(envelope) is not UnknownEnvelope]
-        self.unknown += len(envelopes) - len(known)
-        return known
+        elif self._ack_at > now + ACK_DELAY_S:
+            self._ack_at = now + ACK_DELAY_S
+        if UnknownEnvelope in map(type, envelopes):
+            known = [envelope for envelope in envelopes if type(envelope) is not UnknownEnvelope]
+            self.unknown += len(envelopes) - len(known)
+            return known
+        return envelopes
 
     def _acknowledge(self, number: int, now: float) -> None:
-        moved = False
-        while self._in_flight and self._in_flight[0].number <= number:
-            self._in_flight_bytes -= self._in_flight.popleft().size
-            moved = True
-        if moved:
+        in_flight = self._in_flight
+        if in_flight and in_flight[0].number <= number:
             self._progress_at = now
+            while in_flight and in_flight[0].number <= number:
+                size = in_flight.popleft().size
+                self._in_flight_bytes -= size
+                self.queued_bytes -= size
+
+    def _resend_wanted(self, now: float) -> None:
+        """A gap is often reported more than once; one resend fills it."""
+        if self._in_flight:
+            number, at = self._resent
+            self._resend = self._in_flight[0].number != number or now - at >= _RESEND_AGAIN_S
+
+    # The end
 
     def silent(self, now: float) -> bool:
         """Whether the peer was silent for longer than `timeout_s`; the driver then calls `fail`."""
@@ -314,14 +421,14 @@ class LinkState:
         self._pending, self._pending_bytes = [], 0
         self._waiting.clear()
         self._in_flight.clear()
-        self._waiting_bytes = self._in_flight_bytes = 0
+        self._in_flight_bytes = self.queued_bytes = 0
 
 
 def read_header(frames: Sequence[Any]) -> list[Any]:
     """The header of a link message. Raises LinkProtocolError."""
     try:
-        header = msgpack.unpackb(bytes(frames[0]))
-    except (ValueError, IndexError, msgpack.UnpackException) as error:
+        header = msgpack.unpackb(bytes(frames[0]), unicode_errors="surrogatepass")
+    except (ValueError, IndexError, TypeError, msgpack.UnpackException) as error:
         raise LinkProtocolError(f"header not readable: {error}") from error
     if type(header) is not list or not header or type(header[0]) is not int:
         raise LinkProtocolError("header: expected [signal, ...]")
@@ -330,7 +437,7 @@ def read_header(frames: Sequence[Any]) -> list[Any]:
 
 def bye(reason: str) -> list[bytes]:
     """The message that closes a link."""
-    return [_header(Signal.BYE, reason)]
+    return [_header(Signal.BYE, reason[:200])]
 
 
 def reset(boot: str) -> list[bytes]:

@@ -1,11 +1,14 @@
 """What every service process is: a registered node with a mirror of the table, jobs, signals, a health answer and a clean end."""
 
 import os
+import re
 import secrets
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +36,17 @@ from headwater_bus.control import (
 from headwater_bus.logs import get_log
 from headwater_bus.requests import Requester, RequestError, RequestServer
 from headwater_bus.security import Doorkeeper, Security, SecurityError
-from headwater_bus.view import Assignment, ClusterView
+from headwater_bus.view import Assignment, ClusterView, NodeInfo
 
 _log = get_log("node")
 _REQUEST_S = 1.5
+_ASK_AGAIN_S = 1.0
+"""After so long a question to the balancer is asked again: it may have been lost with the balancer."""
+_MISSES = 3
+_PAUSE_S = 0.02
+_LEAVE_S = 0.5
+_KILL_S = 1.0
+_LINGER_MS = 200
 
 
 class AssignError(Exception):
@@ -46,7 +56,7 @@ class AssignError(Exception):
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
     """What all services have in common. `registries`: endpoints, tried in turn. `bind`: the interface of sockets that
-    others connect to."""
+    others connect to; `advertise`: the host that others are told instead, where `bind` is no address to connect to."""
 
     node_id: str
     role: str
@@ -59,6 +69,7 @@ class NodeConfig:
     capacity: float = 1.0
     heartbeat_ms: int = 1000
     drain_s: float = 2.0
+    advertise: str = ""
 
 
 class CpuMeter:
@@ -76,14 +87,15 @@ class CpuMeter:
 
 
 class Node:
-    """See the module. Raises SecurityError for keys that are not there."""
+    """See the module. Raises SecurityError for keys that are not there. It has a ZeroMQ context of its own, so several nodes
+    may live in one process; `run()` or `close()` ends it."""
 
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
         self.node_id, self.role = config.node_id, config.role
         self.boot = secrets.token_hex(8)
-        self.context: Any = zmq.Context.instance()
         self.security = Security.from_keys(config.keys, config.node_id) if config.keys else Security.plain()
+        self.context: Any = zmq.Context()
         self.view = ClusterView()
         self.stop_event = Event()
         self.registered = Event()
@@ -95,36 +107,42 @@ class Node:
         self._cpu = CpuMeter()
         self._registry: Requester | None = None
         self._balancer: Requester | None = None
+        self._misses = 0
         self._resubscribe = Event()
+        self._servers: list[RequestServer] = []
         self._doorkeeper = Doorkeeper(self.context, config.keys) if config.keys else None
         if self._doorkeeper is not None:
             self.spawn("doorkeeper", self._doorkeeper.run)
         self.health_server = self.serve({})
+        self.view.on_change(self._balancer_changed)
 
     # Jobs
 
     def spawn(self, name: str, job: Callable[..., None], *args: Any) -> None:
         """Run a job in a greenlet of its own; should it die, the node logs a line and stops."""
-        greenlet = gevent.Greenlet(self._run_job, name, job, *args)
-        self._jobs.start(greenlet)
+        self._jobs.start(gevent.Greenlet(self._run_job, name, job, args))
 
-    def _run_job(self, name: str, job: Callable[..., None], *args: Any) -> None:
+    def _run_job(self, *args: Any) -> None:
+        name, job, job_args = args
         try:
-            job(*args)
-        except gevent.GreenletExit:
-            return
+            job(*job_args)
         except Exception as error:
-            frame = error.__traceback__
-            while frame is not None and frame.tb_next is not None:
-                frame = frame.tb_next
-            where = f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}" if frame else "?"
-            _log.error("job died", job=name, error=repr(error), where=where)
-            self._failed = True
-            self.stop_event.set()
+            self._fail("job died", error, job=name)
+
+    def _fail(self, text: str, error: Exception, **fields: Any) -> None:
+        """One line that says where, and the exit status will be 1."""
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        where = f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}" if frame else "?"
+        _log.error(text, **fields, error=repr(error), where=where)
+        self._failed = True
+        self.stop_event.set()
 
     def serve(self, handlers: dict[type, Callable[..., Any]]) -> RequestServer:
-        """A ROUTER of this node; every one answers HealthRequest beside its own handlers. Not bound yet."""
+        """A ROUTER of this node; every one answers HealthRequest beside its own handlers. Not bound yet. The node closes it."""
         server = RequestServer(self.context, self.security, {HealthRequest: self._health, **handlers})
+        self._servers.append(server)
         for name, job in server.jobs():
             self.spawn(name, job)
         return server
@@ -145,45 +163,66 @@ class Node:
     # The registry
 
     def start(self, endpoint: str, meta: dict[str, Any] | None = None) -> None:
-        """Register in the background, and again whenever the registry was away. `endpoint`: where nodes connect, or empty."""
+        """Register in the background, and again whenever the registry was away. `endpoint`: where nodes connect, or empty.
+        Raises SecurityError or BindError before anything is begun."""
+        for registry in self.config.registries:
+            self.security.check_endpoint(registry)
+        if self.security.encrypted:
+            self.security.public_key(self.config.registry_node)
         control = self.health_server.bind(f"tcp://{self.config.bind}:*")
         register = Register(
             self.node_id,
             self.role,
             self.boot,
-            endpoint,
+            self.advertised(endpoint),
             self.config.capacity,
-            {**(meta or {}), "control": control},
+            {**(meta or {}), "control": self.advertised(control)},
         )
         self.spawn("registry", self._keep_registered, register)
 
+    def advertised(self, endpoint: str) -> str:
+        """An endpoint of this node as others should know it: with the host of `--advertise`, where one is given."""
+        if not self.config.advertise:
+            return endpoint
+        return re.sub(r"^(tcp://)(.*)(:\d+)$", lambda m: f"{m[1]}{self.config.advertise}{m[3]}", endpoint)
+
     def _keep_registered(self, register: Register) -> None:
-        attempt = 0
+        attempt = failures = 0
         while True:
             endpoint = self.config.registries[attempt % len(self.config.registries)]
             attempt += 1
-            registry = Requester(
-                self.context, self.security, endpoint, self.config.registry_node, on_push=self._on_push
-            )
-            self._registry = registry
             try:
-                self._session(registry, register)
+                with closing(
+                    Requester(
+                        self.context,
+                        self.security,
+                        endpoint,
+                        self.config.registry_node,
+                        on_push=self._on_push,
+                    )
+                ) as registry:
+                    self._session(registry, register)
             except RequestError as error:
-                if self.registered.is_set() or attempt == 3:
+                failures = 1 if self.registered.is_set() else failures + 1
+                # A registry that starts together with this node is not away yet.
+                if self.registered.is_set() or failures in (3, 30) or failures % 300 == 0:
                     _log.warning("registry not reached, trying on", error=error)
             finally:
                 self._registry = None
                 self.registered.clear()
-                registry.close()
             gevent.sleep(0.1)
 
     def _session(self, registry: Requester, register: Register) -> None:
         """One connection to a registry, until it fails."""
         self._enter(registry, register)
+        interval_s = self.config.heartbeat_ms / 1000
+        due = time.monotonic() + interval_s
         while True:
-            if self._resubscribe.wait(self.config.heartbeat_ms / 1000):
+            if self._resubscribe.wait(max(0.0, due - time.monotonic())):
                 self._subscribe(registry)
-                continue
+                if time.monotonic() < due:
+                    continue
+            due = time.monotonic() + interval_s
             load = {"cpu_percent": self._cpu.percent(), **self.load_provider()}
             answer = registry.request(Renew(self.node_id, self.boot, load), _REQUEST_S)
             if isinstance(answer, Refused):
@@ -198,15 +237,23 @@ class Node:
             gevent.sleep(1.0)
             raise RequestError(text)
         self._subscribe(registry)
-        if not self.registered.is_set():
-            _log.info("registered", registry=registry.endpoint)
-        self.registered.set()
 
     def _subscribe(self, registry: Requester) -> None:
         self._resubscribe.clear()
-        snapshot = registry.request(Subscribe(self.node_id), _REQUEST_S)
-        if isinstance(snapshot, Snapshot):
-            self.view.replace(snapshot)
+        # Taken by the reading greenlet: the next change may be right behind it.
+        registry.request(Subscribe(self.node_id), _REQUEST_S, then=partial(self._on_snapshot, registry))
+
+    def _on_snapshot(self, registry: Requester, answer: Any) -> None:
+        if not isinstance(answer, Snapshot):
+            _log.warning("registry gave no table", answer=answer)
+            return
+        self._resubscribe.clear()
+        if not self.registered.is_set():
+            _log.info("registered", registry=registry.endpoint)
+        # Whoever sees the table may ask the registry at once.
+        self._registry = registry
+        self.registered.set()
+        self.view.replace(answer)
 
     def _on_push(self, envelope: Any) -> None:
         if isinstance(envelope, Changed) and not self.view.apply(envelope):
@@ -214,10 +261,7 @@ class Node:
 
     def release(self, group: str, epoch: int) -> None:
         """Tell the registry that this origin no longer serves a group. Raises RequestError."""
-        registry = self._registry
-        if registry is None:
-            raise RequestError("the registry is away")
-        registry.request(Release(group, epoch), _REQUEST_S)
+        self.request_registry(Release(group, epoch))
 
     def request_registry(self, envelope: Any, timeout_s: float = _REQUEST_S) -> Any:
         """Ask the registry. Raises RequestError."""
@@ -230,52 +274,105 @@ class Node:
 
     def assign(self, group: str, timeout_s: float = 2.0) -> Assignment:
         """Who has a group: from the mirror, or from the balancer when nobody has it yet. Raises AssignError."""
-        known = self.view.groups.get(group)
-        if known is not None and known.origin in self.view.nodes:
-            return known
-        try:
-            answer = self._ask_balancer(AssignRequest(group), timeout_s)
-        except (RequestError, SecurityError) as error:
-            raise AssignError(str(error)) from error
-        if isinstance(answer, Assigned):
-            return Assignment(answer.group, answer.origin, answer.epoch)
-        raise AssignError(
-            answer.text if isinstance(answer, Refused) else f"unexpected {type(answer).__name__}"
-        )
+        deadline = time.monotonic() + timeout_s
+        while True:
+            known = self.view.groups.get(group)
+            if known is not None and known.origin in self.view.nodes:
+                return known
+            left_s = deadline - time.monotonic()
+            try:
+                answer = self._ask_balancer(AssignRequest(group), max(0.0, min(_ASK_AGAIN_S, left_s)))
+            except (RequestError, SecurityError) as error:
+                self._balancer_missed()
+                if self._balancer_in_view() is None or time.monotonic() >= deadline:
+                    raise AssignError(str(error)) from error
+                gevent.sleep(_PAUSE_S)
+                continue
+            self._misses = 0
+            if isinstance(answer, Assigned):
+                return Assignment(answer.group, answer.origin, answer.epoch)
+            raise AssignError(
+                answer.text if isinstance(answer, Refused) else f"unexpected {type(answer).__name__}"
+            )
 
     def _ask_balancer(self, envelope: Any, timeout_s: float) -> Any:
-        endpoint, name = "", ""
-        for node in self.view.nodes.values():
-            if node.role == "balancer":
-                endpoint, name = node.endpoint, node.node_id
-        if not endpoint:
-            raise RequestError("there is no balancer")
-        if self._balancer is None or self._balancer.endpoint != endpoint:
-            if self._balancer is not None:
-                self._balancer.close()
-            self._balancer = Requester(self.context, self.security, endpoint, name)
+        if self._balancer is None:
+            balancer = self._balancer_in_view()
+            if balancer is None:
+                raise RequestError("there is no balancer")
+            self._balancer = Requester(self.context, self.security, balancer.endpoint, balancer.node_id)
         return self._balancer.request(envelope, timeout_s)
+
+    def _balancer_missed(self) -> None:
+        """ZeroMQ does not try again where a key was refused; and after a few silences another connection harms nobody."""
+        self._misses += 1
+        if self._misses >= _MISSES and self._balancer is not None:
+            requester, self._balancer, self._misses = self._balancer, None, 0
+            requester.close()
+
+    def _balancer_in_view(self) -> NodeInfo | None:
+        return next((node for node in self.view.nodes.values() if node.role == "balancer"), None)
+
+    def _balancer_changed(self, change: list[Any]) -> None:
+        """Another balancer, or none: who waits for the former one is told at once."""
+        requester = self._balancer
+        if requester is None or change[0] not in ("node", "node-gone"):
+            return
+        endpoints = {node.endpoint for node in self.view.nodes.values() if node.role == "balancer"}
+        restarted = change[0] == "node" and change[1][1] == "balancer"
+        if restarted or requester.endpoint not in endpoints:
+            self._balancer = None
+            requester.close()
 
     # The end
 
     def run(self, drain: Callable[[float], None] | None = None) -> int:
-        """Wait for SIGTERM, SIGINT or the death of a job; drain, leave, stop. Returns the exit status."""
+        """Wait for SIGTERM, SIGINT or the death of a job; drain, leave, close. Returns the exit status. Signals that come later
+        change nothing any more."""
         for number in (signal.SIGTERM, signal.SIGINT):
             gevent.signal_handler(number, self.stop_event.set)
         self.stop_event.wait()
         _log.info("stopping")
-        with gevent.Timeout(self.config.drain_s, False):
-            if drain is not None:
-                drain(self.config.drain_s)
-            if self._registry is not None and self.registered.is_set():
-                try:
-                    answer = self._registry.request(Leave(self.node_id, self.boot), 0.5)
-                    if not isinstance(answer, Done):
-                        _log.warning("registry did not let go", answer=type(answer).__name__)
-                except RequestError:
-                    pass  # The lease will end by itself.
-        self._jobs.kill(timeout=1.0)
+        if drain is not None:
+            limit = gevent.Timeout(self.config.drain_s)
+            try:
+                with limit:
+                    drain(self.config.drain_s)
+            except gevent.Timeout as timeout:
+                if timeout is not limit:
+                    self._fail("drain failed", RuntimeError(str(timeout)))
+                else:
+                    _log.warning("not drained in time", drain_s=self.config.drain_s)
+            except Exception as error:
+                self._fail("drain failed", error)
+        self.leave()
+        self.close()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         _log.info("stopped")
         return 1 if self._failed else 0
+
+    def leave(self) -> None:
+        """Tell the registry that this node goes. Where it is away, the lease ends by itself."""
+        if not self.registered.is_set():
+            return
+        try:
+            answer = self.request_registry(Leave(self.node_id, self.boot), _LEAVE_S)
+        except RequestError as error:
+            _log.warning("left without the registry's answer", error=error)
+            return
+        if not isinstance(answer, Done):
+            _log.warning("registry did not let go", answer=answer)
+
+    def close(self) -> None:
+        """End the jobs and close every socket of the node's context, without leaving: the lease ends it. What was sent last has
+        0.2 s to go out."""
+        self._jobs.kill(timeout=_KILL_S)
+        if self._balancer is not None:
+            self._balancer.close()
+            self._balancer = None
+        for server in self._servers:
+            server.close()
+        if self._doorkeeper is not None:
+            self._doorkeeper.close()
+        self.context.destroy(linger=_LINGER_MS)

@@ -1,18 +1,49 @@
 """Command line options that all services share."""
 
+import ipaddress
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+import zmq.green as zmq
 
 from headwater_bus import logs
 from headwater_bus.node import NodeConfig
 from headwater_bus.ports import DEFAULT_BASE_PORT, registry_port
+from headwater_bus.requests import RefusedError, RequestError, ask
 from headwater_bus.security import Security, SecurityError, is_local, role_of
+from headwater_bus.sockets import BindError
 
 Command = Callable[..., Any]
+_REGISTRY_ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:;/@\[\]]+):\d{1,5}|ipc://\S+")
+_HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[^\s:;/@\[\]]+")
+_ANY = ("0.0.0.0", "[::]", "*")
+
+
+class OperatorError(click.ClickException):
+    """Bad operator input: one line that says what was seen, what was expected and the remedy; exit status 2."""
+
+    exit_code = 2
+
+
+@contextmanager
+def operator_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Around a service's start: keys, endpoints and ports that will not do end it with an OperatorError, and so do errors of
+    these `kinds`, whose text is for the operator."""
+    try:
+        yield
+    except kinds as error:
+        raise OperatorError(str(error)) from error
+    except BindError as error:
+        raise OperatorError(
+            f"{error.strerror}; is another one running there? Stop it, or give another --base-port or --bind"
+        ) from error
+    except SecurityError as error:
+        raise OperatorError(str(error)) from error
 
 
 def _stack(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -39,7 +70,9 @@ _REGISTRY = click.option(
     multiple=True,
     envvar="HEADWATER_REGISTRY",
     show_envvar=True,
-    help="Endpoint of the registry [default: tcp://127.0.0.1: base port + 1].",
+    metavar="ENDPOINT",
+    help="tcp://HOST:PORT or ipc://PATH of the registry; given more than once they are tried in turn, in the variable "
+    "separated by spaces [default: tcp://127.0.0.1: base port + 1].",
 )
 _KEYS = click.option(
     "--keys",
@@ -49,7 +82,10 @@ _KEYS = click.option(
     help="Folder with CURVE keys (headwater-keys make).",
 )
 _NODE_ID = click.option(
-    "--node-id", help="This node's name, ROLE-NAME [default: from HONCHO_PROCESS_NAME, else ROLE-1]."
+    "--node-id",
+    envvar="HEADWATER_NODE_ID",
+    show_envvar=True,
+    help="This node's name, ROLE-NAME [default: HONCHO_PROCESS_NAME with a dash (edge.2 is edge-2), else ROLE-1].",
 )
 _REGISTRY_NODE = click.option(
     "--registry-node",
@@ -74,11 +110,45 @@ node_options = _stack(
         help="Folder for what must last.",
     ),
     click.option(
-        "--bind", default="127.0.0.1", show_default=True, help="Interface that other nodes reach this one on."
+        "--bind",
+        default="127.0.0.1",
+        show_default=True,
+        envvar="HEADWATER_BIND",
+        show_envvar=True,
+        metavar="HOST",
+        help="Interface that other nodes reach this one on.",
     ),
-    click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True),
-    click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True),
-    click.option("--heartbeat-ms", type=click.IntRange(50, 60_000), default=1000, show_default=True),
+    click.option(
+        "--advertise",
+        default="",
+        envvar="HEADWATER_ADVERTISE",
+        show_envvar=True,
+        metavar="HOST",
+        help="What others are told instead of --bind: needed where that is 0.0.0.0, or behind a translated address.",
+    ),
+    click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        envvar="HEADWATER_LOG_FORMAT",
+        show_envvar=True,
+    ),
+    click.option(
+        "--log-level",
+        type=click.Choice(logs.LEVELS),
+        default="info",
+        show_default=True,
+        envvar="HEADWATER_LOG_LEVEL",
+        show_envvar=True,
+    ),
+    click.option(
+        "--heartbeat-ms",
+        type=click.IntRange(50, 60_000),
+        default=1000,
+        show_default=True,
+        help="How often the node renews its lease at the registry.",
+    ),
 )
 """Options of a `serve` command; `node_config` takes them."""
 
@@ -99,43 +169,68 @@ def _registries(options: dict[str, Any]) -> tuple[str, ...]:
     given = tuple(options["registries"])
     endpoints = given or (f"tcp://127.0.0.1:{registry_port(options['base_port'])}",)
     for endpoint in endpoints:
-        if not endpoint.startswith(("tcp://", "ipc://")):
-            raise click.UsageError(f"--registry {endpoint}: expected tcp://HOST:PORT or ipc://PATH")
+        if not _REGISTRY_ENDPOINT.fullmatch(endpoint):
+            raise OperatorError(f"--registry {endpoint!r}: expected tcp://HOST:PORT or ipc://PATH")
         if options["keys"] is None and not is_local(endpoint):
-            raise click.UsageError(
-                f"--registry {endpoint}: others than this machine would read it unencrypted; give --keys (headwater-keys make)"
+            raise OperatorError(
+                f"--registry {endpoint}: others than this machine would read it unencrypted; "
+                "give --keys (headwater-keys make), or use 127.0.0.1 or ipc:"
             )
     return endpoints
 
 
+def _host(option: str, host: str) -> str:
+    """A host as it stands in an endpoint: IPv6 in brackets."""
+    try:
+        named = f"[{ipaddress.IPv6Address(host)}]"
+    except ValueError:
+        named = host
+    if not _HOST.fullmatch(named):
+        raise OperatorError(f"{option} {host!r}: expected a host alone, without a port (127.0.0.1)")
+    return named
+
+
+def _check_exposure(bind: str, advertise: str, encrypted: bool) -> None:
+    if not encrypted and not is_local(f"tcp://{bind}:1"):
+        raise OperatorError(
+            f"--bind {bind}: others than this machine would reach an unencrypted socket; "
+            "give --keys (headwater-keys make), or bind 127.0.0.1"
+        )
+    if bind in _ANY and not advertise:
+        raise OperatorError(
+            f"--bind {bind}: other nodes must be told an address of this machine; give --advertise HOST"
+        )
+
+
 def node_config(role: str, options: dict[str, Any], capacity: float = 1.0) -> NodeConfig:
-    """The config of a service, from the options; logging is set up too. Raises click.UsageError (exit status 2)."""
+    """The config of a service, from the options; logging is set up too. Raises OperatorError (exit status 2)."""
     node_id = options["node_id"] or _default_node_id(role)
+    keys = options["keys"]
+    bind = _host("--bind", options["bind"])
+    advertise = _host("--advertise", options["advertise"]) if options.get("advertise") else ""
     try:
         if role_of(node_id) != role:
-            raise SecurityError(f"--node-id {node_id}: expected {role}-NAME")
-        if options["keys"] is not None:
-            Security.from_keys(options["keys"], node_id)
-        bind = options["bind"]
-        if options["keys"] is None and not is_local(f"tcp://[{bind}]" if ":" in bind else f"tcp://{bind}"):
-            raise SecurityError(
-                f"--bind {bind}: others than this machine would reach an unencrypted socket; "
-                "give --keys (headwater-keys make), or bind 127.0.0.1"
-            )
+            raise OperatorError(f"--node-id {node_id}: expected {role}-NAME")
+        if keys is not None:
+            security = Security.from_keys(keys, node_id)
+            security.public_key(node_id if role == "registry" else options["registry_node"])
     except SecurityError as error:
-        raise click.UsageError(str(error)) from error
+        raise OperatorError(str(error)) from error
+    _check_exposure(bind, advertise, keys is not None)
+    registries = _registries(options)
     logs.configure(role, node_id, as_json=options["log_format"] == "json", level=options["log_level"])
     return NodeConfig(
         node_id=node_id,
         role=role,
-        registries=_registries(options),
+        registries=registries,
         base_port=options["base_port"],
         data=options["data"],
-        keys=options["keys"],
+        keys=keys,
         bind=bind,
         registry_node=options["registry_node"],
         capacity=capacity,
         heartbeat_ms=options["heartbeat_ms"],
+        advertise=advertise,
     )
 
 
@@ -143,31 +238,25 @@ class ClusterClient:
     """What a command that only asks needs: the registry's endpoint and how to talk to it."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        import zmq.green as zmq
-
         self.registries = _registries(options)
         self.registry_node: str = options["registry_node"]
         self.as_json: bool = options["as_json"]
         self.context: Any = zmq.Context.instance()
         keys = options["keys"]
-        try:
+        with operator_errors():
             self.security = Security.from_keys(keys, "operator-1") if keys else Security.plain()
-        except SecurityError as error:
-            raise click.UsageError(str(error)) from error
+            if keys:
+                self.security.public_key(self.registry_node)
 
     def ask(self, envelope: Any, endpoint: str = "", server: str = "") -> Any:
-        """Ask the registry, or the node at `endpoint`. Raises click.UsageError with what to do about it."""
-        from headwater_bus.requests import RequestError, ask
-
-        try:
-            return ask(
-                self.context,
-                self.security,
-                endpoint or self.registries[0],
-                server or self.registry_node,
-                envelope,
-            )
-        except RequestError as error:
-            raise click.UsageError(
-                f"{error}; is the cluster running (make run), on this base port?"
-            ) from error
+        """Ask the registries in turn, or the node at `endpoint`. Raises OperatorError with what to do about it."""
+        failure: RequestError | None = None
+        for target in (endpoint,) if endpoint else self.registries:
+            try:
+                with operator_errors():
+                    return ask(self.context, self.security, target, server or self.registry_node, envelope)
+            except RefusedError as error:
+                raise OperatorError(str(error)) from error
+            except RequestError as error:
+                failure = error
+        raise OperatorError(f"{failure}; is the cluster running (make run), on this base port?") from failure

@@ -20,7 +20,9 @@ def edge_rtmp_port(base_port: int, node_id: str) -> int:
     """RTMP of one edge alone: its number (`edge-2`) counts. Raises ValueError for a number over 100."""
     number = node_number(node_id)
     if number > _MAX_EDGES:
-        raise ValueError(f"{node_id}: edges count to {_MAX_EDGES} on one machine; give --own-port")
+        raise ValueError(
+            f"{node_id}: number {number}, expected {_MAX_EDGES} at most on one machine; give --own-port"
+        )
     return base_port + 10 + number
 
 

@@ -3,6 +3,7 @@
 Request id 0 marks what a server sends unasked. One greenlet reads a socket, one writes it.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,16 +16,38 @@ from gevent.queue import SimpleQueue
 
 from headwater_bus.codec import Codec, EnvelopeError, UnknownEnvelope
 from headwater_bus.control import CONTROL, Refused
-from headwater_bus.logs import get_log
+from headwater_bus.logs import RateLimit, get_log
 from headwater_bus.security import Security
+from headwater_bus.sockets import SLICE_S, BindError, bind, connect, until_closed, user_of
+
+__all__ = [
+    "BindError",
+    "Caller",
+    "Handler",
+    "RefusedError",
+    "RequestError",
+    "RequestServer",
+    "Requester",
+    "ask",
+]
 
 CODEC = Codec(CONTROL)
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_WAITING = 10_000
+"""Requests of one Requester that wait for their answer."""
 _log = get_log("requests")
 
 
 class RequestError(Exception):
     """No answer, or not the expected one; the text says what was asked of whom."""
+
+
+class RefusedError(RequestError):
+    """The answer was Refused, with this `code`."""
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 def _pack(request_id: int, envelope: Any) -> list[bytes]:
@@ -46,8 +69,15 @@ def _unpack(frames: list[bytes]) -> tuple[int, Any]:
     return request_id, envelopes[0]
 
 
+@dataclass(slots=True)
+class _Question:
+    answer: "AsyncResult[Any]"
+    then: Callable[[Any], None] | None
+
+
 class Requester:
-    """A DEALER that asks one server."""
+    """A DEALER that asks one server. Raises SecurityError for an endpoint or a server whose key will not do, and RequestError
+    for what is no endpoint. `on_push` is called with what comes unasked, in the reading greenlet; it must not block."""
 
     def __init__(
         self,
@@ -57,60 +87,87 @@ class Requester:
         server: str,
         on_push: Callable[[Any], None] | None = None,
     ) -> None:
-        security.check_endpoint(endpoint)
         self.endpoint = endpoint
         self._on_push = on_push
-        self._waiting: dict[int, AsyncResult] = {}
+        self._waiting: dict[int, _Question] = {}
         self._next_id = 1
-        self._out: SimpleQueue[list[bytes]] = SimpleQueue()
+        self._out: SimpleQueue[tuple[int, list[bytes]]] = SimpleQueue()
+        self._jobs: list[gevent.Greenlet[..., None]] = []
         self._socket = context.socket(zmq.DEALER)
         self._socket.set(zmq.LINGER, 0)
         self._socket.set(zmq.RECONNECT_IVL, 50)
         self._socket.set(zmq.RECONNECT_IVL_MAX, 500)
         self._socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        security.apply_client(self._socket, server)
-        self._socket.connect(endpoint)
-        self._jobs = [gevent.spawn(self._read), gevent.spawn(self._write)]
-
-    def request(self, envelope: Any, timeout_s: float) -> Any:
-        """Ask and wait for the answer, which may be Refused. Raises RequestError after `timeout_s`."""
-        request_id, self._next_id = self._next_id, self._next_id + 1
-        answer: AsyncResult = AsyncResult()
-        self._waiting[request_id] = answer
-        self._out.put(_pack(request_id, envelope))
         try:
-            return answer.get(timeout=timeout_s)
+            connect(self._socket, security, endpoint, server)
+        except zmq.ZMQError as error:
+            self._socket.close()
+            raise RequestError(f"{endpoint}: no endpoint to connect to: {error}") from error
+        except Exception:
+            self._socket.close()
+            raise
+        self._jobs = [gevent.spawn(until_closed(self._socket, job)) for job in (self._read, self._write)]
+
+    def request(self, envelope: Any, timeout_s: float, then: Callable[[Any], None] | None = None) -> Any:
+        """Ask and wait for the answer, which may be Refused. `then` is called with it by the reading greenlet before anything
+        behind it is read. Raises RequestError after `timeout_s`, and when the requester is closed meanwhile."""
+        name = type(envelope).__name__
+        if self._socket.closed:
+            raise RequestError(f"{name}: the connection to {self.endpoint} is closed")
+        if len(self._waiting) >= MAX_WAITING:
+            raise RequestError(f"{name}: {MAX_WAITING} requests to {self.endpoint} wait for an answer")
+        request_id, self._next_id = self._next_id, self._next_id + 1
+        frames = _pack(request_id, envelope)
+        question = self._waiting[request_id] = _Question(AsyncResult(), then)
+        self._out.put((request_id, frames))
+        try:
+            return question.answer.get(timeout=timeout_s)
         except gevent.Timeout as error:
-            raise RequestError(
-                f"{type(envelope).__name__}: no answer from {self.endpoint} within {timeout_s:g} s"
-            ) from error
+            raise RequestError(f"{name}: no answer from {self.endpoint} within {timeout_s:g} s") from error
         finally:
             self._waiting.pop(request_id, None)
 
     def _read(self) -> None:
+        paused_at = time.monotonic()
         while True:
             frames = self._socket.recv_multipart()
             try:
                 request_id, envelope = _unpack(frames)
+                self._take(request_id, envelope)
             except EnvelopeError as error:
                 _log.warning("answer not readable", endpoint=self.endpoint, error=error)
-                continue
-            if request_id == 0:
-                if self._on_push is not None:
-                    self._on_push(envelope)
-                continue
-            answer = self._waiting.get(request_id)
-            if answer is not None:
-                answer.set(envelope)
+            except Exception as error:
+                _log.error("internal error: answer not taken", endpoint=self.endpoint, error=repr(error))
+            if time.monotonic() - paused_at > SLICE_S:
+                gevent.sleep(0)
+                paused_at = time.monotonic()
+
+    def _take(self, request_id: int, envelope: Any) -> None:
+        if request_id == 0:
+            if self._on_push is not None:
+                self._on_push(envelope)
+            return
+        question = self._waiting.get(request_id)
+        if question is not None:
+            question.answer.set(envelope)
+            if question.then is not None:
+                question.then(envelope)
 
     def _write(self) -> None:
         while True:
-            self._socket.send_multipart(self._out.get())
+            request_id, frames = self._out.get()
+            # Nobody waits for an answer that comes too late.
+            if request_id in self._waiting:
+                self._socket.send_multipart(frames)
 
     def close(self) -> None:
-        """Close the socket; what waits for an answer runs into its timeout."""
-        gevent.killall(self._jobs, block=False)
+        """Close the socket; what waits for an answer gets a RequestError."""
+        if self._socket.closed:
+            return
+        gevent.killall([job for job in self._jobs if job is not gevent.getcurrent()], block=False)
         self._socket.close()
+        for question in list(self._waiting.values()):
+            question.answer.set_exception(RequestError(f"the connection to {self.endpoint} was closed"))
 
 
 @dataclass(slots=True, frozen=True)
@@ -126,51 +183,61 @@ Handler = Callable[[Caller, Any], Any]
 
 
 class RequestServer:
-    """A ROUTER that answers. A handler returns the answer, or None and calls `answer` later. Bad requests and unknown kinds get
-    Refused; nothing that arrives ends the server."""
+    """A ROUTER that answers. A handler returns the answer, or None and calls `answer` later; it must not block. Bad requests
+    and unknown kinds get Refused; nothing that arrives ends the server."""
 
     def __init__(self, context: Any, security: Security, handlers: dict[type, Handler]) -> None:
         self._security = security
         self._handlers = handlers
         self._out: SimpleQueue[list[bytes]] = SimpleQueue()
         self._unknown: set[int] = set()
+        self._limit = RateLimit(10.0)
         self.refused = 0
         self._socket = context.socket(zmq.ROUTER)
         self._socket.set(zmq.LINGER, 0)
-        self._socket.set(zmq.ROUTER_HANDOVER, 1)
         self._socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         security.apply_server(self._socket)
 
     def bind(self, endpoint: str) -> str:
-        """Bind; returns the endpoint with its actual port. Raises SecurityError or zmq.ZMQError."""
-        self._security.check_endpoint(endpoint)
-        self._socket.bind(endpoint)
-        actual: bytes = self._socket.get(zmq.LAST_ENDPOINT)
-        return actual.decode().rstrip("\0")
+        """Bind; returns the endpoint with its actual port. Raises SecurityError or BindError (a zmq.ZMQError)."""
+        return bind(self._socket, self._security, endpoint)
 
     def answer(self, caller: Caller, envelope: Any) -> None:
         """Send an answer."""
-        self._out.put([caller.identity, *_pack(caller.request_id, envelope)])
+        try:
+            frames = _pack(caller.request_id, envelope)
+        except EnvelopeError as error:
+            _log.error("answer not packable", kind=type(envelope).__name__, error=error)
+            frames = _pack(caller.request_id, Refused("internal", f"internal error: {error}"))
+        self._out.put([caller.identity, *frames])
 
     def push(self, identity: bytes, envelope: Any) -> None:
-        """Send something unasked."""
+        """Send something unasked. Raises EnvelopeError for what cannot be packed."""
         self._out.put([identity, *_pack(0, envelope)])
 
     def read(self) -> None:
         """Job: take requests for ever."""
+        paused_at = time.monotonic()
         while True:
             parts = self._socket.recv_multipart(copy=False)
-            user: str | None = None
-            if self._security.encrypted:
-                user = parts[-1].get("User-Id")
+            user = user_of(parts[-1]) if self._security.encrypted else None
             self._take([part.bytes for part in parts], user)
+            if time.monotonic() - paused_at > SLICE_S:
+                gevent.sleep(0)
+                paused_at = time.monotonic()
 
     def _take(self, frames: list[bytes], user: str | None) -> None:
         try:
             request_id, envelope = _unpack(frames[1:])
         except EnvelopeError as error:
             self.refused += 1
-            _log.debug("request not readable", error=error)
+            if self._limit.passes("unreadable"):
+                _log.warning(
+                    "request not readable",
+                    user=user,
+                    error=error,
+                    not_shown=self._limit.suppressed("unreadable"),
+                )
             self.answer(Caller(frames[0], user, 0), Refused("bad-request", str(error)))
             return
         caller = Caller(frames[0], user, request_id)
@@ -203,8 +270,9 @@ class RequestServer:
             self._socket.send_multipart(self._out.get())
 
     def jobs(self) -> list[tuple[str, Callable[[], None]]]:
-        """Named jobs to spawn."""
-        return [("requests-read", self.read), ("requests-write", self.write)]
+        """Named jobs to spawn; each runs until it is killed or the server is closed."""
+        named = (("requests-read", self.read), ("requests-write", self.write))
+        return [(name, until_closed(self._socket, job)) for name, job in named]
 
     def close(self) -> None:
         """Close the socket."""
@@ -214,12 +282,13 @@ class RequestServer:
 def ask(
     context: Any, security: Security, endpoint: str, server: str, envelope: Any, timeout_s: float = 3.0
 ) -> Any:
-    """One question on a connection of its own, for command lines. Raises RequestError, also when it is Refused."""
+    """One question on a connection of its own, for command lines. Raises SecurityError, and RequestError, of which
+    RefusedError is the answer Refused."""
     requester = Requester(context, security, endpoint, server)
     try:
         answer = requester.request(envelope, timeout_s)
     finally:
         requester.close()
     if isinstance(answer, Refused):
-        raise RequestError(f"{endpoint}: {answer.text}")
+        raise RefusedError(f"{endpoint}: {answer.text}", answer.code)
     return answer

@@ -197,7 +197,8 @@ class ObjectJoined:
 class ObjectUpdate:
     """Origin -> edge, once per edge: events of one commit, in order, [event type, key, value, session] each.
     `event type` is the wire's for the others (4 Change, 6 SendMessage, 8 Clear, 9 Remove); `session` is the
-    requester if it is on this edge, else 0: for a Change it gets Success instead."""
+    requester if it is on this edge, else 0: for a Change it gets Success instead, and so it does for a Remove with a value, which
+    answers a change to null or undefined."""
 
     shared_object: int
     version: int

@@ -1,13 +1,16 @@
 """A node's mirror of the registry's table: the nodes, and which origin has which group."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import gevent
 from gevent.event import Event
 
 from headwater_bus.control import Changed, Snapshot
+from headwater_bus.logs import get_log
+
+_log = get_log("view")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +54,23 @@ class ClusterView:
         self._changed = Event()
 
     def on_change(self, listener: Listener) -> None:
-        """Have `listener` called with every change row (see Changed) after it was applied."""
+        """Have `listener` called with every change row (see Changed) after it was applied. It must not block."""
         self._listeners.append(listener)
 
     def wait_for(self, predicate: Callable[[], bool], timeout_s: float) -> bool:
         """Wait until the predicate holds after some change; returns whether it did in time."""
-        with gevent.Timeout(timeout_s, False):
-            while not predicate():
-                self._changed.clear()
-                self._changed.wait()
-            return True
-        return predicate()
+        deadline = time.monotonic() + timeout_s
+        while not predicate():
+            self._changed.clear()
+            if not self._changed.wait(max(0.0, deadline - time.monotonic())):
+                return predicate()
+        return True
 
     def replace(self, snapshot: Snapshot) -> None:
         """Take a whole table; listeners hear what differs."""
         changes: list[list[Any]] = []
-        nodes = {row[0] for row in snapshot.nodes}
-        groups = {row[0] for row in snapshot.groups}
+        nodes = {row[0] for row in snapshot.nodes if row and isinstance(row[0], str)}
+        groups = {row[0] for row in snapshot.groups if row and isinstance(row[0], str)}
         changes += [["group-gone", group] for group in self.groups if group not in groups]
         changes += [["node-gone", node_id] for node_id in self.nodes if node_id not in nodes]
         changes += [["node", row] for row in snapshot.nodes]
@@ -85,10 +88,18 @@ class ClusterView:
         return True
 
     def _apply(self, changes: list[list[Any]]) -> None:
+        """A row that is none, or a listener that fails, is logged and keeps the others from nothing."""
         for change in changes:
-            if self._apply_one(change):
-                for listener in self._listeners:
+            try:
+                changed = self._apply_one(change)
+            except (IndexError, TypeError, ValueError) as error:
+                _log.error("row of the table not readable", row=change, error=error)
+                continue
+            for listener in self._listeners if changed else ():
+                try:
                     listener(change)
+                except Exception as error:
+                    _log.error("internal error: listener failed", row=change, error=repr(error))
         self._changed.set()
 
     def _apply_one(self, change: list[Any]) -> bool:

@@ -12,9 +12,7 @@ import click
 from rich.console import Console
 
 from headwater_bus.control import HealthRequest, Subscribe
-from headwater_bus.options import ClusterClient, client_options, node_config, node_options
-from headwater_bus.requests import BindError
-from headwater_bus.security import SecurityError
+from headwater_bus.options import ClusterClient, client_options, node_config, node_options, operator_errors
 
 from headwater_balancer.config import BalancerConfig
 from headwater_balancer.policy import Pin, PolicyError, PolicyOptions, make_policy
@@ -45,14 +43,9 @@ def main() -> None:
 def serve(policy_name: str | None, pins: tuple[str, ...], **options: Any) -> None:
     """Assign groups until SIGTERM or SIGINT."""
     name = policy_name or ("pinned" if pins else "least-loaded")
-    try:
+    with operator_errors(PolicyError):
         policy = make_policy(name, PolicyOptions(tuple(Pin.parse(text) for text in pins)))
-    except PolicyError as error:
-        raise click.UsageError(str(error)) from error
-    try:
         status = run(node_config("balancer", options), BalancerConfig(name, policy))
-    except (BindError, SecurityError) as error:
-        raise click.UsageError(str(error)) from error
     raise SystemExit(status)
 
 

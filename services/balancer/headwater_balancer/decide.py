@@ -10,7 +10,8 @@ _DEFAULT = LeastLoaded()
 
 
 def decide(snapshot: ClusterSnapshot, now: float, policy: Policy = _DEFAULT) -> tuple[Action, ...]:
-    """A Grant for each wanted group that nobody has, in order, each seeing those before it; none where no origin serves its application.
+    """A Grant for each wanted group that nobody has, in order, each seeing those before it; none where no origin serves its
+    application.
 
     A policy of a third party that fails, or names an origin that is not here, is told of, and `least-loaded` decides instead.
     """

@@ -7,18 +7,12 @@ monkey.patch_all()
 
 import click
 
-from headwater_bus.options import node_config, node_options
+from headwater_bus.options import node_config, node_options, operator_errors
 from headwater_bus.ports import edge_rtmp_port, shared_rtmp_port
 
 from headwater_edge.config import EdgeConfig
 from headwater_edge.listener import ListenError, is_loopback, resolve
 from headwater_edge.service import run
-
-
-class Refusal(click.ClickException):
-    """What the operator asked for cannot be: one line, exit status 2."""
-
-    exit_code = 2
 
 
 @click.group()
@@ -86,11 +80,9 @@ def serve(
     """Serve RTMP clients until SIGTERM or SIGINT."""
     node = node_config("edge", options)
     shared = rtmp_port if rtmp_port is not None else shared_rtmp_port(node.base_port)
-    try:
+    with operator_errors(ValueError):
         own = own_port if own_port is not None else edge_rtmp_port(node.base_port, node.node_id)
-    except ValueError as error:
-        raise Refusal(str(error)) from error
-    try:
+    with operator_errors(ListenError):
         addresses = [resolve(host) for host in hosts]
         for host, address in zip(hosts, addresses, strict=True):
             if not (open_to_all or is_loopback(address)):
@@ -107,8 +99,6 @@ def serve(
             max_per_address=max_per_address,
         )
         status = run(node, config)
-    except ListenError as error:
-        raise Refusal(str(error)) from error
     raise SystemExit(status)
 
 

@@ -7,8 +7,7 @@ monkey.patch_all()
 
 import click
 
-from headwater_bus.options import node_config, node_options
-from headwater_bus.sockets import BindError
+from headwater_bus.options import node_config, node_options, operator_errors
 
 from headwater_origin.config import OriginConfig
 from headwater_origin.loading import LoadError, load_applications
@@ -40,14 +39,9 @@ def main() -> None:
 def serve(specs: tuple[str, ...], capacity: float, **options: object) -> None:
     """Serve applications until SIGTERM or SIGINT."""
     node = node_config("origin", options, capacity)
-    try:
+    with operator_errors(LoadError):
         applications = load_applications(specs)
-    except LoadError as error:
-        raise click.UsageError(str(error)) from error
-    try:
         status = run(node, OriginConfig(), applications)
-    except BindError as error:
-        raise click.UsageError(f"--bind {node.bind}: {error}; give an address of this machine") from error
     raise SystemExit(status)
 
 

@@ -16,9 +16,15 @@ import gevent
 from rich.console import Console
 
 from headwater_bus.control import Subscribe
-from headwater_bus.options import ClusterClient, client_options, node_config, node_options
+from headwater_bus.options import (
+    ClusterClient,
+    OperatorError,
+    client_options,
+    node_config,
+    node_options,
+    operator_errors,
+)
 from headwater_bus.ports import registry_port
-from headwater_bus.security import SecurityError
 from headwater_bus.view import Assignment, NodeInfo
 from headwater_store import StoreError, sqlite_url
 
@@ -30,12 +36,6 @@ from headwater_registry.service import ServeError, run
 
 _LOOK_S = 1.0
 """So often `wait` makes sure that the registry it waits with is still there."""
-
-
-class _Failure(click.ClickException):
-    """What the operator has to see to, told in a line: the command was right, but cannot be carried out."""
-
-    exit_code = 2
 
 
 @click.group()
@@ -60,7 +60,7 @@ def main() -> None:
 def serve(lease_ms: int, store: str | None, **options: Any) -> None:
     """Serve nodes until SIGTERM or SIGINT."""
     if lease_ms <= 2 * options["heartbeat_ms"]:
-        raise click.UsageError(
+        raise OperatorError(
             f"--lease-ms {lease_ms}: expected more than two heartbeats ({2 * options['heartbeat_ms']} ms), "
             "or a node would be lost with one message"
         )
@@ -73,10 +73,8 @@ def serve(lease_ms: int, store: str | None, **options: Any) -> None:
         store=store or sqlite_url(node.data),
         lease_ms=lease_ms,
     )
-    try:
+    with operator_errors(StoreError, ServeError):
         status = run(node, config)
-    except (StoreError, ServeError, SecurityError) as error:
-        raise _Failure(str(error)) from error
     raise SystemExit(status)
 
 
@@ -165,10 +163,8 @@ def wait(wanted: str, timeout_s: float, **options: Any) -> None:
 
     For example registry=1,balancer=1,origin=2,edge=2. Exit status 2 when they are not there in time.
     """
-    try:
+    with operator_errors(ValueError):
         counts = parse_wanted(wanted)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
     client = ClusterClient(options)
     follower = Follower(client)
     deadline = time.monotonic() + timeout_s
@@ -184,7 +180,7 @@ def wait(wanted: str, timeout_s: float, **options: Any) -> None:
                     break
             if time.monotonic() >= deadline:
                 because = f" ({failure})" if failure else ""
-                raise _Failure(
+                raise OperatorError(
                     f"not ready after {timeout_s:g} s: missing {lacking}{because}; see the services' logs"
                 )
     except KeyboardInterrupt:

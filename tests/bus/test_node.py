@@ -1,0 +1,369 @@
+"""The node runtime against a registry that the test plays, and as a process under signals."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+import zmq.green as zmq
+from headwater_bus.control import (
+    Assigned,
+    AssignRequest,
+    Changed,
+    Done,
+    Health,
+    HealthRequest,
+    Leave,
+    Refused,
+    Register,
+    Registered,
+    Release,
+    Renew,
+    Snapshot,
+    Subscribe,
+)
+from headwater_bus.node import AssignError, Node, NodeConfig
+from headwater_bus.requests import BindError, Caller, RequestError, RequestServer, ask
+from headwater_bus.security import Security, SecurityError
+from support.waiting import TIME_FACTOR, eventually
+
+PLAIN = Security.plain()
+
+
+class FakeRegistry:
+    """A registry that answers what the test wants."""
+
+    def __init__(self, context: Any, endpoint: str = "tcp://127.0.0.1:*") -> None:
+        self.nodes: list[list[Any]] = []
+        self.groups: list[list[Any]] = []
+        self.seq = 5
+        self.asked: list[Any] = []
+        self.known: set[str] = set()
+        self.subscribers: set[bytes] = set()
+        kinds = (Register, Renew, Leave, Subscribe, Release)
+        self.server = RequestServer(context, PLAIN, dict.fromkeys(kinds, self._answer))
+        self.endpoint = self.server.bind(endpoint)
+        self._jobs = [gevent.spawn(job) for _, job in self.server.jobs()]
+
+    def _answer(self, caller: Caller, message: Any) -> Any:
+        self.asked.append(message)
+        if isinstance(message, Register):
+            self.known.add(message.node_id)
+            return Registered(3000)
+        if isinstance(message, Renew):
+            known = message.node_id in self.known
+            return Registered(3000) if known else Refused("unknown-node", "who is that?")
+        if isinstance(message, Subscribe):
+            self.subscribers.add(caller.identity)
+            return Snapshot("feed", self.seq, self.nodes, self.groups)
+        return Done()
+
+    def count(self, kind: type) -> int:
+        return sum(isinstance(message, kind) for message in self.asked)
+
+    def tell(self, *changes: list[Any], skip: int = 0) -> None:
+        self.seq += 1 + skip
+        for identity in self.subscribers:
+            self.server.push(identity, Changed("feed", self.seq, list(changes)))
+
+    def close(self) -> None:
+        self.server.close()
+        gevent.killall(self._jobs)
+
+
+@pytest.fixture
+def registry(context: Any) -> Iterator[FakeRegistry]:
+    made = FakeRegistry(context)
+    yield made
+    made.close()
+
+
+class Nodes:
+    """Makes nodes, and closes them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: list[Node] = []
+
+    def make(self, *registries: str, node_id: str = "edge-1", **more: Any) -> Node:
+        role = node_id.partition("-")[0]
+        settings = {"heartbeat_ms": 100, **more}
+        node = Node(NodeConfig(node_id, role, registries, 1935, self._folder, **settings))
+        self._made.append(node)
+        return node
+
+    def close(self) -> None:
+        for node in self._made:
+            node.close()
+
+
+@pytest.fixture
+def nodes(context: Any, tmp_path: Path) -> Iterator[Nodes]:
+    made = Nodes(tmp_path)
+    yield made
+    made.close()
+
+
+def test_it_registers_renews_answers_and_leaves(context: Any, registry: FakeRegistry, nodes: Nodes) -> None:
+    node = nodes.make(registry.endpoint)
+    node.load_provider = lambda: {"sessions": 3}
+    node.health_provider = lambda: {"clients": 7}
+    node.start("tcp://127.0.0.1:5", meta={"apps": ["live"]})
+    eventually(lambda: registry.count(Renew) >= 3, within_s=10)
+    register = registry.asked[0]
+    assert (register.node_id, register.role, register.boot) == ("edge-1", "edge", node.boot)
+    assert register.endpoint == "tcp://127.0.0.1:5"
+    assert register.meta["apps"] == ["live"]
+    renew = next(message for message in registry.asked if isinstance(message, Renew))
+    assert renew.load["sessions"] == 3
+    assert 0 <= renew.load["cpu_percent"] < 10_000
+    health = ask(context, PLAIN, register.meta["control"], "", HealthRequest())
+    assert isinstance(health, Health)
+    assert health.state["clients"] == 7
+    assert (health.state["node_id"], health.state["registered"]) == ("edge-1", True)
+    node.release("chat/lobby", 4)
+    assert registry.asked[-1] == Release("chat/lobby", 4) or registry.count(Release) == 1
+    node.leave()
+    assert registry.count(Leave) == 1
+    assert (registry.count(Register), registry.count(Subscribe)) == (1, 1)
+
+
+def test_it_registers_as_soon_as_the_registry_is_there(context: Any, nodes: Nodes) -> None:
+    first = FakeRegistry(context)
+    endpoint = first.endpoint
+    first.close()
+    node = nodes.make("tcp://127.0.0.1:1", endpoint)
+    node.start("")
+    gevent.sleep(0.2)
+    assert not node.registered.is_set()
+    with pytest.raises(RequestError, match="registry is away"):
+        node.release("chat", 1)
+    second = eventually(lambda: _again(context, endpoint), within_s=5)
+    eventually(node.registered.is_set, within_s=15)
+    second.close()
+
+
+def _again(context: Any, endpoint: str) -> FakeRegistry | None:
+    try:
+        return FakeRegistry(context, endpoint)
+    except BindError:
+        return None
+
+
+def test_a_node_that_the_registry_forgot_registers_again(registry: FakeRegistry, nodes: Nodes) -> None:
+    node = nodes.make(registry.endpoint)
+    node.start("")
+    eventually(lambda: registry.count(Renew) >= 1, within_s=10)
+    registry.known.clear()
+    eventually(lambda: registry.count(Register) == 2 and registry.count(Subscribe) == 2, within_s=10)
+    assert node.registered.is_set()
+
+
+def test_the_view_follows_stays_and_catches_up(context: Any, registry: FakeRegistry, nodes: Nodes) -> None:
+    registry.groups = [["chat/a", "origin-1", 1]]
+    registry.nodes = [["origin-1", "origin", "b1", "tcp://127.0.0.1:5", 1.0, {}, {}]]
+    node = nodes.make(registry.endpoint)
+    heard: list[Any] = []
+    node.view.on_change(heard.append)
+    node.start("")
+    eventually(node.registered.is_set, within_s=10)
+    assert node.assign("chat/a").epoch == 1
+    registry.tell(["group", "chat/b", "origin-1", 2])
+    eventually(lambda: "chat/b" in node.view.groups, within_s=5)
+    assert registry.count(Subscribe) == 1
+    # A change is lost: the next one shows it, and the whole table is asked for.
+    registry.groups = [["chat/b", "origin-2", 3], ["chat/c", "origin-1", 4]]
+    registry.tell(["group", "chat/c", "origin-1", 4], skip=1)
+    eventually(lambda: "chat/a" not in node.view.groups, within_s=5)
+    assert node.view.groups["chat/b"].epoch == 3
+    assert registry.count(Subscribe) == 2
+    assert ["group-gone", "chat/a"] in heard
+    registry.close()
+    eventually(lambda: not node.registered.is_set(), within_s=15)
+    assert set(node.view.groups) == {"chat/b", "chat/c"}
+    assert set(node.view.nodes) == {"origin-1"}
+
+
+def test_gaps_without_end_do_not_keep_it_from_renewing(registry: FakeRegistry, nodes: Nodes) -> None:
+    node = nodes.make(registry.endpoint)
+    node.start("")
+    eventually(node.registered.is_set, within_s=10)
+
+    def storm() -> bool:
+        registry.tell(["group-gone", "x"], skip=1)
+        return registry.count(Renew) >= 3
+
+    eventually(storm, within_s=10)
+    assert registry.count(Subscribe) > 3
+
+
+def test_bad_rows_and_a_listener_that_fails_harm_nobody(registry: FakeRegistry, nodes: Nodes) -> None:
+    node = nodes.make(registry.endpoint)
+    heard: list[Any] = []
+
+    def fail(change: Any) -> None:
+        raise RuntimeError("a bug")
+
+    node.view.on_change(fail)
+    node.view.on_change(heard.append)
+    node.start("")
+    eventually(node.registered.is_set, within_s=10)
+    registry.tell(["group"], [], ["node", 5], ["what", 1], ["group", "chat/a", "origin-1", 1])
+    eventually(lambda: "chat/a" in node.view.groups, within_s=5)
+    assert heard == [["group", "chat/a", "origin-1", 1]]
+    assert registry.count(Subscribe) == 1
+
+
+def test_assign_asks_the_balancer_and_notices_another_one(
+    context: Any, registry: FakeRegistry, nodes: Nodes
+) -> None:
+    answers: list[Any] = [Assigned("chat/a", "origin-1", 7), Refused("no-origin", "nobody is here")]
+
+    def balancer() -> RequestServer:
+        server = RequestServer(context, PLAIN, {AssignRequest: lambda caller, message: answers.pop(0)})
+        for _, job in server.jobs():
+            gevent.spawn(job)
+        return server
+
+    node = nodes.make(registry.endpoint)
+    node.start("")
+    eventually(node.registered.is_set, within_s=10)
+    with pytest.raises(AssignError, match="no balancer"):
+        node.assign("chat/a")
+    silent = RequestServer(context, PLAIN, {AssignRequest: lambda caller, message: None})
+    dead = [gevent.spawn(job) for _, job in silent.jobs()]
+    row = ["balancer-1", "balancer", "b1", silent.bind("tcp://127.0.0.1:*"), 1.0, {}, {}]
+    registry.tell(["node", row])
+    eventually(lambda: "balancer-1" in node.view.nodes, within_s=5)
+    asking = gevent.spawn(node.assign, "chat/a", 30.0 * TIME_FACTOR)
+    eventually(lambda: node._balancer is not None, within_s=5)
+    live = balancer()
+    row = ["balancer-1", "balancer", "b2", live.bind("tcp://127.0.0.1:*"), 1.0, {}, {}]
+    registry.tell(["node", row])
+    # The question that the first one swallowed is asked again, long before its time is over.
+    assignment = asking.get(timeout=10 * TIME_FACTOR)
+    assert (assignment.origin, assignment.epoch) == ("origin-1", 7)
+    with pytest.raises(AssignError, match="nobody is here"):
+        node.assign("chat/b")
+    for server in (silent, live):
+        server.close()
+    gevent.killall(dead)
+
+
+def test_a_job_that_dies_stops_the_node_with_one_line(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = nodes.make("tcp://127.0.0.1:1")
+
+    def die() -> None:
+        raise ValueError("the reason")
+
+    monkeypatch.setattr(gevent, "signal_handler", lambda *args: None)
+    monkeypatch.setattr(signal, "signal", lambda *args: None)
+    node.spawn("worker", die)
+    assert node.run() == 1
+    lines = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [record.getMessage() for record in lines] == ["job died"]
+    fields = lines[0].__dict__["fields"]
+    assert (fields["job"], fields["error"]) == ("worker", "ValueError('the reason')")
+    assert fields["where"].startswith("test_node.py:")
+
+
+@pytest.mark.parametrize("fault", ["raises", "hangs"])
+def test_a_drain_that_fails_or_hangs_still_ends(
+    registry: FakeRegistry, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr(gevent, "signal_handler", lambda *args: None)
+    monkeypatch.setattr(signal, "signal", lambda *args: None)
+    node = nodes.make(registry.endpoint, drain_s=0.2)
+    node.start("")
+    eventually(node.registered.is_set, within_s=10)
+
+    def drain(deadline_s: float) -> None:
+        assert deadline_s == 0.2
+        if fault == "raises":
+            raise ValueError("a bug")
+        gevent.sleep(60)
+
+    node.stop_event.set()
+    with gevent.Timeout(20 * TIME_FACTOR):
+        assert node.run(drain) == (1 if fault == "raises" else 0)
+    assert registry.count(Leave) == 1
+
+
+def test_nodes_of_one_process_leave_no_socket_behind(
+    registry: FakeRegistry, nodes: Nodes, tmp_path: Path
+) -> None:
+    warm = nodes.make(registry.endpoint, node_id="edge-9")
+    warm.start("")
+    eventually(warm.registered.is_set, within_s=10)
+    warm.close()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        made = [nodes.make(registry.endpoint, node_id=f"edge-{number}") for number in range(3)]
+        for node in made:
+            node.start("")
+        for node in made:
+            eventually(node.registered.is_set, within_s=10)
+            node.close()
+            node.close()  # Twice does no harm.
+            assert node.context.closed
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= before + 3, within_s=10)
+
+
+def test_what_start_refuses_it_refuses_before_anything_runs(nodes: Nodes) -> None:
+    with pytest.raises(SecurityError, match="unencrypted"):
+        nodes.make("tcp://10.0.0.1:1").start("")
+    node = nodes.make("tcp://127.0.0.1:1", advertise="edge.example")
+    assert node.advertised("tcp://0.0.0.0:77") == "tcp://edge.example:77"
+    assert node.advertised("tcp://[::]:77") == "tcp://edge.example:77"
+    assert node.advertised("") == ""
+
+
+SERVICE = """
+import sys
+from gevent import monkey; monkey.patch_all()
+from pathlib import Path
+import gevent
+from headwater_bus import logs
+from headwater_bus.node import Node, NodeConfig
+logs.configure("edge", "edge-1")
+node = Node(NodeConfig("edge-1", "edge", ("tcp://127.0.0.1:1",), 1935, Path("."), drain_s=float(sys.argv[1])))
+node.start("")
+def drain(deadline_s):
+    print("draining", flush=True)
+    gevent.sleep(float(sys.argv[2]))
+gevent.spawn_later(0, print, "ready", flush=True)
+raise SystemExit(node.run(drain))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("drain_s", ["0.1", "60"])
+def test_signals_drain_and_a_second_one_changes_nothing(number: signal.Signals, drain_s: str) -> None:
+    command = [sys.executable, "-c", SERVICE, "1.0", drain_s]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    lines = iter(process.stdout.readline, "")
+    assert any(line == "ready\n" for line in lines)
+    process.send_signal(number)
+    assert any(line == "draining\n" for line in lines)
+    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
+    rest = process.stdout.read()
+    process.stdout.close()
+    assert process.wait(timeout=30 * TIME_FACTOR) == 0, rest
+    assert "Traceback" not in rest
+    assert "stopped" in rest.splitlines()[-1]
+    assert ("not drained in time" in rest) is (drain_s == "60")
+
+
+def test_zmq_contexts_are_its_own(nodes: Nodes) -> None:
+    first, second = nodes.make("tcp://127.0.0.1:1"), nodes.make("tcp://127.0.0.1:1", node_id="edge-2")
+    assert first.context is not second.context
+    assert first.context is not zmq.Context.instance()
