@@ -5,7 +5,13 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings
 from support.cluster import Cluster
+
+# No deadlines: machines are busy. In CI always the same examples; elsewhere new ones each time.
+settings.register_profile("new", deadline=None)
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.load_profile("same" if os.environ.get("CI") else "new")
 
 
 @pytest.fixture(scope="session")
