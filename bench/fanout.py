@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -49,7 +50,7 @@ class Plan:
         if "nginx" in self.kinds:
             made.append(Nginx)
         if "headwater" in self.kinds:
-            made += [lambda core, flush_ms=flush_ms: Headwater(core, flush_ms) for flush_ms in self.flush_ms]  # type: ignore[misc]
+            made += [partial(Headwater, flush_ms=flush_ms) for flush_ms in self.flush_ms]
         return made
 
 

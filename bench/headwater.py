@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from headwater_bus.ports import edge_rtmp_port, registry_port
+
 from bench.errors import BenchError
 from bench.processes import Program, free_port
 from bench.server import Server
@@ -12,8 +14,8 @@ from bench.session import Target
 
 _ROOT = Path(__file__).parents[1]
 _SERVICES = ("registry", "balancer", "origin", "edge")
-_REGISTRY_OFFSET, _OWN_PORT_OFFSET = 1, 11
-"""Where a cluster's ports are, counted from its base port (docs/operations.md)."""
+_USED_PORTS = (0, registry_port(0), edge_rtmp_port(0, "edge-1"))
+"""The ports of a cluster, counted from its base port."""
 
 
 def find_command(service: str) -> str:
@@ -45,12 +47,12 @@ class Headwater(Server):
         super().__init__(core)
         self.label = f"headwater, {flush_ms} ms"
         self._flush_ms = flush_ms
-        self._base_port = free_port((0, _REGISTRY_OFFSET, _OWN_PORT_OFFSET))
+        self._base_port = free_port(_USED_PORTS)
 
     @property
     def target(self) -> Target:
         """Application live, on the edge's own port."""
-        return Target("127.0.0.1", self._base_port + _OWN_PORT_OFFSET)
+        return Target("127.0.0.1", edge_rtmp_port(self._base_port, "edge-1"))
 
     def start(self) -> None:
         """All four at once: they wait for each other."""

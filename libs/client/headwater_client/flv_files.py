@@ -78,7 +78,7 @@ class FlvSource:
 
     def __init__(self, source: str | os.PathLike[str] | BinaryIO) -> None:
         self._owned = isinstance(source, str | os.PathLike)
-        self._file: BinaryIO = open(source, "rb") if isinstance(source, str | os.PathLike) else source  # noqa: SIM115
+        self._file: BinaryIO = open(source, "rb") if isinstance(source, str | os.PathLike) else source  # noqa: SIM115 - closed by close()
         self.name = str(source) if self._owned else str(getattr(source, "name", "the file"))
         self._reader = FlvReader()
         try:
