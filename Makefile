@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 run: .venv/.run
 	@headwater-registry wait $(CONCURRENCY) & waiter=$$!; \
 		trap 'kill $$waiter 2>/dev/null' EXIT; trap : INT TERM; \
-		honcho start -c $(CONCURRENCY)
+		honcho start -c $(CONCURRENCY) || { status=$$?; [ $$status = 130 ] || exit $$status; }
 
 test: .venv/.dev system-packages
 	pytest $(PYTEST_ARGS)
