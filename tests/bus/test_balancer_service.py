@@ -136,9 +136,23 @@ def test_without_an_origin_the_answer_says_so(tmp_path: Path) -> None:
         refused = asking.ask(AssignRequest("x" * 300))
         assert isinstance(refused, Refused)
         assert refused.code == "bad-name"
-        refused = asking.ask(AssignRequest("live/a\nb"))
-        assert isinstance(refused, Refused)
-        assert refused.code == "bad-name"
+        for group in ("live/a\nb", "live/\ud800"):
+            refused = asking.ask(AssignRequest(group))
+            assert isinstance(refused, Refused)
+            assert refused.code == "bad-name"
+
+
+def test_an_origin_that_says_nonsense_harms_nobody(tmp_path: Path) -> None:
+    with (
+        running_registry(tmp_path) as (_, endpoint),
+        peers(endpoint, "origin-2"),
+        running_balancer(tmp_path, endpoint) as (balancer, asking),
+    ):
+        odd = Peer(endpoint, "origin-1").keep(apps=5)
+        see_origins(balancer, 2)
+        assert asking.ask(AssignRequest("live/a")) == Assigned("live/a", "origin-2", 1)
+        assert not balancer.node.stop_event.is_set()
+        odd.close()
 
 
 def test_while_the_registry_is_away_known_groups_are_answered(tmp_path: Path) -> None:
@@ -279,6 +293,8 @@ def test_processes_assign_in_milliseconds_and_status_shows_it(tmp_path: Path) ->
         ),
         (["serve", "--pin", "chat"], "--pin 'chat': expected GLOB=ORIGIN, such as 'chat/*=origin-1'"),
         (["serve", "--policy", "rendezvous", "--pin", "a=origin-1"], "use --policy pinned"),
+        (["serve", "--nope"], "No such option"),
+        (["status", "--base-port", "abc"], "'abc' is not a valid integer range"),
         (["status"], "is the cluster running (make run), on this base port?"),
     ],
 )
@@ -288,4 +304,5 @@ def test_bad_input_is_told_in_a_line(tmp_path: Path, command: list[str], expecte
     cluster.stop()
     assert failed.returncode == 2, failed.stdout + failed.stderr
     assert expected in failed.stderr
+    assert len(failed.stderr.splitlines()) == 1
     assert "Traceback" not in failed.stderr

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import gevent
 import pytest
 import zmq.green as zmq
+from click.testing import CliRunner
 from headwater_bus.control import (
     Assigned,
     AssignRequest,
@@ -27,9 +29,10 @@ from headwater_bus.control import (
     Snapshot,
     Subscribe,
 )
+from headwater_bus.keys import main as keys_main
 from headwater_bus.node import AssignError, Node, NodeConfig
-from headwater_bus.requests import BindError, Caller, RequestError, RequestServer, ask
-from headwater_bus.security import Security, SecurityError
+from headwater_bus.requests import BindError, Caller, Requester, RequestError, RequestServer, ask
+from headwater_bus.security import Security, SecurityError, ZapHandler
 from support.waiting import TIME_FACTOR, eventually
 
 PLAIN = Security.plain()
@@ -38,7 +41,7 @@ PLAIN = Security.plain()
 class FakeRegistry:
     """A registry that answers what the test wants."""
 
-    def __init__(self, context: Any, endpoint: str = "tcp://127.0.0.1:*") -> None:
+    def __init__(self, context: Any, endpoint: str = "tcp://127.0.0.1:*", security: Security = PLAIN) -> None:
         self.nodes: list[list[Any]] = []
         self.groups: list[list[Any]] = []
         self.seq = 5
@@ -46,7 +49,8 @@ class FakeRegistry:
         self.known: set[str] = set()
         self.subscribers: set[bytes] = set()
         kinds = (Register, Renew, Leave, Subscribe, Release)
-        self.server = RequestServer(context, PLAIN, dict.fromkeys(kinds, self._answer))
+        self.busy = 0
+        self.server = RequestServer(context, security, dict.fromkeys(kinds, self._answer))
         self.endpoint = self.server.bind(endpoint)
         self._jobs = [gevent.spawn(job) for _, job in self.server.jobs()]
 
@@ -59,6 +63,9 @@ class FakeRegistry:
             known = message.node_id in self.known
             return Registered(3000) if known else Refused("unknown-node", "who is that?")
         if isinstance(message, Subscribe):
+            if self.busy > 0:
+                self.busy -= 1
+                return Refused("busy", "10000 requests wait here, ask again")
             self.subscribers.add(caller.identity)
             return Snapshot("feed", self.seq, self.nodes, self.groups)
         return Done()
@@ -133,13 +140,23 @@ def test_it_registers_renews_answers_and_leaves(context: Any, registry: FakeRegi
     assert (registry.count(Register), registry.count(Subscribe)) == (1, 1)
 
 
-def test_it_registers_as_soon_as_the_registry_is_there(context: Any, nodes: Nodes) -> None:
+def test_it_registers_as_soon_as_the_registry_is_there(
+    context: Any, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    class Noting(Requester):
+        def __init__(self, context: Any, security: Security, endpoint: str, *args: Any, **more: Any) -> None:
+            tried.append(endpoint)
+            super().__init__(context, security, endpoint, *args, **more)
+
+    monkeypatch.setattr("headwater_bus.node.Requester", Noting)
     first = FakeRegistry(context)
     endpoint = first.endpoint
     first.close()
     node = nodes.make("tcp://127.0.0.1:1", endpoint)
     node.start("")
-    gevent.sleep(0.2)
+    eventually(lambda: tried[:2] == ["tcp://127.0.0.1:1", endpoint], within_s=15)
     assert not node.registered.is_set()
     with pytest.raises(RequestError, match="registry is away"):
         node.release("chat", 1)
@@ -148,9 +165,9 @@ def test_it_registers_as_soon_as_the_registry_is_there(context: Any, nodes: Node
     second.close()
 
 
-def _again(context: Any, endpoint: str) -> FakeRegistry | None:
+def _again(context: Any, endpoint: str, security: Security = PLAIN) -> FakeRegistry | None:
     try:
-        return FakeRegistry(context, endpoint)
+        return FakeRegistry(context, endpoint, security)
     except BindError:
         return None
 
@@ -162,6 +179,54 @@ def test_a_node_that_the_registry_forgot_registers_again(registry: FakeRegistry,
     registry.known.clear()
     eventually(lambda: registry.count(Register) == 2 and registry.count(Subscribe) == 2, within_s=10)
     assert node.registered.is_set()
+
+
+def test_a_node_that_gets_no_table_begins_again(
+    registry: FakeRegistry, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater_bus.node._REFUSED_PAUSE_S", 0.05)
+    registry.busy = 2
+    node = nodes.make(registry.endpoint)
+    node.start("")
+    eventually(node.registered.is_set, within_s=10)
+    assert registry.count(Subscribe) == registry.count(Register) == 3
+    # And so does one that had a table once.
+    registry.busy = 1
+    registry.tell(["group", "chat/a", "origin-1", 1], skip=1)
+    registry.groups = [["chat/b", "origin-1", 2]]
+    eventually(lambda: "chat/b" in node.view.groups, within_s=10)
+    eventually(node.registered.is_set, within_s=10)
+
+
+def test_a_key_that_is_missing_for_a_while_stops_nobody(
+    context: Any, nodes: Nodes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = tmp_path / "keys"
+    assert CliRunner().invoke(keys_main, ["make", str(keys), "registry-1", "edge-1"]).exit_code == 0
+    zap = ZapHandler(context, keys)
+    job = gevent.spawn(zap.run)
+    security = Security.from_keys(keys, "registry-1")
+    first = FakeRegistry(context, security=security)
+    node = nodes.make(first.endpoint, keys=keys)
+    node.start("")
+    eventually(node.registered.is_set, within_s=10)
+    public = keys / "public" / "registry-1.key"
+    whole = public.read_bytes()
+    public.unlink()
+    first.close()
+
+    def told() -> bool:
+        fields = [record.__dict__.get("fields", {}) for record in caplog.records]
+        return any("public key of registry-1" in str(each.get("error")) for each in fields)
+
+    eventually(told, within_s=15)
+    assert not node.stop_event.is_set()
+    public.write_bytes(whole)
+    second = eventually(lambda: _again(context, first.endpoint, security), within_s=5)
+    eventually(node.registered.is_set, within_s=15)
+    second.close()
+    zap.close()
+    job.kill()
 
 
 def test_the_view_follows_stays_and_catches_up(context: Any, registry: FakeRegistry, nodes: Nodes) -> None:
@@ -253,6 +318,40 @@ def test_assign_asks_the_balancer_and_notices_another_one(
     for server in (silent, live):
         server.close()
     gevent.killall(dead)
+
+
+def test_a_connection_is_given_up_for_its_own_silences_only(
+    context: Any, registry: FakeRegistry, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waited on the connection that was given up asks on the next one; that is no silence of the next one."""
+    monkeypatch.setattr("headwater_bus.node._ASK_AGAIN_S", 600.0)
+    asked: Counter[str] = Counter()
+    silent = RequestServer(
+        context, PLAIN, {AssignRequest: lambda caller, message: asked.update([message.group])}
+    )
+    jobs = [gevent.spawn(job) for _, job in silent.jobs()]
+    registry.nodes = [["balancer-1", "balancer", "b1", silent.bind("tcp://127.0.0.1:*"), 1.0, {}, {}]]
+    node = nodes.make(registry.endpoint)
+    node.start("")
+    eventually(node.registered.is_set, within_s=10)
+    groups = [f"chat/{n}" for n in range(7)]
+    waiting = [gevent.spawn(node.assign, group, 600.0) for group in groups]
+    eventually(lambda: all(asked[group] == 1 for group in groups), within_s=10)
+    first = node._balancer
+    for _ in range(3):
+        assert node._balancer is first
+        with pytest.raises(AssignError, match="no answer"):
+            node.assign("chat/short", 0.2)
+    eventually(lambda: all(asked[group] == 2 for group in groups), within_s=10)
+    second = node._balancer
+    assert second is not first
+    for _ in range(2):
+        with pytest.raises(AssignError, match="no answer"):
+            node.assign("chat/short", 0.2)
+        assert node._balancer is second
+    gevent.killall(waiting)
+    silent.close()
+    gevent.killall(jobs)
 
 
 def test_a_job_that_dies_stops_the_node_with_one_line(

@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from headwater_bus.requests import Requester
 from headwater_bus.security import Security
 from support.cluster import BIN, Cluster
 from support.peers import ANSWER_S, Peer, peers
-from support.waiting import eventually
+from support.waiting import TIME_FACTOR, eventually
 
 ALONE = {"balancer": 0, "origin": 0, "edge": 0}
 PATIENT = {"registry": "--lease-ms 60000"}
@@ -196,6 +197,68 @@ def test_watch_prints_each_change_until_ctrl_c(alone: Cluster, command: Callable
         assert not any("load" in line for line in text.lines)
 
 
+@pytest.mark.parametrize("options", [(), ("--load", "--json")])
+def test_watch_ends_quietly_when_nobody_reads_it(alone: Cluster, options: tuple[str, ...]) -> None:
+    process = subprocess.Popen(
+        [str(BIN / "headwater-registry"), "watch", *options],
+        env={**os.environ, **alone.env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        assert b"registry-1" in process.stdout.readline()
+        process.stdout.close()
+        eventually(lambda: process.poll() is not None, within_s=20)
+        assert (process.returncode, process.stderr.read()) == (0, b"")
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_watch_says_why_it_cannot_begin(alone: Cluster, command: Callable[..., Command]) -> None:
+    too_long = f"ipc://{'x' * 200}"
+    watch = command(alone, "headwater-registry", "watch", "--registry", too_long)
+    eventually(lambda: watch.errors, within_s=20)
+    assert watch.ctrl_c() == 0
+    assert "no endpoint to connect to" in watch.errors
+    assert len(watch.errors.splitlines()) == 1
+
+
+def reached(cluster: Cluster, registry: str) -> dict[str, str]:
+    """Start a cluster and stop it: where its registry says that its nodes are, origins without the port."""
+    try:
+        cluster.start_process("registry.1")
+        cluster.start_process("origin.1")
+        waiting = ("wait", "registry=1,origin=1", "--registry", registry, "--json", "--timeout", "60")
+        nodes = {row["node_id"]: row["endpoint"] for row in cluster.cli("headwater-registry", *waiting)}
+    finally:
+        cluster.stop()
+    assert cluster.trouble() == []
+    return {**nodes, "origin-1": nodes["origin-1"].rstrip("0123456789")}
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_ipv6(tmp_path: Path, host: str) -> None:
+    options = {"registry": f"--bind {host}", "origin": f"--bind {host}"}
+    cluster = Cluster(tmp_path, {**ALONE, "origin": 1}, options)
+    registry = f"tcp://[::1]:{registry_port(cluster.base_port)}"
+    options["origin"] += f" --registry {registry}"
+    assert reached(cluster, registry) == {"registry-1": registry, "origin-1": "tcp://[::1]:"}
+
+
+def test_a_registry_on_an_ipc_endpoint(tmp_path: Path) -> None:
+    registry = f"ipc://{tmp_path}/registry"
+    cluster = Cluster(
+        tmp_path,
+        {**ALONE, "origin": 1},
+        {"registry": f"--registry {registry}", "origin": f"--registry {registry}"},
+    )
+    assert reached(cluster, registry) == {"registry-1": registry, "origin-1": "tcp://127.0.0.1:"}
+
+
 def test_wait_says_when_all_are_there_and_what_to_try(
     tmp_path: Path, command: Callable[..., Command]
 ) -> None:
@@ -253,6 +316,9 @@ def test_wait_without_a_registry_says_so(tmp_path: Path) -> None:
         (["serve", "--node-id", "edge-1"], "--node-id edge-1: expected registry-NAME"),
         (["serve", "--bind", "0.0.0.0"], "give --keys (headwater-keys make), or bind 127.0.0.1"),
         (["serve", "--registry", "ipc:///nowhere/at/all"], "cannot listen there"),
+        (["serve", "--nope"], "No such option"),
+        (["nodes", "--base-port", "abc"], "'abc' is not a valid integer range"),
+        (["nosuch"], "No such command 'nosuch'; see headwater-registry --help"),
     ],
 )
 def test_bad_input_is_told_in_a_line(tmp_path: Path, command: list[str], expected: str) -> None:
@@ -261,7 +327,39 @@ def test_bad_input_is_told_in_a_line(tmp_path: Path, command: list[str], expecte
     cluster.stop()
     assert failed.returncode == 2, failed.stdout + failed.stderr
     assert expected in failed.stderr
-    assert "Traceback" not in failed.stderr
+    assert len(failed.stderr.splitlines()) == 1
+
+
+SERVICES = ("registry", "balancer", "origin", "edge")
+INTERRUPTED = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "gevent":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+import headwater_{service}.__main__
+"""
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_ctrl_c_while_a_service_is_still_importing_is_quiet(service: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED.format(service=service)],
+        capture_output=True,
+        check=False,
+        timeout=60 * TIME_FACTOR,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_usage_errors_of_every_service_are_one_line(tmp_path: Path, service: str) -> None:
+    cluster = Cluster(tmp_path, ALONE)
+    failed = cluster.run(f"headwater-{service}", "serve", "--nope")
+    cluster.stop()
+    assert (failed.returncode, len(failed.stderr.splitlines())) == (2, 1), failed.stderr
+    assert f"see headwater-{service} serve --help" in failed.stderr
 
 
 def test_a_damaged_store_is_told_in_a_line(tmp_path: Path) -> None:

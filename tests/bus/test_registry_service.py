@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from headwater_bus.control import (
     HealthRequest,
     Leave,
     Refused,
+    Register,
     Registered,
     Release,
     Renew,
@@ -96,12 +98,14 @@ def test_a_grant_is_told_to_nobody_before_it_is_committed(tmp_path: Path) -> Non
         eventually(lambda: records.waiting, within_s=5)
         # The loop goes on meanwhile: others' questions that need no table are answered.
         assert isinstance(origin.ask(HealthRequest()), Health)
-        gevent.sleep(0.05)
+        # Answers come in the order they were sent: an early one would be here before this.
+        assert isinstance(edge.ask(HealthRequest()), Health)
         assert not asked.ready()
         assert origin.view.groups == {}
         assert "group/chat/lobby" not in records.load()
         late = gevent.spawn(edge.ask, Subscribe("edge-1"))
-        gevent.sleep(0.05)
+        gevent.sleep(0)  # It asks.
+        assert isinstance(edge.ask(HealthRequest()), Health)
         assert not late.ready()
         records.gate.set()
         assert asked.get(timeout=5) == Assigned("chat/lobby", "origin-1", 1)
@@ -322,6 +326,55 @@ def test_garbage_does_no_harm(tmp_path: Path) -> None:
             assert isinstance(origin.ask(HealthRequest()), Health)
         assert not registry.node.stop_event.is_set()
         assert isinstance(origin.subscribe(), Snapshot)
+
+
+LONE = "\ud800"
+"""Half a character: the bus carries it, nothing else takes it."""
+
+
+def test_text_that_is_none_is_refused_wherever_it_stands(tmp_path: Path) -> None:
+    with running_registry(tmp_path) as (registry, endpoint), peers(endpoint, "origin-1") as (origin,):
+        other = Peer(endpoint, "edge-1")
+        register = Register("edge-1", "edge", "b", "tcp://127.0.0.1:9", 1.0)
+        for message in (
+            replace(register, node_id=f"edge-{LONE}"),
+            replace(register, role=LONE),
+            replace(register, boot=LONE),
+            replace(register, endpoint=LONE),
+            replace(register, meta={"rtmp": LONE}),
+            Renew("origin-1", LONE),
+            Renew(LONE, "b"),
+            Grant(LONE, "origin-1"),
+            Grant("g", LONE),
+        ):
+            assert isinstance(other.ask(message), Refused), message
+        assert isinstance(origin.ask(Renew("origin-1", origin.boot, {"x": LONE})), Refused)
+        assert other.ask(Leave(LONE, LONE)) == other.ask(Release(LONE, 1)) == Done()
+        assert isinstance(other.ask(Subscribe(LONE)), Snapshot)
+        assert origin.ask(Grant("fine", "origin-1")) == Assigned("fine", "origin-1", 1)
+        assert not registry.node.stop_event.is_set()
+        other.close()
+
+
+def test_a_request_that_fails_inside_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = GatedRecords(tmp_path)
+    with (
+        running_registry(tmp_path, records) as (registry, endpoint),
+        peers(endpoint, "origin-1") as (origin,),
+    ):
+
+        def fail(*args: Any) -> Any:
+            raise KeyError("a bug")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(registry.table, "grant", fail)
+            assert origin.ask(Grant("a", "origin-1")) == Refused("internal", "Grant: internal error")
+        with monkeypatch.context() as patch:
+            patch.setattr("headwater_registry.service.to_records", fail)
+            refused = origin.ask(Grant("a", "origin-1"))
+            assert (refused.code, refused.text) == ("store", "internal error: KeyError('a bug')")
+        assert origin.ask(Grant("a", "origin-1")) == Assigned("a", "origin-1", 1)
+        assert not registry.node.stop_event.is_set()
 
 
 def test_a_flood_of_requests_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

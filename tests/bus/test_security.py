@@ -1,4 +1,4 @@
-"""CURVE on links and requests, the doorkeeper, and the command that makes keys."""
+"""CURVE on links and requests, the ZapHandler, and the command that makes keys."""
 
 import os
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ import msgpack
 import pytest
 import zmq.green as zmq
 from click.testing import CliRunner
-from headwater_bus.control import Done, HealthRequest, Release
+from headwater_bus.control import Done, HealthRequest, Refused, Release
 from headwater_bus.keys import main
 from headwater_bus.node import Node, NodeConfig
 from headwater_bus.requests import Requester, RequestError, RequestServer
-from headwater_bus.security import Doorkeeper, Security, SecurityError
+from headwater_bus.security import Security, SecurityError, ZapHandler
 from headwater_bus.traffic import Detach
 from support.waiting import TIME_FACTOR, eventually
 
@@ -44,8 +44,8 @@ def strange_keys(tmp_path_factory: pytest.TempPathFactory, keys: Path) -> Path:
 
 
 @pytest.fixture
-def doorkeeper(context: Any, keys: Path) -> Iterator[Doorkeeper]:
-    made = Doorkeeper(context, keys)
+def zap_handler(context: Any, keys: Path) -> Iterator[ZapHandler]:
+    made = ZapHandler(context, keys)
     job = gevent.spawn(made.run)
     yield made
     made.close()
@@ -54,7 +54,7 @@ def doorkeeper(context: Any, keys: Path) -> Iterator[Doorkeeper]:
 
 @pytest.fixture
 def clients() -> Iterator[Any]:
-    """The context of those who connect: a doorkeeper guards its own context only."""
+    """The context of those who connect: a ZapHandler guards its own context only."""
     made = zmq.Context()
     yield made
     made.destroy(linger=0)
@@ -64,7 +64,7 @@ def warnings(caplog: pytest.LogCaptureFixture, text: str) -> list[dict[str, Any]
     return [record.__dict__["fields"] for record in caplog.records if text in record.getMessage()]
 
 
-def test_a_link_with_keys(context: Any, clients: Any, keys: Path, doorkeeper: Doorkeeper) -> None:
+def test_a_link_with_keys(context: Any, clients: Any, keys: Path, zap_handler: ZapHandler) -> None:
     origin = Origin(context, security=Security.from_keys(keys, "origin-1"))
     edge = Edge(clients, origin.endpoint, security=Security.from_keys(keys, "edge-1"))
     edge.link.send(Detach(1, "a"))
@@ -73,18 +73,37 @@ def test_a_link_with_keys(context: Any, clients: Any, keys: Path, doorkeeper: Do
     origin.close()
 
 
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_link_over_ipv6(context: Any, clients: Any, keys: Path, encrypted: bool) -> None:
+    zap_handler = ZapHandler(context, keys)
+    job = gevent.spawn(zap_handler.run)
+
+    def security(node_id: str) -> Security:
+        return Security.from_keys(keys, node_id) if encrypted else Security.plain()
+
+    origin = Origin(context, endpoint="tcp://[::1]:*", security=security("origin-1"))
+    assert origin.endpoint.startswith("tcp://[::1]:")
+    edge = Edge(clients, origin.endpoint, security=security("edge-1"))
+    edge.link.send(Detach(1, "a"))
+    eventually(lambda: origin.got.get("edge-1") == [Detach(1, "a")], within_s=10)
+    edge.link.close("done")
+    origin.close()
+    zap_handler.close()
+    job.kill()
+
+
 def test_an_unknown_key_is_refused_and_logged_once(
     context: Any,
     clients: Any,
     keys: Path,
     strange_keys: Path,
-    doorkeeper: Doorkeeper,
+    zap_handler: ZapHandler,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     origin = Origin(context, security=Security.from_keys(keys, "origin-1"))
     strange = Security.from_keys(strange_keys, "edge-9")
     strangers = [Edge(clients, origin.endpoint, node_id="edge-9", security=strange) for _ in range(3)]
-    eventually(lambda: doorkeeper.refused >= 3, within_s=10)
+    eventually(lambda: zap_handler.refused >= 3, within_s=10)
     assert (origin.ups, [edge.ups for edge in strangers]) == ([], [0, 0, 0])
     refused = warnings(caplog, "unknown key")
     assert len(refused) == 1
@@ -99,7 +118,7 @@ def test_an_unknown_key_is_refused_and_logged_once(
 
 
 def test_a_hello_with_the_name_of_another_is_refused(
-    context: Any, clients: Any, keys: Path, doorkeeper: Doorkeeper, caplog: pytest.LogCaptureFixture
+    context: Any, clients: Any, keys: Path, zap_handler: ZapHandler, caplog: pytest.LogCaptureFixture
 ) -> None:
     origin = Origin(context, security=Security.from_keys(keys, "origin-1"))
     liar = Edge(clients, origin.endpoint, node_id="edge-1", security=Security.from_keys(keys, "edge-2"))
@@ -111,7 +130,7 @@ def test_a_hello_with_the_name_of_another_is_refused(
 
 
 def test_the_identity_of_another_link_is_of_no_use(
-    context: Any, clients: Any, keys: Path, doorkeeper: Doorkeeper
+    context: Any, clients: Any, keys: Path, zap_handler: ZapHandler
 ) -> None:
     origin = Origin(context, security=Security.from_keys(keys, "origin-1"))
     edge = Edge(clients, origin.endpoint, security=Security.from_keys(keys, "edge-1"))
@@ -129,7 +148,7 @@ def test_the_identity_of_another_link_is_of_no_use(
 
 
 def test_a_server_with_another_key_gets_nothing(
-    context: Any, clients: Any, keys: Path, doorkeeper: Doorkeeper
+    context: Any, clients: Any, keys: Path, zap_handler: ZapHandler
 ) -> None:
     """The registry's address may be taken by another node with a key of the cluster."""
     got: list[Any] = []
@@ -153,7 +172,7 @@ def test_a_server_with_another_key_gets_nothing(
 
 
 def test_requests_carry_the_name_on_the_key(
-    context: Any, clients: Any, keys: Path, doorkeeper: Doorkeeper
+    context: Any, clients: Any, keys: Path, zap_handler: ZapHandler
 ) -> None:
     users: list[str | None] = []
     server = RequestServer(
@@ -171,10 +190,13 @@ def test_requests_carry_the_name_on_the_key(
     gevent.killall(jobs)
 
 
-def test_without_a_doorkeeper_nobody_comes_in(context: Any, clients: Any, keys: Path) -> None:
+def test_without_a_zap_handler_nobody_comes_in(context: Any, clients: Any, keys: Path) -> None:
     origin = Origin(context, security=Security.from_keys(keys, "origin-1"))
+    monitor = origin.links._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
     edge = Edge(clients, origin.endpoint, security=Security.from_keys(keys, "edge-1"))
-    gevent.sleep(0.5)
+    eventually(lambda: monitor.poll(0), within_s=10)
+    origin.links._socket.disable_monitor()
+    monitor.close()
     assert (origin.ups, edge.ups) == ([], 0)
     edge.link.close("done")
     origin.close()
@@ -182,8 +204,8 @@ def test_without_a_doorkeeper_nobody_comes_in(context: Any, clients: Any, keys: 
 
 def test_a_key_that_is_added_is_known_at_once(context: Any, clients: Any, tmp_path: Path) -> None:
     keys = make_keys(tmp_path / "keys", "origin-1", "edge-1")
-    doorkeeper = Doorkeeper(context, keys)
-    job = gevent.spawn(doorkeeper.run)
+    zap_handler = ZapHandler(context, keys)
+    job = gevent.spawn(zap_handler.run)
     origin = Origin(context, security=Security.from_keys(keys, "origin-1"))
     edge = Edge(clients, origin.endpoint, security=Security.from_keys(keys, "edge-1"))
     eventually(lambda: edge.ups, within_s=10)
@@ -194,18 +216,20 @@ def test_a_key_that_is_added_is_known_at_once(context: Any, clients: Any, tmp_pa
     path.write_bytes(whole[:40])
     security = Security.from_keys(keys, "edge-2")
     early = Edge(clients, origin.endpoint, node_id="edge-2", security=security)
-    eventually(lambda: doorkeeper.refused, within_s=10)
+    eventually(lambda: zap_handler.refused, within_s=10)
     path.write_bytes(whole)
     late = Edge(clients, origin.endpoint, node_id="edge-2", security=security)
     eventually(lambda: late.ups, within_s=10)
     for other in (edge, early, late):
         other.link.close("done")
     origin.close()
-    doorkeeper.close()
+    zap_handler.close()
     job.kill()
 
 
-def test_two_nodes_with_keys_in_one_process(keys: Path, tmp_path: Path) -> None:
+def test_two_nodes_with_keys_in_one_process(
+    clients: Any, keys: Path, strange_keys: Path, tmp_path: Path
+) -> None:
     def node(node_id: str, registry: str) -> Node:
         role = node_id.partition("-")[0]
         return Node(NodeConfig(node_id, role, (registry,), 1935, tmp_path, keys=keys))
@@ -216,6 +240,15 @@ def test_two_nodes_with_keys_in_one_process(keys: Path, tmp_path: Path) -> None:
     requester = Requester(asking.context, asking.security, endpoint, "registry-1")
     health = requester.request(HealthRequest(), ANSWER_S)
     assert health.state["node_id"] == "registry-1"
+    assert (health.state["bad_requests"], health.state["unknown_keys"]) == (0, 0)
+    # What was refused is counted where an operator sees it.
+    assert isinstance(requester.request(Release("g", 1), ANSWER_S), Refused)
+    stranger = Requester(clients, Security.from_keys(strange_keys, "edge-9"), endpoint, "registry-1")
+    eventually(lambda: serving._zap is not None and serving._zap.refused, within_s=10)
+    stranger.close()
+    health = requester.request(HealthRequest(), ANSWER_S)
+    assert health.state["bad_requests"] == 1
+    assert health.state["unknown_keys"] >= 1
     requester.close()
     asking.close()
     serving.close()

@@ -80,6 +80,13 @@ SNAPSHOT = Snapshot(
 )
 
 
+def test_an_origin_that_says_nonsense_of_its_applications_has_none() -> None:
+    odd = NodeInfo("origin-3", "origin", "b", "tcp://127.0.0.1:3", 1.0, {"apps": 5})
+    snapshot = Holdings().snapshot([odd], ("live/a",), 0.0)
+    assert snapshot.origins["origin-3"].apps == frozenset()
+    assert snapshot.serving("live/a").origins == {}
+
+
 def test_status_compares_shares_with_capacities() -> None:
     first, second = origin_rows(SNAPSHOT)
     assert (first["node_id"], first["groups"], first["groups_percent"]) == ("origin-1", 27, 67.5)

@@ -7,7 +7,7 @@ import msgpack
 import pytest
 from headwater_bus.codec import INLINE_BYTES, Codec, EnvelopeError, UnknownEnvelope
 from headwater_bus.control import CONTROL, Health, Register
-from headwater_bus.traffic import TRAFFIC, Attached, Detach, FromClient, ObjectJoined, StreamMedia
+from headwater_bus.traffic import TRAFFIC, Attached, Detach, FromClient, ObjectUpdate, StreamMedia
 
 CODEC = Codec(TRAFFIC)
 
@@ -18,7 +18,7 @@ def test_batch_round_trip_keeps_order_and_payloads() -> None:
         FromClient(1, 20, 0, 7, b"command"),
         StreamMedia(3, 9, 8, 40, b""),
         StreamMedia(3, 10, 9, 41, b"k" * INLINE_BYTES + b"1"),
-        ObjectJoined(1, 2, 5, [["x", b"\x05"]]),
+        ObjectUpdate(2, 5, 1, b"rows"),
         StreamMedia(3, 11, 9, 42, b"k" * INLINE_BYTES + b"2"),
     ]
     frames = CODEC.pack(batch)

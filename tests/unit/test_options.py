@@ -101,6 +101,7 @@ def test_ipv6_is_put_in_brackets() -> None:
         (["--registry", "tcp://*:1"], "give --keys"),
         (["--registry", "127.0.0.1:1936"], "expected tcp://HOST:PORT"),
         (["--registry", "tcp://127.0.0.1"], "expected tcp://HOST:PORT"),
+        (["--registry", "tcp://127.0.0.1:65536"], "expected tcp://HOST:PORT"),
         (["--registry", "tcp://127.0.0.1:0;10.0.0.1:1"], "expected tcp://HOST:PORT"),
         (["--node-id", "origin-1"], "expected edge-NAME"),
         (["--node-id", "ed\nge"], "expected one of registry"),
@@ -141,6 +142,70 @@ def test_a_command_that_asks_says_what_is_wrong() -> None:
     done = CliRunner().invoke(command, ["--registry", "tcp://10.0.0.1:1"])
     assert (done.exit_code, len(done.output.splitlines())) == (2, 1)
     assert "unencrypted" in done.output
+
+
+def client_of(*arguments: str) -> tuple[int, str, list[str]]:
+    asking: list[str] = []
+
+    @click.command()
+    @options.client_options
+    def command(**given: Any) -> None:
+        asking.append(options.ClusterClient(given).security.node_id)
+
+    done = CliRunner().invoke(command, arguments)
+    return done.exit_code, done.output, asking
+
+
+def test_a_command_that_asks_takes_the_key_of_an_operator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys"
+    nodes = ["registry-1", "operator-zoe", "operator-anna", "edge-1"]
+    assert CliRunner().invoke(keys_main, ["make", str(keys), *nodes]).exit_code == 0
+    assert client_of("--keys", str(keys)) == (0, "", ["operator-anna"])
+    assert client_of("--keys", str(keys), "--node-id", "operator-zoe")[2] == ["operator-zoe"]
+    monkeypatch.setenv("HEADWATER_NODE_ID", "edge-1")
+    assert client_of("--keys", str(keys))[2] == ["edge-1"]
+    monkeypatch.setenv("HEADWATER_NODE_ID", "operator-9")
+    status, output, _ = client_of("--keys", str(keys))
+    assert (status, len(output.splitlines())) == (2, 1)
+    assert "operator-9.key_secret" in output
+    monkeypatch.delenv("HEADWATER_NODE_ID")
+    for path in keys.glob("operator-*.key_secret"):
+        path.unlink()
+    status, output, _ = client_of("--keys", str(keys))
+    assert (status, len(output.splitlines())) == (2, 1)
+    assert "expected operator-NAME.key_secret there" in output
+
+
+def test_usage_errors_of_a_group_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.group(cls=options.CommandGroup)
+    @click.option("--deep", type=click.Choice(["a", "b"]))
+    def group(deep: str | None) -> None:
+        pass
+
+    @group.command()
+    @options.client_options
+    @click.argument("wanted", type=click.Choice(["a", "b"]))
+    def show(**given: Any) -> None:
+        pass
+
+    for arguments, says in (
+        (["nosuch"], "No such command 'nosuch'; see group --help"),
+        (["--deep", "c", "show"], "'c' is not one of 'a', 'b'"),
+        (["show"], "Missing argument"),
+        (["show", "a", "--nope"], "No such option"),
+        (["show", "a", "--base-port", "0"], "0 is not in the range"),
+    ):
+        done = CliRunner().invoke(group, arguments)
+        assert (done.exit_code, len(done.output.splitlines())) == (2, 1), done.output
+        assert done.output.startswith("Error: ")
+        assert says in done.output
+    monkeypatch.setenv("HEADWATER_BASE_PORT", "abc")
+    done = CliRunner().invoke(group, ["show", "a"])
+    assert (done.exit_code, len(done.output.splitlines())) == (2, 1), done.output
+    assert "HEADWATER_BASE_PORT" in done.output
+    assert "Commands:" in CliRunner().invoke(group, []).output
 
 
 def test_ports() -> None:

@@ -17,8 +17,8 @@ import msgpack
 
 INLINE_BYTES = 4096
 """Measured: a frame costs ZeroMQ and its binding as much as copying about that many bytes a few times."""
-_UNREADABLE = (ValueError, IndexError, TypeError, OverflowError, msgpack.UnpackException)
-"""TypeError: an array as a key of a map."""
+UNREADABLE = (ValueError, IndexError, TypeError, OverflowError, msgpack.UnpackException)
+"""What unpacking raises. TypeError: an array as a key of a map."""
 
 
 class EnvelopeError(ValueError):
@@ -125,7 +125,7 @@ class Codec:
         """Envelopes of a batch; kinds not in the table come as UnknownEnvelope. Raises EnvelopeError."""
         try:
             rows = msgpack.unpackb(bytes(frames[0]), strict_map_key=False, unicode_errors="surrogatepass")
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise EnvelopeError(f"batch: not readable: {error}") from error
         if type(rows) is not list:
             raise EnvelopeError(f"batch: expected an array of envelopes, got {type(rows).__name__}")

@@ -6,11 +6,11 @@ from pathlib import Path
 import click
 import zmq.auth
 
-from headwater_bus.options import OperatorError
+from headwater_bus.options import CommandGroup, OperatorError
 from headwater_bus.security import SecurityError, role_of
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def main() -> None:
     """Keys for Headwater's ZeroMQ sockets."""
 
@@ -69,7 +69,7 @@ def _make(folder: Path, nodes: tuple[str, ...]) -> None:
         for node in nodes:
             made, secret = zmq.auth.create_certificates(str(folder), node, {"role": role_of(node)})
             Path(secret).chmod(0o600)
-            # Moved in whole: a doorkeeper may be looking.
+            # Moved in whole: a ZapHandler may be looking.
             Path(made).chmod(0o644)
             Path(made).replace(folder / "public" / f"{node}.key")
     finally:

@@ -185,7 +185,8 @@ class LinkState:
 
     def send(self, envelope: Any) -> None:
         """Queue an envelope. Never blocks; on a link that is over it does nothing. Raises ValueError for what cannot be
-        sent at all: a payload over MAX_FRAME_BYTES."""
+        sent at all: a payload over MAX_FRAME_BYTES. Until its batch is packed an envelope counts as its payload (everything
+        that can be long is one) and a little more."""
         if self.failure is not None:
             return
         size = _ENVELOPE_OVERHEAD_BYTES
@@ -200,9 +201,12 @@ class LinkState:
         self._pending_bytes += size
         self.queued_bytes += size
         if self.queued_bytes > self._options.queue_bytes:
-            self.failure = f"queue over {self._options.queue_bytes} bytes: the peer takes nothing"
+            self._over_limit()
         elif self._pending_bytes >= MAX_BATCH_BYTES or len(self._pending) >= MAX_BATCH_ENVELOPES:
             self._close_batch()
+
+    def _over_limit(self) -> None:
+        self.failure = f"queue over {self._options.queue_bytes} bytes: the peer takes nothing"
 
     def reconnected(self) -> None:
         """The transport below is a new one: what was under way, both ways, may be lost. Find out."""
@@ -274,10 +278,19 @@ class LinkState:
         except EnvelopeError as error:
             self.failure = f"internal error: {error}"
             return
+        if len(frames[0]) > MAX_FRAME_BYTES:
+            # The other frames are payloads, which `send` has looked at.
+            self.failure = (
+                f"internal error: a batch of {len(frames[0])} bytes, expected {MAX_FRAME_BYTES} at most"
+            )
+            return
         batch = _Batch(self._next_number, frames, sum(map(len, frames)))
+        self.queued_bytes += batch.size
+        if self.queued_bytes > self._options.queue_bytes:
+            self._over_limit()
+            return
         self._next_number += 1
         self._waiting.append(batch)
-        self.queued_bytes += batch.size
 
     def _data(self, messages: list[list[bytes]], now: float) -> None:
         if self._pending:

@@ -34,8 +34,8 @@ from headwater_bus.control import (
     Subscribe,
 )
 from headwater_bus.logs import get_log
-from headwater_bus.requests import Requester, RequestError, RequestServer
-from headwater_bus.security import Doorkeeper, Security, SecurityError
+from headwater_bus.requests import NoAnswerError, Requester, RequestError, RequestServer
+from headwater_bus.security import Security, SecurityError, ZapHandler
 from headwater_bus.view import Assignment, ClusterView, NodeInfo
 
 _log = get_log("node")
@@ -44,6 +44,7 @@ _ASK_AGAIN_S = 1.0
 """After so long a question to the balancer is asked again: it may have been lost with the balancer."""
 _MISSES = 3
 _PAUSE_S = 0.02
+_REFUSED_PAUSE_S = 1.0
 _LEAVE_S = 0.5
 _KILL_S = 1.0
 _LINGER_MS = 200
@@ -110,9 +111,9 @@ class Node:
         self._misses = 0
         self._resubscribe = Event()
         self._servers: list[RequestServer] = []
-        self._doorkeeper = Doorkeeper(self.context, config.keys) if config.keys else None
-        if self._doorkeeper is not None:
-            self.spawn("doorkeeper", self._doorkeeper.run)
+        self._zap = ZapHandler(self.context, config.keys) if config.keys else None
+        if self._zap is not None:
+            self.spawn("zap", self._zap.run)
         self.health_server = self.serve({})
         self.view.on_change(self._balancer_changed)
 
@@ -156,6 +157,8 @@ class Node:
                 "pid": os.getpid(),
                 "uptime_s": round(time.monotonic() - self._started_at, 1),
                 "registered": self.registered.is_set(),
+                "bad_requests": sum(server.refused for server in self._servers),
+                "unknown_keys": self._zap.refused if self._zap is not None else 0,
                 **self.health_provider(),
             }
         )
@@ -202,7 +205,8 @@ class Node:
                     )
                 ) as registry:
                     self._session(registry, register)
-            except RequestError as error:
+            except (RequestError, SecurityError) as error:
+                # A key may be missing for as long as keys are exchanged: this node's sessions go on meanwhile.
                 failures = 1 if self.registered.is_set() else failures + 1
                 # A registry that starts together with this node is not away yet.
                 if self.registered.is_set() or failures in (3, 30) or failures % 300 == 0:
@@ -234,19 +238,26 @@ class Node:
         if not isinstance(answer, Registered):
             text = answer.text if isinstance(answer, Refused) else type(answer).__name__
             _log.warning("registry refused this node", reason=text)
-            gevent.sleep(1.0)
+            gevent.sleep(_REFUSED_PAUSE_S)
             raise RequestError(text)
         self._subscribe(registry)
 
     def _subscribe(self, registry: Requester) -> None:
         self._resubscribe.clear()
         # Taken by the reading greenlet: the next change may be right behind it.
-        registry.request(Subscribe(self.node_id), _REQUEST_S, then=partial(self._on_snapshot, registry))
+        answer = registry.request(
+            Subscribe(self.node_id), _REQUEST_S, then=partial(self._on_snapshot, registry)
+        )
+        if not isinstance(answer, Snapshot):
+            # Without the table a node hears nothing of the others: begin again with another connection.
+            text = answer.text if isinstance(answer, Refused) else type(answer).__name__
+            _log.warning("registry gave no table", reason=text)
+            gevent.sleep(_REFUSED_PAUSE_S)
+            raise RequestError(text)
 
     def _on_snapshot(self, registry: Requester, answer: Any) -> None:
         if not isinstance(answer, Snapshot):
-            _log.warning("registry gave no table", answer=answer)
-            return
+            return  # `_subscribe` sees to it.
         self._resubscribe.clear()
         if not self.registered.is_set():
             _log.info("registered", registry=registry.endpoint)
@@ -283,12 +294,10 @@ class Node:
             try:
                 answer = self._ask_balancer(AssignRequest(group), max(0.0, min(_ASK_AGAIN_S, left_s)))
             except (RequestError, SecurityError) as error:
-                self._balancer_missed()
-                if self._balancer_in_view() is None or time.monotonic() >= deadline:
+                if self._balancer_in_view() is None or time.monotonic() + _PAUSE_S >= deadline:
                     raise AssignError(str(error)) from error
                 gevent.sleep(_PAUSE_S)
                 continue
-            self._misses = 0
             if isinstance(answer, Assigned):
                 return Assignment(answer.group, answer.origin, answer.epoch)
             raise AssignError(
@@ -301,13 +310,25 @@ class Node:
             if balancer is None:
                 raise RequestError("there is no balancer")
             self._balancer = Requester(self.context, self.security, balancer.endpoint, balancer.node_id)
-        return self._balancer.request(envelope, timeout_s)
+            self._misses = 0
+        requester = self._balancer
+        try:
+            answer = requester.request(envelope, timeout_s)
+        except NoAnswerError:
+            self._balancer_missed(requester)
+            raise
+        if requester is self._balancer:
+            self._misses = 0
+        return answer
 
-    def _balancer_missed(self) -> None:
-        """ZeroMQ does not try again where a key was refused; and after a few silences another connection harms nobody."""
+    def _balancer_missed(self, requester: Requester) -> None:
+        """ZeroMQ does not try again where a key was refused; and after a few silences another connection harms nobody. Whoever
+        else waits on the former one asks again on the next, which has missed nothing yet."""
+        if requester is not self._balancer:
+            return
         self._misses += 1
-        if self._misses >= _MISSES and self._balancer is not None:
-            requester, self._balancer, self._misses = self._balancer, None, 0
+        if self._misses >= _MISSES:
+            self._balancer = None
             requester.close()
 
     def _balancer_in_view(self) -> NodeInfo | None:
@@ -373,6 +394,6 @@ class Node:
             self._balancer = None
         for server in self._servers:
             server.close()
-        if self._doorkeeper is not None:
-            self._doorkeeper.close()
+        if self._zap is not None:
+            self._zap.close()
         self.context.destroy(linger=_LINGER_MS)

@@ -10,17 +10,20 @@ from typing import Any
 
 import click
 import zmq.green as zmq
+from click.exceptions import NoArgsIsHelpError
 
 from headwater_bus import logs
 from headwater_bus.node import NodeConfig
 from headwater_bus.ports import DEFAULT_BASE_PORT, registry_port
 from headwater_bus.requests import RefusedError, RequestError, ask
-from headwater_bus.security import Security, SecurityError, is_local, role_of
+from headwater_bus.security import Security, SecurityError, check_exposure, role_of
 from headwater_bus.sockets import BindError
 
 Command = Callable[..., Any]
-_REGISTRY_ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:;/@\[\]]+):\d{1,5}|ipc://\S+")
+_REGISTRY_ENDPOINT = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:;/@\[\]]+):(?P<port>\d{1,5})|ipc://\S+")
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[^\s:;/@\[\]]+")
+_LAST_PORT = 65_535
+"""ZeroMQ takes higher numbers, and means others."""
 _ANY = ("0.0.0.0", "[::]", "*")
 
 
@@ -28,6 +31,32 @@ class OperatorError(click.ClickException):
     """Bad operator input: one line that says what was seen, what was expected and the remedy; exit status 2."""
 
     exit_code = 2
+
+
+@contextmanager
+def _usage_in_a_line() -> Iterator[None]:
+    try:
+        yield
+    except NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        text = " ".join(error.format_message().split()).rstrip(".")
+        program = f"{error.ctx.command_path} --help" if error.ctx is not None else "--help"
+        raise OperatorError(f"{text}; see {program}") from error
+
+
+class CommandGroup(click.Group):
+    """A group of commands, `@click.group(cls=CommandGroup)`, whose usage errors are one line too."""
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """As click's."""
+        with _usage_in_a_line():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's."""
+        with _usage_in_a_line():
+            return super().invoke(ctx)
 
 
 @contextmanager
@@ -153,7 +182,17 @@ node_options = _stack(
 """Options of a `serve` command; `node_config` takes them."""
 
 client_options = _stack(
-    _BASE_PORT, _REGISTRY, _REGISTRY_NODE, _KEYS, click.option("--json", "as_json", is_flag=True)
+    _BASE_PORT,
+    _REGISTRY,
+    _REGISTRY_NODE,
+    _KEYS,
+    click.option(
+        "--node-id",
+        envvar="HEADWATER_NODE_ID",
+        show_envvar=True,
+        help="Whose key in --keys to ask with [default: the first operator-NAME].",
+    ),
+    click.option("--json", "as_json", is_flag=True),
 )
 """Options of a command that only asks."""
 
@@ -169,13 +208,11 @@ def _registries(options: dict[str, Any]) -> tuple[str, ...]:
     given = tuple(options["registries"])
     endpoints = given or (f"tcp://127.0.0.1:{registry_port(options['base_port'])}",)
     for endpoint in endpoints:
-        if not _REGISTRY_ENDPOINT.fullmatch(endpoint):
+        found = _REGISTRY_ENDPOINT.fullmatch(endpoint)
+        if found is None or int(found["port"] or 0) > _LAST_PORT:
             raise OperatorError(f"--registry {endpoint!r}: expected tcp://HOST:PORT or ipc://PATH")
-        if options["keys"] is None and not is_local(endpoint):
-            raise OperatorError(
-                f"--registry {endpoint}: others than this machine would read it unencrypted; "
-                "give --keys (headwater-keys make), or use 127.0.0.1 or ipc:"
-            )
+        with operator_errors():
+            check_exposure(endpoint, options["keys"] is not None, f"--registry {endpoint}")
     return endpoints
 
 
@@ -190,12 +227,9 @@ def _host(option: str, host: str) -> str:
     return named
 
 
-def _check_exposure(bind: str, advertise: str, encrypted: bool) -> None:
-    if not encrypted and not is_local(f"tcp://{bind}:1"):
-        raise OperatorError(
-            f"--bind {bind}: others than this machine would reach an unencrypted socket; "
-            "give --keys (headwater-keys make), or bind 127.0.0.1"
-        )
+def _check_bind(bind: str, advertise: str, encrypted: bool) -> None:
+    with operator_errors():
+        check_exposure(f"tcp://{bind}:1", encrypted, f"--bind {bind}", "bind 127.0.0.1")
     if bind in _ANY and not advertise:
         raise OperatorError(
             f"--bind {bind}: other nodes must be told an address of this machine; give --advertise HOST"
@@ -208,15 +242,13 @@ def node_config(role: str, options: dict[str, Any], capacity: float = 1.0) -> No
     keys = options["keys"]
     bind = _host("--bind", options["bind"])
     advertise = _host("--advertise", options["advertise"]) if options.get("advertise") else ""
-    try:
+    with operator_errors():
         if role_of(node_id) != role:
             raise OperatorError(f"--node-id {node_id}: expected {role}-NAME")
         if keys is not None:
             security = Security.from_keys(keys, node_id)
             security.public_key(node_id if role == "registry" else options["registry_node"])
-    except SecurityError as error:
-        raise OperatorError(str(error)) from error
-    _check_exposure(bind, advertise, keys is not None)
+    _check_bind(bind, advertise, keys is not None)
     registries = _registries(options)
     logs.configure(role, node_id, as_json=options["log_format"] == "json", level=options["log_level"])
     return NodeConfig(
@@ -234,6 +266,17 @@ def node_config(role: str, options: dict[str, Any], capacity: float = 1.0) -> No
     )
 
 
+def _operator(keys: Path) -> str:
+    """Whose key a command that only asks has. Raises OperatorError."""
+    found = sorted(path.stem for path in keys.glob("operator-*.key_secret"))
+    if not found:
+        raise OperatorError(
+            f"--keys {keys}: expected operator-NAME.key_secret there; copy it here, make one (headwater-keys make), "
+            "or say with --node-id whose key to ask with"
+        )
+    return found[0]
+
+
 class ClusterClient:
     """What a command that only asks needs: the registry's endpoint and how to talk to it."""
 
@@ -244,8 +287,9 @@ class ClusterClient:
         self.context: Any = zmq.Context.instance()
         keys = options["keys"]
         with operator_errors():
-            self.security = Security.from_keys(keys, "operator-1") if keys else Security.plain()
+            self.security = Security.plain()
             if keys:
+                self.security = Security.from_keys(keys, options["node_id"] or _operator(keys))
                 self.security.public_key(self.registry_node)
 
     def ask(self, envelope: Any, endpoint: str = "", server: str = "") -> Any:

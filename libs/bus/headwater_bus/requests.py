@@ -24,6 +24,7 @@ __all__ = [
     "BindError",
     "Caller",
     "Handler",
+    "NoAnswerError",
     "RefusedError",
     "RequestError",
     "RequestServer",
@@ -40,6 +41,10 @@ _log = get_log("requests")
 
 class RequestError(Exception):
     """No answer, or not the expected one; the text says what was asked of whom."""
+
+
+class NoAnswerError(RequestError):
+    """The time was over. All other RequestErrors say that there was nobody to wait for."""
 
 
 class RefusedError(RequestError):
@@ -110,7 +115,7 @@ class Requester:
 
     def request(self, envelope: Any, timeout_s: float, then: Callable[[Any], None] | None = None) -> Any:
         """Ask and wait for the answer, which may be Refused. `then` is called with it by the reading greenlet before anything
-        behind it is read. Raises RequestError after `timeout_s`, and when the requester is closed meanwhile."""
+        behind it is read. Raises NoAnswerError after `timeout_s`, and RequestError when the requester is closed meanwhile."""
         name = type(envelope).__name__
         if self._socket.closed:
             raise RequestError(f"{name}: the connection to {self.endpoint} is closed")
@@ -123,7 +128,7 @@ class Requester:
         try:
             return question.answer.get(timeout=timeout_s)
         except gevent.Timeout as error:
-            raise RequestError(f"{name}: no answer from {self.endpoint} within {timeout_s:g} s") from error
+            raise NoAnswerError(f"{name}: no answer from {self.endpoint} within {timeout_s:g} s") from error
         finally:
             self._waiting.pop(request_id, None)
 

@@ -53,6 +53,18 @@ def is_local(endpoint: str) -> bool:
         return False
 
 
+def check_exposure(
+    endpoint: str, encrypted: bool, given: str = "", instead: str = "use 127.0.0.1 or ipc:"
+) -> None:
+    """Raises SecurityError where a plain socket would be reached from other machines. `given`: what the operator gave that makes
+    this the endpoint; `instead`: what would do without keys."""
+    if not encrypted and not is_local(endpoint):
+        raise SecurityError(
+            f"{given or endpoint}: others than this machine would reach an unencrypted socket; "
+            f"give --keys (headwater-keys make), or {instead}"
+        )
+
+
 class Security:
     """How this node's sockets are protected. `encrypted`: whether CURVE is on."""
 
@@ -92,18 +104,14 @@ class Security:
         return public, secret
 
     def check_endpoint(self, endpoint: str) -> None:
-        """Raises SecurityError where a plain socket would be reached from other machines."""
-        if not self.encrypted and not is_local(endpoint):
-            raise SecurityError(
-                f"{endpoint}: others than this machine would reach an unencrypted socket; "
-                "give --keys (headwater-keys make), or use 127.0.0.1 or ipc:"
-            )
+        """See `check_exposure`."""
+        check_exposure(endpoint, self.encrypted)
 
     def apply_server(self, socket: Any) -> None:
         """Before bind."""
         if self.encrypted:
             socket.set(zmq.ZAP_DOMAIN, b"headwater")
-            # Nobody comes in while there is no doorkeeper; without this, everybody would.
+            # Nobody comes in while there is no ZapHandler; without this, everybody would.
             socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
             socket.curve_secretkey = self._secret
             socket.curve_publickey = self._public
@@ -137,7 +145,7 @@ def _why(error: Exception) -> str:
     return str(error)
 
 
-class Doorkeeper:
+class ZapHandler:
     """Answers ZeroMQ's question who may connect (ZAP): whoever has a key in `public/`. One for each context, and before any
     socket that it guards."""
 

@@ -3,7 +3,8 @@
 Every envelope travels on the sequenced link (`headwater_bus.link`), so none is lost, doubled or reordered
 while both ends live. `session`, `stream` and `shared_object` are small integers that mean something on one
 link only: the edge counts its sessions, the origin numbers the streams and objects it tells an edge about.
-Payloads are opaque here; the edge and the origin agree on them (they are RTMP message bodies).
+Payloads are opaque here; the edge and the origin agree on them. They are RTMP message bodies, and with SharedObjects msgpack
+arrays of rows (`headwater_bus.rows`), packed once for all edges.
 """
 
 from dataclasses import dataclass, field
@@ -175,34 +176,36 @@ class PlayStopped:
 
 @dataclass(frozen=True, slots=True)
 class ObjectOpened:
-    """Origin -> edge: the number of a SharedObject of a scope on this link. Precedes the first ObjectJoined."""
+    """Origin -> edge: the number and the whole content of a SharedObject of a scope, before its first ObjectJoined. From here
+    to ObjectClosed the edge keeps a replica: it applies every ObjectUpdate, members or not. Rows of `payload`: [key, value];
+    values are AMF0-framed bytes (AMF3 behind an 0x11 marker)."""
 
     shared_object: int
     name: str
     persistent: bool
+    version: int
+    payload: bytes = field(metadata=_FRAME)
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectJoined:
-    """Origin -> edge: `session` uses the object. `slots` is the whole content, [key, value] each; values are
-    AMF0-framed bytes (AMF3 behind an 0x11 marker). The edge sends UseSuccess, Clear and the changes."""
+    """Origin -> edge: `session` uses the object (again). The edge sends UseSuccess, Clear and the content of its replica."""
 
     session: int
     shared_object: int
-    version: int
-    slots: list[list[object]]
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectUpdate:
-    """Origin -> edge, once per edge: events of one commit, in order, [event type, key, value, session] each.
-    `event type` is the wire's for the others (4 Change, 6 SendMessage, 8 Clear, 9 Remove); `session` is the
-    requester if it is on this edge, else 0: for a Change it gets Success instead, and so it does for a Remove with a value, which
-    answers a change to null or undefined."""
+    """Origin -> edge, once per edge: the events of one commit, in order. Rows of `payload`: [event type, key, value]; the type is
+    the wire's for the others (4 Change, 6 SendMessage, 8 Clear, 9 Remove). `session` is who asked, where it is on this edge,
+    else 0: for a Change it gets Success instead, and so it does for a Remove with a value, which answers a change to null
+    or undefined."""
 
     shared_object: int
     version: int
-    events: list[list[object]]
+    session: int
+    payload: bytes = field(metadata=_FRAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +218,20 @@ class ObjectLeft:
 
 @dataclass(frozen=True, slots=True)
 class ObjectClosed:
-    """Origin -> edge: no session of this edge uses the object; the number is free."""
+    """Origin -> edge: no session of this edge has used the object for a while; the replica and the number are free."""
 
     shared_object: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectAnswer:
+    """Origin -> edge: what `session` alone is told about its requests, as one message. Rows of `payload`: [event type, text]:
+    [7, code] a status of level error, [5, key] Success, [9, key] the slot as the replica has it (Change or Remove), [8, ""]
+    Clear and the content of the replica."""
+
+    session: int
+    shared_object: int
+    payload: bytes = field(metadata=_FRAME)
 
 
 TRAFFIC: dict[int, type] = {
@@ -243,5 +257,6 @@ TRAFFIC: dict[int, type] = {
     32: ObjectUpdate,
     33: ObjectLeft,
     34: ObjectClosed,
+    35: ObjectAnswer,
 }
 """Kind numbers on the wire. A number is never used again for another envelope."""

@@ -25,6 +25,14 @@ class NodeInfo:
     meta: dict[str, Any] = field(default_factory=dict)
     load: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def apps(self) -> frozenset[str]:
+        """The applications that an origin says it serves (`meta["apps"]`); none where it says something else."""
+        apps = self.meta.get("apps")
+        if not isinstance(apps, list | tuple):
+            return frozenset()
+        return frozenset(app for app in apps if isinstance(app, str))
+
     def row(self) -> list[Any]:
         """As it stands in Snapshot and Changed."""
         return [self.node_id, self.role, self.boot, self.endpoint, self.capacity, self.meta, self.load]

@@ -1,6 +1,10 @@
 """`headwater-balancer`: the command line of the balancer."""
 
 # ruff: noqa: E402, I001
+from headwater_bus.interrupts import end_quietly
+
+end_quietly()
+
 from gevent import monkey
 
 monkey.patch_all()
@@ -12,7 +16,14 @@ import click
 from rich.console import Console
 
 from headwater_bus.control import HealthRequest, Subscribe
-from headwater_bus.options import ClusterClient, client_options, node_config, node_options, operator_errors
+from headwater_bus.options import (
+    ClusterClient,
+    CommandGroup,
+    client_options,
+    node_config,
+    node_options,
+    operator_errors,
+)
 
 from headwater_balancer.config import BalancerConfig
 from headwater_balancer.policy import Pin, PolicyError, PolicyOptions, make_policy
@@ -20,7 +31,7 @@ from headwater_balancer.service import run
 from headwater_balancer.status import balancer_of, origin_rows, status_json, status_table
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def main() -> None:
     """The Headwater balancer: decides which origin gets a group."""
 
@@ -58,7 +69,7 @@ def status(**options: Any) -> None:
     balancer = balancer_of(snapshot)
     state: dict[str, Any] = {}
     if balancer is not None:
-        state = client.ask(HealthRequest(), balancer.meta.get("control", ""), balancer.node_id).state
+        state = client.ask(HealthRequest(), str(balancer.meta.get("control", "")), balancer.node_id).state
     if options["as_json"]:
         click.echo(
             json.dumps(status_json(snapshot, balancer.node_id if balancer else "", state), default=str)

@@ -79,7 +79,7 @@ class Holdings:
                     number(node.load, "cpu_percent"),
                     int(number(node.load, "sessions")),
                     self._turns[node.node_id],
-                    frozenset(map(str, node.meta.get("apps", ()))),
+                    node.apps,
                 )
                 for node in sorted(origins, key=lambda node: node.node_id)
             },

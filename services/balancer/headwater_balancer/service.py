@@ -72,6 +72,8 @@ class Balancer:
             return Refused("not-allowed", f"operators may look only, the key is {caller.user}'s")
         if len(group) > MAX_NAME:
             return Refused("bad-name", f"group: {len(group)} characters, expected at most {MAX_NAME}")
+        if not group.isprintable():
+            return Refused("bad-name", f"group {group!r}: expected printable characters")
         if not self.node.registered.is_set():
             self._refused += 1
             return Refused(
@@ -187,7 +189,6 @@ class Balancer:
             "refused": self._refused,
             "waiting": self._waiting,
             "slowest_assign_ms": round(self._slowest_ms, 1),
-            "bad_requests": self.server.refused,
         }
 
 

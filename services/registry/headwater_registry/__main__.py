@@ -1,23 +1,34 @@
 """`headwater-registry`: the command line of the registry."""
 
 # ruff: noqa: E402, I001
+from headwater_bus.interrupts import end_quietly
+
+end_quietly()
+
 from gevent import monkey
 
 monkey.patch_all()
 
 import json
+import os
+import select
 import signal
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import click
 import gevent
+from gevent.queue import Empty, Queue
 from rich.console import Console
 
 from headwater_bus.control import Subscribe
 from headwater_bus.options import (
     ClusterClient,
+    CommandGroup,
     OperatorError,
     client_options,
     node_config,
@@ -34,11 +45,13 @@ from headwater_registry.follow import Follower
 from headwater_registry.ready import missing, parse_wanted, ready_lines
 from headwater_registry.service import ServeError, run
 
+_READER_S = 0.5
+"""So often `watch` looks whether somebody still reads what it prints."""
 _LOOK_S = 1.0
 """So often `wait` makes sure that the registry it waits with is still there."""
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def main() -> None:
     """The Headwater registry: who is here, and which origin has which group."""
 
@@ -65,11 +78,10 @@ def serve(lease_ms: int, store: str | None, **options: Any) -> None:
             "or a node would be lost with one message"
         )
     node = node_config("registry", options)
-    host = f"[{node.bind}]" if ":" in node.bind else node.bind
     config = RegistryConfig(
         endpoint=options["registries"][0]
         if options["registries"]
-        else f"tcp://{host}:{registry_port(node.base_port)}",
+        else f"tcp://{node.bind}:{registry_port(node.base_port)}",
         store=store or sqlite_url(node.data),
         lease_ms=lease_ms,
     )
@@ -100,6 +112,25 @@ def _echo_json(value: Any) -> None:
     click.echo(json.dumps(value, default=str))
 
 
+def _print_all(printing: "Queue[Callable[[], None]]") -> None:
+    """Do what is to be printed as it comes, until nobody reads standard output any more."""
+    try:
+        while not _reader_gone():
+            with suppress(Empty):
+                printing.get(timeout=_READER_S)()
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still in the buffer has nowhere to go, and Python would say so at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _reader_gone() -> bool:
+    """Whether standard output is a pipe whose other end was closed (`watch | head -3`)."""
+    poll = monkey.get_original("select", "poll")()
+    poll.register(sys.stdout, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 @main.command()
 @client_options
 def nodes(**options: Any) -> None:
@@ -128,28 +159,41 @@ def groups(**options: Any) -> None:
 @client_options
 @click.option("--load", "with_load", is_flag=True, help="Show what nodes report every second, too.")
 def watch(with_load: bool, **options: Any) -> None:
-    """Print the table, then every change, one a line, until Ctrl-C."""
+    """Print the table, then every change, one a line, until Ctrl-C.
+
+    It ends as well when nobody reads what it prints any more (watch | head -3).
+    """
     follower = Follower(ClusterClient(options))
+    # Printed by this greenlet alone: whoever reads may be slow, or gone.
+    printing: Queue[Callable[[], None]] = Queue()
 
     def changed(change: list[Any]) -> None:
         if change[0] == "load" and not with_load:
             return
         if options["as_json"]:
-            _echo_json(show.change_json(change))
+            row = show.change_json(change)
+            printing.put(partial(_echo_json, row))
         else:
-            click.echo(f"{time.strftime('%H:%M:%S')} {show.change_line(change)}")
-        sys.stdout.flush()
+            line = f"{time.strftime('%H:%M:%S')} {show.change_line(change)}"
+            printing.put(partial(click.echo, line))
 
-    follower.view.on_change(changed)
-    away = False
-    _ctrl_c_ends()
-    try:
+    def follow() -> None:
+        away = False
         for failure in follower.follow():
             if failure and not away:
-                click.echo(f"{failure}; trying on", err=True)
+                printing.put(partial(click.echo, f"{failure}; trying on", err=True))
             away = bool(failure)
+
+    follower.view.on_change(changed)
+    following = gevent.spawn(follow)
+    following.link_exception(lambda failed: printing.put(failed.get))
+    _ctrl_c_ends()
+    try:
+        _print_all(printing)
     except KeyboardInterrupt:
-        return
+        pass
+    finally:
+        following.kill()
 
 
 @main.command()

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import gevent
 from gevent.event import Event
-from headwater_bus.control import Changed, Snapshot, Subscribe
+from headwater_bus.control import Changed, Refused, Snapshot, Subscribe
 from headwater_bus.options import ClusterClient
 from headwater_bus.requests import Requester, RequestError
+from headwater_bus.security import SecurityError
 from headwater_bus.view import ClusterView
 
 from headwater_registry.connections import OBSERVER_S
@@ -18,6 +20,8 @@ _REQUEST_S = 1.0
 _SILENCE_S = 3.0
 """The registry tells loads every second. When it is silent for so long it has gone, or forgotten this subscription."""
 _LOOK_S = 0.25
+_PAUSE_S = 0.1
+"""Between two attempts: some fail at once."""
 
 
 class Follower:
@@ -65,13 +69,18 @@ class Follower:
         while True:
             endpoint = self._client.registries[attempt % len(self._client.registries)]
             attempt += 1
-            with self._connection(endpoint) as registry:
-                while True:
-                    self._gap.clear()
-                    try:
-                        registry.request(Subscribe(self._node_id), _REQUEST_S, then=self._on_snapshot)
-                    except RequestError as error:
-                        yield str(error)
-                        break
-                    yield ""
-                    self._wait(again_s)
+            try:
+                with self._connection(endpoint) as registry:
+                    while True:
+                        self._subscribe(registry)
+                        yield ""
+                        self._wait(again_s)
+            except (RequestError, SecurityError) as error:
+                yield str(error)
+                gevent.sleep(_PAUSE_S)
+
+    def _subscribe(self, registry: Requester) -> None:
+        self._gap.clear()
+        answer = registry.request(Subscribe(self._node_id), _REQUEST_S, then=self._on_snapshot)
+        if not isinstance(answer, Snapshot):
+            raise RequestError(answer.text if isinstance(answer, Refused) else type(answer).__name__)

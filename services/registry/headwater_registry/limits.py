@@ -28,7 +28,8 @@ def group_row_bytes(group: str, origin: str) -> int:
 
 def bad_name(what: str, name: str, most: int) -> Refused | None:
     """Refused where a name is empty, longer than `most` bytes of UTF-8, or not printable."""
-    size = len(name.encode())
+    # The bus carries lone surrogates; a store, a terminal and `encode` do not. They are not printable.
+    size = len(name.encode(errors="surrogatepass"))
     if not 0 < size <= most:
         return Refused("bad-name", f"{what}: {size} bytes, expected 1 to {most}")
     if not name.isprintable():
@@ -37,9 +38,9 @@ def bad_name(what: str, name: str, most: int) -> Refused | None:
 
 
 def bad_map(what: str, value: dict[str, Any]) -> Refused | None:
-    """Refused where a map is too large or holds what no command line could show (bytes, NaN)."""
+    """Refused where a map is too large or holds what no command line could show (bytes, NaN, lone surrogates)."""
     try:
-        size = len(json.dumps(value, allow_nan=False))
+        size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
     except (TypeError, ValueError, RecursionError) as error:
         return Refused("bad-map", f"{what}: expected text, numbers, lists and maps only: {error}")
     if size > MAX_META_BYTES:
@@ -60,7 +61,8 @@ def bad_register(message: Register) -> Refused | None:
         return Refused("bad-name", str(error))
     if role != message.role or role == "operator":
         return Refused(
-            "bad-name", f"node id {message.node_id}: role {message.role!r}, expected {role}-NAME of a service"
+            "bad-name",
+            f"node id {message.node_id}: role {message.role[:64]!r}, expected {role}-NAME of a service",
         )
     if not (math.isfinite(message.capacity) and 0 < message.capacity <= MAX_CAPACITY):
         return Refused(

@@ -164,7 +164,7 @@ class Registry:
             if isinstance(message, Subscribe):
                 subscribing.append(caller)
                 continue
-            answer, changed = self._apply[type(message)](caller, message, now)
+            answer, changed = self._applied(caller, message, now)
             answers.append((caller, message, answer))
             changes += changed
         if expiring and now >= self._expire_from:
@@ -194,6 +194,15 @@ class Registry:
             self._connections.subscribe(caller.identity, now)
             self.server.answer(caller, self.snapshot())
 
+    def _applied(self, caller: Caller, message: Any, now: float) -> tuple[Any, Changes]:
+        """The answer to one request and its changes; nothing that somebody asks ends the registry."""
+        kind = type(message)
+        try:
+            return self._apply[kind](caller, message, now)
+        except Exception as error:
+            _log.error("request failed", kind=kind.__name__, user=caller.user, error=repr(error))
+            return Refused("internal", f"{kind.__name__}: internal error"), []
+
     def _commit(self) -> str | None:
         """Make the table's changes last; on failure the table is as before, and the text says why."""
         unsaved = self.table.unsaved()
@@ -217,6 +226,8 @@ class Registry:
             self._records.write(*to_records(unsaved))
         except StoreError as error:
             return str(error)
+        except Exception as error:
+            return f"internal error: {error!r}"
         return None
 
     def _tell(self, changes: Changes, now: float) -> None:
@@ -248,7 +259,6 @@ class Registry:
             "commits": self._commits,
             "failed_commits": self._failed_commits,
             "slowest_commit_ms": round(self._slowest_commit_ms, 1),
-            "bad_requests": self.server.refused,
         }
 
 
