@@ -295,7 +295,7 @@ def test_processes_assign_in_milliseconds_and_status_shows_it(tmp_path: Path) ->
         (["serve", "--policy", "rendezvous", "--pin", "a=origin-1"], "use --policy pinned"),
         (["serve", "--nope"], "No such option"),
         (["status", "--base-port", "abc"], "'abc' is not a valid integer range"),
-        (["status"], "is the cluster running (make run), on this base port?"),
+        (["status"], "is the cluster running (make run), on this --base-port, with these --keys?"),
     ],
 )
 def test_bad_input_is_told_in_a_line(tmp_path: Path, command: list[str], expected: str) -> None:

@@ -133,7 +133,7 @@ def test_it_registers_renews_answers_and_leaves(context: Any, registry: FakeRegi
     assert isinstance(health, Health)
     assert health.state["clients"] == 7
     assert (health.state["node_id"], health.state["registered"]) == ("edge-1", True)
-    node.release("chat/lobby", 4)
+    node.request_registry(Release("chat/lobby", 4))
     assert registry.asked[-1] == Release("chat/lobby", 4) or registry.count(Release) == 1
     node.leave()
     assert registry.count(Leave) == 1
@@ -159,7 +159,7 @@ def test_it_registers_as_soon_as_the_registry_is_there(
     eventually(lambda: tried[:2] == ["tcp://127.0.0.1:1", endpoint], within_s=15)
     assert not node.registered.is_set()
     with pytest.raises(RequestError, match="registry is away"):
-        node.release("chat", 1)
+        node.request_registry(Release("chat", 1))
     second = eventually(lambda: _again(context, endpoint), within_s=5)
     eventually(node.registered.is_set, within_s=15)
     second.close()

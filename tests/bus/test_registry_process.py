@@ -309,7 +309,7 @@ def test_wait_without_a_registry_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        (["nodes"], "is the cluster running (make run), on this base port?"),
+        (["nodes"], "is the cluster running (make run), on this --base-port, with these --keys?"),
         (["wait", "edges=2"], "expected ROLE=NUMBER, such as edge=2"),
         (["serve", "--lease-ms", "1500"], "--lease-ms 1500: expected more than two heartbeats (2000 ms)"),
         (["serve", "--store", "nosuch:x"], "scheme nosuch: is not known; expected one of sqlite:"),

@@ -82,3 +82,25 @@ def test_an_edge_that_dies_takes_only_its_own_clients_along(make_cluster: Callab
         assert not bob.closed.is_set()
         cluster.start_process("edge.1")
         eventually(lambda: connectable(cluster.rtmp_url(1, "chat/room"), "ann"), within_s=10)
+
+
+def test_a_second_process_of_a_name_is_refused_while_the_first_one_lives(
+    make_cluster: Callable[..., Cluster],
+) -> None:
+    cluster = make_cluster()
+    with NetConnection(cluster.rtmp_url(1, "chat/room"), "ann") as ann:
+        before = cluster.cli("headwater-registry", "groups", "--json")
+        second = cluster.run(
+            "headwater-origin", "serve", "--app", "chat=apps.chat:Chat", "--node-id", before[0]["origin"]
+        )
+        assert second.returncode == 2, second.stdout
+        assert "is here already" in second.stdout
+        assert "--node-id" in second.stdout
+        assert cluster.cli("headwater-registry", "groups", "--json") == before
+        assert ann.call("say", "still here", timeout_s=10) == 1
+    # A dead one is replaced at once, whatever is left of its lease.
+    name = before[0]["origin"].replace("-", ".")
+    boot = cluster.nodes()[before[0]["origin"]][2]
+    cluster.kill(name)
+    cluster.start_process(name)
+    eventually(lambda: cluster.nodes()[before[0]["origin"]][2] != boot, within_s=10)

@@ -1,12 +1,16 @@
 """SharedObjects through the whole cluster."""
 
 import random
+import socket
 
 import gevent
 import pytest
 from headwater_client import NetConnection, SharedObject
+from headwater_rtmp.chunk import encode_message
+from headwater_rtmp.command import encode_command
+from headwater_rtmp.shared_object import Event, EventType, encode_shared_object
 from support.cluster import Cluster
-from support.waiting import eventually
+from support.waiting import TIME_FACTOR, eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -69,3 +73,69 @@ def test_200_clients_over_both_edges_end_with_the_same_contents_and_versions(clu
     assert all(dict(shared) == contents for shared in objects)
     for connection in connections:
         connection.close()
+
+
+USES = encode_shared_object("big", 0, False, [Event(EventType.USE)] * 200)
+
+
+def deaf_client(cluster: Cluster, group: str) -> socket.socket:
+    """A client of the first edge, connected, on a plain socket: it reads nothing more unless the test does."""
+    port = int(cluster.rtmp_url(1, "").rsplit(":", 1)[1].split("/")[0])
+    sock = socket.create_connection(("127.0.0.1", port), timeout=10 * TIME_FACTOR)
+    stream = sock.makefile("rb")
+    sock.sendall(b"\x03" + bytes(1536))
+    answer = stream.read(3073)
+    url = f"rtmp://127.0.0.1/{group}"
+    connect = encode_message(encode_command("connect", 1.0, {"app": group, "tcUrl": url}), 3, 128)
+    sock.sendall(answer[1:1537] + connect)
+    seen = b""
+    while b"NetConnection.Connect.Success" not in seen:
+        more = stream.read1(65536)
+        assert more, seen
+        seen += more
+    return sock
+
+
+def test_who_asks_for_much_content_harms_nobody_else(cluster: Cluster) -> None:
+    group = "live/greedy"
+    with (
+        NetConnection(cluster.rtmp_url(2, group)) as other,
+        NetConnection(cluster.rtmp_url(1, group)) as greedy,
+        NetConnection(cluster.rtmp_url(1, group)) as witness,
+    ):
+        small = witness.shared_object("small")
+        small.wait_synced(5)
+        big = other.shared_object("big")
+        big.wait_synced(5)
+        for number in range(15):
+            big[f"slot{number}"] = "b" * 60_000
+            big.flush(10)
+
+        # 200 uses in a message of about 1 KB are one, and its client goes on.
+        greedy.transport.send(USES)
+        same = greedy.shared_object("big")
+        same.wait_synced(10)
+        assert dict(same) == dict(big)
+        small["step"] = 1.0
+        small.flush(5)
+
+        # One that asks for 36 MB and reads nothing is closed at the limit of its queue (8 MiB).
+        closed_before = cluster.log("edge.1").count("slow client")
+        deaf = deaf_client(cluster, group)
+        deaf.sendall(encode_message(USES, 3, 128) * 40)
+        eventually(lambda: cluster.log("edge.1").count("slow client") > closed_before, within_s=15)
+        small["step"] = 2.0
+        small.flush(5)
+        same["mine"] = 5.0
+        same.flush(5)
+        eventually(lambda: big.get("mine") == 5.0, within_s=5)
+        got = 0
+        try:
+            while more := deaf.recv(1 << 20):
+                got += len(more)
+        except ConnectionResetError:
+            pass
+        deaf.close()
+        assert got < 20_000_000
+        assert not any(connection.closed.is_set() for connection in (other, greedy, witness))
+    assert "link down" not in cluster.log("edge.1")

@@ -1,6 +1,7 @@
 """An edge in this process: a node and a link that only remember, and RTMP clients on socket pairs."""
 
 import socket
+from types import SimpleNamespace
 from typing import Any
 
 from headwater_bus import traffic
@@ -30,6 +31,7 @@ class FakeLink:
         self.failure: str | None = None
         self.queued_bytes = 0
         self.data = Directory()
+        self.state = SimpleNamespace(resent_batches=0, unknown=0)
         self.sent: list[Any] = []
         self.closed: list[str] = []
 
@@ -85,10 +87,11 @@ def end_all() -> None:
     for edge in _edges:
         for client in list(edge.clients.values()):
             client.close("the test is over", gone=True)
-        for parting in list(edge.partings):
-            parting.end()
-        assert edge.clients == edge._by_owner == {}
-        assert edge.partings == edge.paused == set()
+        for lingering in list(edge.lingering):
+            lingering.end()
+        assert edge.clients == edge.admission.held == {}
+        assert edge.admission.count == 0
+        assert edge.lingering == edge.paused == set()
         assert edge.counters.internal_errors == 0
     _edges.clear()
 

@@ -11,6 +11,7 @@ import gevent
 from headwater_amf import amf0
 from headwater_bus import traffic
 from headwater_bus.codec import Codec
+from headwater_bus.control import Done, Release
 from headwater_bus.view import ClusterView
 from headwater_origin import Application
 from headwater_origin.config import OriginConfig
@@ -89,16 +90,17 @@ class Bench:
     def __init__(self, applications: dict[str, type[Application]], owned: bool = True, **config: Any) -> None:
         self.view = ClusterView()
         self.released: list[tuple[str, int]] = []
-        self.on_release: Callable[[str, int], None] = lambda name, epoch: self.change("group-gone", name)
-        node: Any = SimpleNamespace(node_id=ME, view=self.view, release=self._release)
+        self.on_release: Callable[[str, int], Any] = lambda name, epoch: self.change("group-gone", name)
+        node: Any = SimpleNamespace(node_id=ME, view=self.view, request_registry=self._request)
         self.origin = Origin(node, OriginConfig(**config), applications)
         self._owned = owned
         self._numbers = 0
         self._edges = 0
 
-    def _release(self, name: str, epoch: int) -> None:
-        self.released.append((name, epoch))
-        self.on_release(name, epoch)
+    def _request(self, release: Release) -> Any:
+        """The registry's answer: what `on_release` returns, or Done."""
+        self.released.append((release.group, release.epoch))
+        return self.on_release(release.group, release.epoch) or Done()
 
     def change(self, *row: Any) -> None:
         """A change of the registry's table."""

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from headwater_bus.traffic import ObjectJoined
+from headwater_bus.rows import unpack_rows
+from headwater_bus.traffic import ObjectAnswer, ObjectOpened, ObjectUpdate
 from headwater_origin import Application
 from headwater_origin.application import overrides
 from headwater_origin.commands import COMMANDS
@@ -140,14 +141,16 @@ def test_clients_read_users_and_log_and_write_neither(bench: Bench, link: FakeLi
     ann = enter(bench, link, "ann")
     for name in ("users", "log"):
         ann.shared(name, (EventType.USE,))
-    assert [slots.slots[0][0] for slots in link.take(ObjectJoined) if slots.slots] == ["ann"]
+    contents = [unpack_rows(opened.payload, str, bytes) for opened in link.take(ObjectOpened)]
+    assert [[key for key, _ in slots] for slots in contents] == [["ann"], []]
     link.take()
     ann.shared("users", (EventType.REQUEST_CHANGE, "eve", 1.0), (EventType.REQUEST_REMOVE, "ann"))
-    ((_, _, _, events),) = ann.take()
-    assert [event[:2] for event in events] == [
-        ("STATUS", "SharedObject.NoWriteAccess"),
-        ("REMOVE", "eve"),
-        ("CHANGE", "ann"),
+    (answer,) = link.take()
+    assert isinstance(answer, ObjectAnswer)
+    assert unpack_rows(answer.payload, int, str) == [
+        [EventType.STATUS, "SharedObject.NoWriteAccess"],
+        [EventType.REMOVE, "eve"],
+        [EventType.REMOVE, "ann"],
     ]
     ann.shared("mine", (EventType.USE,))
     assert ann.take()[0][3] == [("STATUS", "SharedObject.ObjectCreationFailed", "error")]
@@ -174,8 +177,10 @@ def test_in_live_everything_is_allowed(bench: Bench, link: FakeLink) -> None:
     assert client.codes() == ["NetStream.Publish.Start"]
     for persistent in (False, True):
         client.shared("any", (EventType.USE,), (EventType.REQUEST_CHANGE, "x", 1.0), persistent=persistent)
-        client.shared("any", (EventType.USE,), persistent=persistent)
-        assert len(link.take(ObjectJoined)[-1].slots) == 1
+        (update,) = link.take(ObjectUpdate)
+        assert [event[:2] for event in unpack_rows(update.payload, int, str, bytes)] == [
+            [EventType.CHANGE, "x"]
+        ]
 
 
 # The author's page

@@ -104,7 +104,7 @@ def test_so_changes_and_prints(server: FakeServer) -> None:
     [
         (("publish", "FLV", "http://x/live/a"), "'http://x/live/a': expected rtmp://HOST[:PORT]/APP"),
         (("publish", "FLV", "rtmp://127.0.0.1/live"), "expected rtmp://HOST[:PORT]/APP[/INSTANCE]/STREAM"),
-        (("publish", "/nowhere/x.flv", "URL/a"), "No such file or directory: '/nowhere/x.flv'"),
+        (("publish", "/nowhere/x.flv", "URL/a"), "/nowhere/x.flv: No such file or directory"),
         (("publish", __file__, "URL/a"), "not an FLV file"),
         (
             ("play", "URL/missing", "OUT"),

@@ -8,13 +8,16 @@ from typing import Any
 import gevent
 import pytest
 from headwater_bus import traffic
-from headwater_edge.client import Phase
+from headwater_bus.rows import pack_rows
+from headwater_edge.client import Client, Phase
 from headwater_edge.edge import Edge
 from headwater_rtmp.chunk import encode_message
 from headwater_rtmp.command import decode_command
 from headwater_rtmp.message import Message
 from support.edge import FakeLink, FakeNode, Peer, attached, end_all, make_edge, say
 from support.waiting import eventually
+
+NOTHING = pack_rows([])
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +61,7 @@ def test_connect_reaches_the_origin_and_its_answer_the_client(edge: Edge, link: 
     peer.until(lambda: peer.commands())
     assert peer.commands()[0].name == "x"
     assert peer.client.phase == Phase.CONNECTED
-    assert peer.rtmp.peer_bandwidth == edge.config.window_ack_size
+    assert peer.rtmp.peer_bandwidth == edge.config.window_ack_bytes
 
 
 def test_amf3_clients_are_attached_as_such(edge: Edge, link: FakeLink) -> None:
@@ -140,7 +143,7 @@ def test_an_error_of_the_edge_itself_ends_one_client_only(
         raise ZeroDivisionError("by design")
 
     peer, witness = attached(edge, link), attached(edge, link)
-    monkeypatch.setattr(edge, "client_message", broken)
+    monkeypatch.setattr(edge.router, "route", broken)
     peer.command("call")
     peer.until_ended()
     monkeypatch.undo()
@@ -276,23 +279,92 @@ def test_a_client_that_reads_nothing_is_closed_with_a_status(caplog: pytest.LogC
     peer.until_ended()
     assert peer.statuses() == ["NetConnection.Connect.Closed"]
     peer.sock.close()
-    eventually(lambda: not edge.partings, 10)
+    eventually(lambda: not edge.lingering, 10)
 
 
 def test_a_slow_member_of_an_object_catches_up_when_its_queue_drains() -> None:
     edge, _, link = make_edge(object_queue_bytes=50_000)
     peer = Peer(edge, buffer_bytes=4096).connect()
     eventually(lambda: link.of(traffic.Attach), 10)
-    say(edge, link, traffic.Attached(1), traffic.ObjectOpened(5, "so", False))
-    say(edge, link, traffic.ObjectJoined(1, 5, 0, []))
+    say(edge, link, traffic.Attached(1), traffic.ObjectOpened(5, "so", False, 0, NOTHING))
+    say(edge, link, traffic.ObjectJoined(1, 5))
     for version in range(1, 300):
         value = b"\x02\x03\xe8" + b"%04d" % version * 250
-        say(edge, link, traffic.ObjectUpdate(5, version, [[4, "x", value, 0]]))
+        say(edge, link, traffic.ObjectUpdate(5, version, 0, pack_rows([[4, "x", value]])))
     assert peer.client is not None
     assert peer.client.backlog_bytes < 60_000
     peer.until(lambda: peer.messages and b"0299" in peer.messages[-1].payload)
     assert len([m for m in peer.messages if m.type_id == 19]) < 120
     assert edge.counters.object_merges > 180
+
+
+def test_a_slow_member_that_has_missed_too_much_is_closed_and_its_socket_is_left_alone() -> None:
+    edge, _, link = make_edge(object_queue_bytes=50_000, client_queue_bytes=400_000)
+    peer = Peer(edge, buffer_bytes=4096).connect()
+    eventually(lambda: link.of(traffic.Attach), 10)
+    say(edge, link, traffic.Attached(1))
+    fanouts = [StandInObject(100_000) for _ in range(12)]
+    client = peer.client
+    assert client is not None
+    client.enqueue(bytes(60_000))
+    client.behind = set(fanouts)  # type: ignore[arg-type]
+    edge.flush_clients()
+    outbox = client.outbox
+    assert outbox is not None
+    assert outbox.full
+    # Nothing is read as RTMP: what was queued first is none.
+    eventually(lambda: (drained(peer), not client.backlog_bytes)[1], 10)
+    # One object's worth at a time, so twelve that together are too much do not come together.
+    assert [fanout.caught_up for fanout in fanouts] == [1] * 12
+    assert not client.closed
+
+    # One that is too much alone closes the client; nothing may go on with its socket then.
+    client.enqueue(bytes(60_000))
+    client.behind = {StandInObject(500_000)}  # type: ignore[arg-type]
+    edge.flush_clients()
+    eventually(lambda: (drained(peer), client.closed)[1], 10)
+    assert client.outbox is None
+    assert client.behind is None
+    fired = edge.counters.bytes_out
+    assert edge.clients == {}
+    eventually(lambda: (drained(peer), peer.ended)[1], 10)
+    peer.sock.close()
+    eventually(lambda: not edge.lingering, 10)
+    assert edge.counters.bytes_out == fired
+
+
+class StandInObject:
+    """A SharedObject of which a member has missed so many bytes."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.caught_up = size, 0
+
+    def catch_up(self, client: Client) -> None:
+        self.caught_up += 1
+        client.enqueue(bytes(self.size))
+
+    def leave(self, session: int) -> None:
+        pass
+
+
+def drained(peer: Peer) -> None:
+    """Read what has come, whatever it is."""
+    try:
+        peer.ended = not peer.sock.recv(1 << 20)
+    except BlockingIOError:
+        pass
+
+
+def test_an_answer_that_is_too_much_closes_and_pauses_nobody(edge: Edge, link: FakeLink) -> None:
+    peer = attached(edge, link)
+    client = peer.client
+    assert client is not None
+    link.queued_bytes = edge.config.link_bytes + 1
+    client.enqueue(bytes(edge.config.client_queue_bytes - 2))
+    # A ping, which the RTMP core answers by itself.
+    peer.send(peer.rtmp.send(Message(4, 0, 0, b"\0\x06\0\0\0\1")))
+    eventually(lambda: client.closed, 10)
+    assert not edge.paused
 
 
 def test_players_get_the_stream_of_a_link(edge: Edge, link: FakeLink) -> None:
@@ -360,6 +432,7 @@ def test_a_silent_client_is_pinged_once_and_then_closed(edge: Edge, link: FakeLi
     peer.until(lambda: client.heard_at > before, "the client answers the ping")
     edge.check_deadlines(client.heard_at + edge.config.idle_s + 1)
     peer.until_ended()
+    assert peer.statuses() == ["NetConnection.Connect.IdleTimeout"]
 
 
 # The end
@@ -385,11 +458,11 @@ def test_the_last_status_arrives_though_the_client_goes_on_sending(edge: Edge, l
 
 def test_a_client_that_goes_is_gone_at_once(edge: Edge, link: FakeLink) -> None:
     peer = attached(edge, link)
-    say(edge, link, traffic.ObjectOpened(5, "so", False), traffic.ObjectJoined(1, 5, 0, []))
+    say(edge, link, traffic.ObjectOpened(5, "so", False, 0, NOTHING), traffic.ObjectJoined(1, 5))
     peer.sock.close()
     eventually(lambda: link.of(traffic.Detach), 10)
     assert edge.clients == {}
-    assert not edge.partings
+    assert not edge.lingering
     assert link.data.clients == {}
     assert link.data.objects[5].members == {}
     late = [
@@ -402,9 +475,10 @@ def test_a_client_that_goes_is_gone_at_once(edge: Edge, link: FakeLink) -> None:
         traffic.PlayStarted(1, 1, 99),
         traffic.PlayChanged(1, 1, True, True, True),
         traffic.PlayStopped(1, 1),
-        traffic.ObjectJoined(1, 5, 0, []),
+        traffic.ObjectJoined(1, 5),
         traffic.ObjectLeft(1, 5),
-        traffic.ObjectUpdate(99, 1, []),
+        traffic.ObjectUpdate(99, 1, 0, NOTHING),
+        traffic.ObjectAnswer(1, 5, NOTHING),
         traffic.StreamMedia(99, 1, 9, 0, b""),
         traffic.StreamReset(99),
         traffic.StreamClosed(99),
@@ -431,11 +505,11 @@ def test_a_reset_by_the_client_is_no_error_of_ours(
 def test_a_closed_client_that_stays_is_cut_off_in_time(edge: Edge, link: FakeLink) -> None:
     peer = attached(edge, link)
     say(edge, link, traffic.CloseSession(1, "kicked"))
-    (parting,) = edge.partings
-    edge.end_partings(parting.deadline - 0.1)
-    assert edge.partings
-    edge.end_partings(parting.deadline + 0.1)
-    assert not edge.partings
+    (lingering,) = edge.lingering
+    edge.end_lingering(lingering.deadline - 0.1)
+    assert edge.lingering
+    edge.end_lingering(lingering.deadline + 0.1)
+    assert not edge.lingering
     peer.until_ended()
 
 
@@ -449,7 +523,7 @@ def test_closing_sockets_count_as_connections(limit: str) -> None:
     third.until_ended()
     assert edge.counters.connections_refused == 1
     first.sock.close()
-    eventually(lambda: not edge.partings, 10)
+    eventually(lambda: not edge.lingering, 10)
     assert Peer(edge).client is not None
     second.sock.close()
 
@@ -464,7 +538,7 @@ def test_connections_of_one_address_are_limited_and_loopback_is_exempt() -> None
     assert all(Peer(edge, "127.0.0.1").client is not None for _ in range(4))
     assert all(Peer(edge, "::1").client is not None for _ in range(4))
     peers[0].sock.close()
-    eventually(lambda: edge._by_owner["203.0.113.1"] == 1, 10)
+    eventually(lambda: edge.admission.held["203.0.113.1"] == 1, 10)
     assert Peer(edge, "203.0.113.1").client is not None
 
 
@@ -491,6 +565,10 @@ def test_shutdown_tells_every_client_and_ends_the_links(edge: Edge, link: FakeLi
 def test_health_counts(edge: Edge, link: FakeLink) -> None:
     attached(edge, link)
     Peer(edge)
+    link.queued_bytes, link.state.resent_batches, link.state.unknown = 70, 3, 1
     health = edge.health()
-    assert (health["clients"], health["connected"], health["links"]) == (2, 1, ["origin-1"])
+    assert (health["clients"], health["connected"]) == (2, 1)
+    assert health["links"] == {
+        "origin-1": {"peer": "origin-1", "sessions": 1, "queued_bytes": 70, "resent_batches": 3, "unknown": 1}
+    }
     assert health["counters"]["connections_accepted"] == 2

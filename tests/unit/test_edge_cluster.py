@@ -1,7 +1,9 @@
 """Which origin a session goes to: the mirror, the balancer, refusals, lost origins."""
 
+import errno
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,6 +81,86 @@ def test_a_look_up_that_fails_in_an_unknown_way_leaves_nobody_waiting(
     assert peer.statuses() == ["NetConnection.Connect.Failed"]
     assert edge.counters.internal_errors == 1
     edge.counters.internal_errors = 0
+
+
+def test_a_link_that_cannot_be_made_costs_the_sessions_that_need_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def no_files(**settings: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    edge, node, link = make_edge()
+    node.add_origin("origin-2")
+    monkeypatch.setattr("headwater_edge.cluster.EdgeLink", no_files)
+    peers = [connecting(edge, "live/new") for _ in range(3)]
+    node.origin = "origin-2"
+    for peer in peers:
+        peer.until_ended()
+        assert peer.statuses() == ["NetConnection.Connect.Failed"]
+    # The same where the mirror knows the origin and nobody has to be asked.
+    node.view.groups["live/known"] = Assignment("live/known", "origin-2", 1)
+    known = connecting(edge, "live/known")
+    known.until_ended()
+    assert known.statuses() == ["NetConnection.Connect.Failed"]
+    # Those of other origins go on.
+    attached(edge, link)
+    assert [record.getMessage() for record in caplog.records] == ["internal error"] * 4
+    assert edge.counters.internal_errors == 4
+    edge.counters.internal_errors = 0
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_second_try_that_fails_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    edge, node, link = make_edge()
+    peer = connecting(edge)
+    say(edge, link, traffic.AttachRefused(1, GROUP, "not mine"))
+    monkeypatch.setattr(node.view, "groups", None)
+    peer.until_ended()
+    assert peer.statuses() == ["NetConnection.Connect.Failed"]
+    assert edge.counters.internal_errors == 1
+    edge.counters.internal_errors = 0
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_time_to_find_an_origin_counts_from_connect_on() -> None:
+    edge, node, link = make_edge(attach_s=100.0)
+    early = connecting(edge)
+    assert early.client is not None
+    # It has waited for half of that, was refused, and has to ask the balancer now.
+    early.client.phase_at -= 50.0
+    del node.view.groups[GROUP]
+    timeouts: list[float] = []
+    ask = node.assign
+
+    def assign(group: str, timeout_s: float = 2.0) -> Assignment:
+        timeouts.append(timeout_s)
+        return ask(group, timeout_s)
+
+    node.assign = assign  # type: ignore[method-assign]
+    say(edge, link, traffic.AttachRefused(1, GROUP, "not mine"))
+    eventually(lambda: timeouts, 10)
+    assert timeouts[0] <= 50.0
+    late = connecting(edge)
+    early.client.phase_at -= 50.0
+    early.until_ended()
+    assert early.statuses() == ["NetConnection.Connect.Failed"]
+    # Who came later has its own time.
+    late.pump()
+    assert not late.ended
+    node.origin = "origin-1"
+    eventually(lambda: len(link.of(traffic.Attach)) == 2, 10)
+
+
+@pytest.mark.parametrize("apps", [None, 7, "live", {"live": 1}, [["live"], 3]])
+def test_what_an_origin_says_of_its_applications_is_not_trusted(apps: Any) -> None:
+    edge, node, _ = make_edge()
+    known = node.view.nodes["origin-1"]
+    node.view.nodes["origin-1"] = replace(known, meta={"apps": apps})
+    peer = connecting(edge)
+    peer.until_ended()
+    assert peer.statuses() == ["NetConnection.Connect.InvalidApp"]
 
 
 def test_a_refused_session_goes_to_the_next_owner() -> None:
@@ -194,8 +276,8 @@ def test_an_envelope_that_fails_does_not_stop_the_batch(
 ) -> None:
     edge, _, link = make_edge()
     peer = attached(edge, link)
-    broken = traffic.ObjectJoined(1, 5, 0, [["key without a value"]])
-    say(edge, link, traffic.ObjectOpened(5, "so", False), broken, traffic.ToClient(1, 18, 0, 0, b"next"))
+    edge.cluster._handlers._handlers[traffic.StreamReset] = lambda directory, envelope: 1 / 0
+    say(edge, link, traffic.StreamReset(5), traffic.ToClient(1, 18, 0, 0, b"next"))
     peer.until(lambda: peer.messages)
     assert peer.messages[0].payload == b"next"
     assert [record.getMessage() for record in caplog.records] == ["internal error"]

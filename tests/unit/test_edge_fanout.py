@@ -57,6 +57,11 @@ class FakeClient:
         return len(self.queue)
 
     @property
+    def outbox(self) -> bytes | None:
+        """There while something is queued."""
+        return self.queue or None
+
+    @property
     def media_full(self) -> bool:
         return self.backlog_bytes > 100
 

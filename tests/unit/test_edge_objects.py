@@ -1,13 +1,15 @@
-"""SharedObjects on the edge: joins, one update for all members, answers to requesters, merging for slow members."""
+"""SharedObjects on the edge: the replica, joins and answers from it, one update for all members, merging for slow ones."""
 
 import pytest
 from headwater_amf import amf0
 from headwater_edge.counters import Counters
 from headwater_edge.objects import ObjectFanout
-from headwater_rtmp.shared_object import EventType, SharedObjectMessage, decode_shared_object
+from headwater_rtmp.shared_object import EventType, SharedObjectMessage, decode_shared_object, value_for
 from support.edge import CHUNK_SIZE, messages_in
 
-CHANGE, SUCCESS, SEND, CLEAR, REMOVE = 4, 5, 6, 8, 9
+CHANGE, SUCCESS, SEND, STATUS, CLEAR, REMOVE = 4, 5, 6, 7, 8, 9
+USED = 11
+DENIED = (STATUS, "SharedObject.NoWriteAccess")
 NULL = b"\x05"
 
 
@@ -23,10 +25,12 @@ class FakeClient:
         self.objects_full = self.closed = False
         self.behind: set[ObjectFanout] | None = None
         self.received = b""
+        self.pieces: list[bytes] = []
         self.leaves: ObjectFanout | None = None
 
     def enqueue(self, data: bytes) -> None:
         self.received += data
+        self.pieces.append(data)
         if self.leaves is not None:
             self.closed = True
             self.leaves.leave(self.session)
@@ -52,9 +56,8 @@ class Board:
 
     def __init__(self) -> None:
         self.counters = Counters()
-        self.fanout = ObjectFanout("board", False, CHUNK_SIZE, self.counters)
+        self.fanout = ObjectFanout("board", False, 0, {}, CHUNK_SIZE, self.counters)
         self.version = 0
-        self.slots: dict[str, bytes] = {}
         self._sessions = 0
 
     def join(self, amf3: bool = False) -> FakeClient:
@@ -65,20 +68,11 @@ class Board:
         return client
 
     def rejoin(self, client: FakeClient) -> None:
-        slots = [[key, value] for key, value in self.slots.items()]
-        self.fanout.join(client.session, client, self.version, slots)  # type: ignore[arg-type]
+        self.fanout.join(client.session, client)  # type: ignore[arg-type]
 
     def commit(self, *events: tuple[int, str, bytes], by: FakeClient | None = None) -> None:
         self.version += any(kind != SEND for kind, _, _ in events)
-        for kind, key, content in events:
-            if kind == CHANGE:
-                self.slots[key] = content
-            elif kind == REMOVE:
-                self.slots.pop(key, None)
-            elif kind == CLEAR:
-                self.slots.clear()
-        session = by.session if by is not None else 0
-        self.fanout.update(self.version, [[kind, key, content, session] for kind, key, content in events])
+        self.fanout.update(self.version, by.session if by is not None else 0, events)
 
 
 @pytest.fixture
@@ -103,6 +97,90 @@ def test_an_empty_object_is_answered_too(board: Board) -> None:
     assert client.got() == [(11, None, None), (8, None, None)]
 
 
+def test_what_the_origin_had_when_it_opened_the_object_is_there_for_the_first_to_join() -> None:
+    fanout = ObjectFanout("board", True, 7, {"a": value(1)}, CHUNK_SIZE, Counters())
+    client = FakeClient(1)
+    fanout.join(1, client)  # type: ignore[arg-type]
+    (message,) = client.messages()
+    assert (message.version, message.persistent) == (7, True)
+    assert [(e.type, e.key, e.value) for e in message.events] == [
+        (USED, None, None),
+        (CLEAR, None, None),
+        (CHANGE, "a", value(1)),
+    ]
+
+
+def test_what_joining_members_get_is_made_once_and_shared(board: Board) -> None:
+    board.commit(*((CHANGE, f"k{number}", value(number)) for number in range(100)))
+    clients = [FakeClient(number) for number in range(1, 71)]
+    for client in clients:
+        board.rejoin(client)
+        board.rejoin(client)
+    assert len({id(piece) for client in clients for piece in client.pieces}) == 1
+    board.commit((SEND, "", amf0.encode("hear")))
+    assert len({id(client.pieces[-1]) for client in clients}) == 1
+
+
+# Answers to one member
+
+
+def test_an_answer_shows_the_slots_as_the_replica_has_them_to_one_member(board: Board) -> None:
+    one, two = board.join(), board.join(amf3=True)
+    board.commit((CHANGE, "x", amf0.encode([1.0])), (CHANGE, "y", value(2)))
+    for client in (one, two):
+        client.got()
+        board.fanout.answer(client.session, [DENIED, (SUCCESS, "s"), (REMOVE, "x"), (REMOVE, "gone")])
+    ((message,), (other,)) = one.messages(), two.messages()
+    assert message.version == other.version == 1
+    assert [(e.type, e.key, e.value, e.code, e.level) for e in message.events] == [
+        (STATUS, None, None, "SharedObject.NoWriteAccess", "error"),
+        (SUCCESS, "s", None, "", ""),
+        (CHANGE, "x", amf0.encode([1.0]), "", ""),
+        (REMOVE, "gone", None, "", ""),
+    ]
+    assert [e.key for e in other.events] == [None, "s", "x", "gone"]
+    assert other.events[2].value == value_for(amf0.encode([1.0]), True)
+
+
+def test_a_refused_clear_is_answered_with_the_content(board: Board) -> None:
+    one, two = board.join(), board.join()
+    board.commit((CHANGE, "x", value(1)), (CHANGE, "y", value(2)))
+    one.got()
+    two.got()
+    board.fanout.answer(one.session, [DENIED, (CLEAR, "")])
+    assert [event[:2] for event in one.got()] == [(STATUS, None), (CLEAR, None), (CHANGE, "x"), (CHANGE, "y")]
+    assert two.received == b""
+
+
+def test_nobody_is_answered_who_is_no_member(board: Board) -> None:
+    gone = board.join()
+    board.fanout.leave(gone.session)
+    board.fanout.answer(gone.session, [(CLEAR, "")])
+    closed = board.join()
+    closed.closed = True
+    board.fanout.answer(closed.session, [(CLEAR, "")])
+    assert gone.received == closed.received == b""
+
+
+def test_what_an_answer_says_a_slow_member_need_not_catch_up_with(board: Board) -> None:
+    slow = board.join()
+    slow.objects_full = True
+    board.commit((CHANGE, "x", value(1)), (CHANGE, "y", value(2)))
+    board.fanout.answer(slow.session, [(REMOVE, "x")])
+    assert slow.got() == [(CHANGE, "x", value(1))]
+    slow.drain()
+    assert slow.got() == [(CHANGE, "y", value(2))]
+    slow.objects_full = True
+    board.commit((CLEAR, "", b""), (CHANGE, "z", value(3)))
+    board.fanout.answer(slow.session, [(CLEAR, "")])
+    assert slow.got() == [(CLEAR, None, None), (CHANGE, "z", value(3))]
+    slow.drain()
+    assert slow.got() == []
+
+
+# Updates
+
+
 def test_the_requester_gets_success_and_the_others_the_change(board: Board) -> None:
     one, two, three = board.join(), board.join(), board.join()
     board.commit((CHANGE, "x", value(1)), (CHANGE, "y", value(2)), by=one)
@@ -125,14 +203,18 @@ def test_a_removal_is_a_removal_for_all_and_success_where_a_change_to_nothing_as
     assert two.got() == [(REMOVE, "x", None), (REMOVE, "y", None)]
 
 
-def test_one_update_may_answer_several_requesters(board: Board) -> None:
-    one, two, three = board.join(), board.join(), board.join()
-    board.version = 1
-    events = [[CHANGE, "x", value(1), 1], [CHANGE, "x", value(2), 2], [CLEAR, "", b"", 1]]
-    board.fanout.update(1, events)
-    assert one.got() == [(SUCCESS, "x", None), (CHANGE, "x", value(2)), (CLEAR, None, None)]
-    assert two.got() == [(CHANGE, "x", value(1)), (SUCCESS, "x", None), (CLEAR, None, None)]
-    assert three.got() == [(CHANGE, "x", value(1)), (CHANGE, "x", value(2)), (CLEAR, None, None)]
+def test_the_requester_gets_its_answers_in_the_order_of_the_commit(board: Board) -> None:
+    one, two = board.join(), board.join()
+    events = [
+        (CHANGE, "x", value(1)),
+        (SEND, "", amf0.encode("hear")),
+        (CLEAR, "", b""),
+        (CHANGE, "x", value(2)),
+    ]
+    board.commit(*events, by=one)
+    assert [event[:2] for event in one.got()] == [(SUCCESS, "x"), (SEND, None), (CLEAR, None), (SUCCESS, "x")]
+    assert [event[:2] for event in two.got()] == [(CHANGE, "x"), (SEND, None), (CLEAR, None), (CHANGE, "x")]
+    assert board.fanout.slots == {"x": value(2)}
 
 
 def test_members_of_both_amf_versions_read_the_same(board: Board) -> None:
@@ -168,12 +250,20 @@ def test_joins_between_updates_see_each_version_once(board: Board) -> None:
         assert client.got()[-1] == (CHANGE, "n", value(number))
 
 
-def test_the_replica_is_not_trusted_after_everyone_left(board: Board) -> None:
+def test_the_replica_is_kept_up_to_date_without_members(board: Board) -> None:
     client = board.join()
+    board.commit((CHANGE, "old", value(0)))
     board.fanout.leave(client.session)
-    board.commit((CHANGE, "x", value(1)))
+    board.commit((CHANGE, "x", value(1)), (REMOVE, "old", b""))
+    client.got()
     board.rejoin(client)
-    assert client.got() == [(11, None, None), (8, None, None), (CHANGE, "x", value(1))]
+    (message,) = client.messages()
+    assert message.version == 2
+    assert [(e.type, e.key, e.value) for e in message.events] == [
+        (USED, None, None),
+        (CLEAR, None, None),
+        (CHANGE, "x", value(1)),
+    ]
 
 
 def test_a_member_that_is_closed_during_an_update_hurts_nobody(board: Board) -> None:

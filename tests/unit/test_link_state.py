@@ -4,9 +4,10 @@ import random
 
 import msgpack
 import pytest
+from headwater_bus import link_state
 from headwater_bus.codec import Codec
 from headwater_bus.link_state import LinkOptions, LinkProtocolError, LinkState, bye, reset
-from headwater_bus.traffic import TRAFFIC, FromClient
+from headwater_bus.traffic import TRAFFIC, FromClient, ObjectUpdate, PublishStarted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -270,3 +271,48 @@ def test_a_link_that_is_over_takes_nothing_and_holds_nothing() -> None:
     assert (edge.queued_bytes, edge.idle, edge.due(9.0), edge.outgoing(9.0)) == (0, True, False, [])
     origin.send(envelope(3))
     assert transfer(origin, edge, 1.0) == []
+
+
+# What envelopes weigh
+
+
+def test_updates_of_objects_count_as_what_they_carry_and_batches_are_cut_by_it() -> None:
+    _, origin = open_pair()
+    for number in range(512):
+        origin.send(ObjectUpdate(1, number, 0, bytes(60_000)))
+        assert origin.queued_bytes > (number + 1) * 60_000
+    messages = origin.outgoing(0.1)
+    assert len(messages) > 50
+    assert max(sum(map(len, frames)) for frames in messages) < link_state.MAX_BATCH_BYTES + 70_000
+
+
+def test_many_short_updates_are_weighed_too() -> None:
+    """Those that stand in the batch itself."""
+    _, origin = open_pair()
+    for number in range(512):
+        origin.send(ObjectUpdate(1, number, 0, bytes(4000)))
+    assert max(sum(map(len, frames)) for frames in origin.outgoing(0.1)) < link_state.MAX_BATCH_BYTES + 10_000
+
+
+def test_the_limit_holds_for_what_a_batch_turns_out_to_weigh() -> None:
+    _, origin = open_pair(LinkOptions(queue_bytes=10_000))
+    origin.send(PublishStarted(1, 1, 1, "n" * 9_000))
+    assert origin.outgoing(0.1)
+    assert origin.failure is None
+    assert origin.queued_bytes > 9_000
+    origin.send(PublishStarted(1, 1, 1, "n" * 2_000))
+    assert origin.outgoing(0.1) == []
+    assert origin.failure == "queue over 10000 bytes: the peer takes nothing"
+
+
+def test_a_frame_that_the_peer_would_not_take_ends_the_link_with_a_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(link_state, "MAX_FRAME_BYTES", 10_000)
+    _, origin = open_pair()
+    with pytest.raises(ValueError, match="10001 bytes, expected 10000 at most"):
+        origin.send(ObjectUpdate(1, 1, 0, bytes(10_001)))
+    origin.send(PublishStarted(1, 1, 1, "n" * 10_000))
+    assert origin.outgoing(0.1) == []
+    assert origin.failure is not None
+    assert "a batch of 10009 bytes, expected 10000 at most" in origin.failure

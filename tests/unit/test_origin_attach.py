@@ -1,17 +1,21 @@
 """The origin: who gets in, which groups it has, and how they end. No sockets."""
 
 import logging
+import time
+from collections.abc import Callable
 from typing import Any
 
 import gevent
 import pytest
 from gevent.event import Event
+from headwater_bus.control import Refused
 from headwater_bus.requests import RequestError
 from headwater_bus.traffic import Attach, Attached, AttachRefused, CloseSession, Detach, FromClient, ToClient
 from headwater_origin import Application, Client, Reject
-from headwater_rtmp.command import decode_command
+from headwater_rtmp.command import decode_command, encode_command
 from headwater_rtmp.message import Message
-from support.origin_bench import ME, Bench, settle
+from headwater_rtmp.shared_object import EventType
+from support.origin_bench import ME, Bench, plain, settle
 
 OPEN = {"app": Application}
 
@@ -237,6 +241,7 @@ def test_an_unknown_application_is_named_and_the_group_given_back() -> None:
     told = client.take()
     assert refused_with(told) == "NetConnection.Connect.InvalidApp"
     assert "'other'" in told[0][2]["description"]
+    bench.origin.tend(time.monotonic())
     settle()
     assert bench.released == [("other/room", 1)]
     client.detach()
@@ -249,8 +254,8 @@ def test_a_connect_that_cannot_be_read_closes_the_client_alone() -> None:
     client = bench.client(link, "app/room")
     client.take()
     client.put(Attach(77, "broken", "app/room", 1, "192.0.2.7", 0, 20, b"\x02\x00\x07conn"))
-    (closed,) = [envelope for envelope in link.take() if getattr(envelope, "session", 0) == 77]
-    assert isinstance(closed, CloseSession)
+    answer, closed = [envelope for envelope in link.take() if getattr(envelope, "session", 0) == 77]
+    assert refused_with([plain(answer), closed]) == "NetConnection.Connect.Failed"
     assert bench.origin.counters.protocol_errors == 1
     assert bench.origin.sessions == 2
     assert other.take() == []
@@ -338,6 +343,7 @@ def test_an_application_object_that_cannot_be_made_is_one_refusal(caplog: pytest
     bench = Bench({"app": Broken})
     client = bench.client(bench.edge())
     assert refused_with(client.take()) == "NetConnection.Connect.Failed"
+    bench.origin.tend(time.monotonic())
     settle()
     assert bench.released == [("app/room", 1)]
     assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
@@ -382,7 +388,21 @@ def test_a_close_reason_that_is_not_unicode_does_not_break_the_link() -> None:
     bench = Bench({"app": Rude})
     client = bench.client(bench.edge())
     settle()
-    assert client.take() == [CloseSession(1, "?" * 500)]
+    told = client.take()
+    assert refused_with(told) == "NetConnection.Connect.Failed"
+    assert told[0][2]["description"] == "?" * 500
+    assert set(told[1].reason.removeprefix("connect refused: ")) == {"?"}
+
+
+def test_the_same_for_one_that_is_accepted() -> None:
+    bench = Bench(OPEN)
+    client = bench.joined(bench.edge())
+    (member,) = client.scope.clients
+    member.close("\ud800" * 2000)
+    assert client.take() == [
+        ("onStatus", 0, "NetConnection.Connect.Closed"),
+        CloseSession(1, "?" * 500),
+    ]
 
 
 def test_the_close_command_ends_the_session(noting: type[Noting]) -> None:
@@ -451,23 +471,69 @@ def test_a_group_without_clients_lingers_stops_and_is_released(noting: type[Noti
     assert bench.origin.groups == {}
     assert noting.log[-1] == ("on_stop",)
     assert bench.released == [("app/room", 1)]
-    assert bench.origin._releasing == {}
+    bench.origin.tend(group.idle_since + 1000)
+    settle()
+    assert bench.released == [("app/room", 1)]
+
+
+def test_a_granted_group_that_nobody_attaches_is_released_after_the_linger_time() -> None:
+    bench = Bench(OPEN, group_linger_s=10.0)
+    started = time.monotonic()
+    bench.change("group", "app/mine", ME, 3)
+    bench.change("group", "app/theirs", "origin-2", 4)
+    bench.change("group", "app/moved", ME, 5)
+    bench.change("group", "app/moved", "origin-2", 6)
+    bench.change("group", "app/gone", ME, 7)
+    bench.change("group-gone", "app/gone")
+    bench.joined(bench.edge())
+    bench.origin.tend(started + 9.9)
+    settle()
+    assert bench.released == []
+    bench.origin.tend(time.monotonic() + 10.0)
+    settle()
+    assert bench.released == [("app/mine", 3)]
+    assert bench.origin.health()["unused"] == 0
+
+
+def test_a_group_that_moves_here_anew_has_its_time_anew() -> None:
+    bench = Bench(OPEN, group_linger_s=10.0)
+    bench.change("group", "app/room", ME, 1)
+    bench.origin._releases._unused["app/room"].due = 0.0
+    bench.change("group", "app/room", ME, 2)
+    bench.origin.tend(time.monotonic())
+    settle()
+    assert bench.released == []
+
+
+def test_who_comes_before_the_release_is_served_and_the_group_stays() -> None:
+    bench = Bench(OPEN, group_linger_s=10.0)
+    bench.change("group", "app/room", ME, 1)
+    bench.joined(bench.edge())
+    bench.origin.tend(time.monotonic() + 1000)
+    settle()
+    assert bench.released == []
 
 
 def test_who_comes_while_the_group_is_being_released_is_sent_away_until_it_is_ours_again() -> None:
     bench = Bench(OPEN, group_linger_s=0.0)
     link = bench.edge()
-    bench.on_release = lambda name, epoch: None  # The change feed is slower than the answer.
+    answered = Event()
+    bench.on_release = lambda name, epoch: answered.wait() and None
     bench.joined(link).detach()
-    bench.origin.tend(bench.origin.groups["app/room"].clock())
+    bench.origin.tend(time.monotonic())
     settle()
-    late = bench.client(link)
+    early = bench.client(link)
+    assert [type(part) for part in early.take()] == [AttachRefused]
+    answered.set()
+    settle()
+    late = bench.client(link)  # The change feed is slower than the answer.
     assert [type(part) for part in late.take()] == [AttachRefused]
     bench.change("group-gone", "app/room")
     bench.change("group", "app/room", ME, 2)
     late.attach(epoch=2)
     settle()
     assert late.take()[0] == Attached(late.number)
+    assert bench.released == [("app/room", 1)]
 
 
 def test_a_release_whose_change_came_inside_a_snapshot_does_not_block_the_next_epoch() -> None:
@@ -475,39 +541,141 @@ def test_a_release_whose_change_came_inside_a_snapshot_does_not_block_the_next_e
     link = bench.edge()
     bench.on_release = lambda name, epoch: None
     bench.joined(link).detach()
-    bench.origin.tend(bench.origin.groups["app/room"].clock())
+    bench.origin.tend(time.monotonic())
     settle()
     bench.change("group", "app/room", ME, 2)  # "group-gone" was between the two.
-    assert bench.origin._releasing == {}
     client = bench.client(link, epoch=2)
     settle()
     assert client.take()[0] == Attached(client.number)
 
 
-def test_a_group_that_the_registry_does_not_take_back_is_served_on() -> None:
+def test_while_the_registry_is_away_groups_are_served_on_and_later_released(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     bench = Bench(OPEN, group_linger_s=0.0)
     link = bench.edge()
 
     def away(name: str, epoch: int) -> None:
         raise RequestError("the registry is away")
 
-    bench.on_release = away
-    bench.joined(link).detach()
-    bench.origin.tend(bench.origin.groups["app/room"].clock())
+    back, bench.on_release = bench.on_release, away
+    for name in ("app/one", "app/two"):
+        bench.joined(link, name).detach()
+    for later_s in (0.0, 0.5, 2.0, 4.0):
+        bench.origin.tend(time.monotonic() + later_s)
+        settle()
+    # One is tried at a time, and not at every tick.
+    assert bench.released == [("app/one", 1)] * 3
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+    guest = bench.joined(link, "app/one")
+    bench.on_release = back
+    bench.origin.tend(time.monotonic() + 6.0)
     settle()
-    bench.joined(link)
+    assert bench.released[3:] == [("app/two", 1)]
+    guest.detach()
+    bench.origin.tend(time.monotonic() + 7.0)
+    settle()
+    assert bench.released[4:] == [("app/one", 1)]
+    assert bench.view.groups == {}
 
 
-def test_a_release_that_is_never_confirmed_is_given_up() -> None:
+def test_a_release_that_the_feed_does_not_confirm_is_said_again() -> None:
+    bench = Bench(OPEN, group_linger_s=0.0)
+    back, bench.on_release = bench.on_release, lambda name, epoch: None
+    bench.joined(bench.edge()).detach()
+    bench.origin.tend(time.monotonic())
+    settle()
+    bench.origin.tend(time.monotonic() + 4)
+    settle()
+    assert bench.released == [("app/room", 1)]
+    bench.on_release = back
+    bench.origin.tend(time.monotonic() + 6)
+    settle()
+    assert bench.released == [("app/room", 1)] * 2
+    assert bench.view.groups == {}
+
+
+def test_a_group_that_the_registry_refuses_to_take_back_is_served_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     bench = Bench(OPEN, group_linger_s=0.0)
     link = bench.edge()
-    bench.on_release = lambda name, epoch: None
+    bench.on_release = lambda name, epoch: Refused("not-yours", "not yours")
     bench.joined(link).detach()
-    now = bench.origin.groups["app/room"].clock()
-    bench.origin.tend(now)
+    bench.origin.tend(time.monotonic())
     settle()
-    bench.origin.tend(now + 6)
+    assert bench.released == [("app/room", 1)]
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
     bench.joined(link)
+
+
+def test_an_on_start_that_never_returns_ends_with_its_group(noting: type[Noting]) -> None:
+    noting.gate = Event()
+    bench = Bench({"app": noting}, group_linger_s=0.0)
+    clients = [bench.client(bench.edge(), arguments=("x",)) for _ in range(2)]
+    settle()
+    group = bench.origin.groups["app/room"]
+    assert len(group._workers) == 3
+    clients[0].detach()
+    bench.change("group", "app/room", "origin-2", 2)
+    settle()
+    assert group._workers == set()
+    assert group.started.is_set()
+    assert group.failure is not None
+    assert clients[0].take() == []
+    assert refused_with(clients[1].take()) == "NetConnection.Connect.Failed"
+    noting.gate.set()
+    settle()
+    assert noting.log == [("on_start",)]  # It never started, so it does not stop, and nobody connected.
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (lambda bench: bench.change("group", "app/room", "origin-2", 2), "NetConnection.Connect.Failed"),
+        (lambda bench: bench.origin.shutdown("bye"), "NetConnection.Connect.AppShutdown"),
+    ],
+)
+def test_who_still_connects_when_the_group_ends_gets_the_answer_to_its_connect(
+    end: Callable[[Bench], None], code: str
+) -> None:
+    log: list[str] = []
+    gate = Event()
+
+    class Slow(Application):
+        def on_connect(self, client: Client, *args: Any) -> None:
+            gate.wait()
+
+        def on_disconnect(self, client: Client) -> None:
+            log.append("disconnected")
+
+    bench = Bench({"app": Slow})
+    client = bench.client(bench.edge())
+    settle()
+    end(bench)
+    told = client.take()
+    assert refused_with(told) == code
+    gate.set()
+    settle()
+    assert client.take() == []
+    assert log == ["disconnected"]
+    assert bench.origin.counters.connects_rejected == 1
+
+
+def test_the_answer_has_the_transaction_of_the_connect() -> None:
+    class Slow(Application):
+        def on_connect(self, client: Client, *args: Any) -> None:
+            Event().wait()
+
+    bench = Bench({"app": Slow})
+    client = bench.client(bench.edge())
+    message = encode_command("connect", 7, {"app": "app/room"})
+    client.put(Attach(9, "other", "app/room", 1, "192.0.2.7", 0, message.type_id, message.payload))
+    settle()
+    client.link.log.clear()
+    bench.origin.shutdown("bye")
+    (answer,) = [told for told in client.link.take(ToClient) if told.session == 9]
+    assert plain(answer)[:2] == ("_error", 7.0)
 
 
 def test_a_group_that_moved_away_closes_its_sessions_and_stops(noting: type[Noting]) -> None:
@@ -627,6 +795,51 @@ def test_health_names_everything() -> None:
         "objects": {"board": {"users": 0, "slots": 1, "version": 1}},
     }
     assert health["counters"]["attaches"] == 1
+    assert health["links"] == [{"edge": "edge-1", "sessions": 1, "queued_bytes": 0}]
+    bench.origin.link_down(link, "gone")  # type: ignore[arg-type]
+    assert bench.origin.health()["links"] == []
+
+
+# A client that sends too much
+
+
+def test_a_client_that_sends_too_many_messages_is_closed_with_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench(OPEN, messages_per_s=8, messages_burst=16)
+    link = bench.edge()
+    client, other = bench.joined(link), bench.joined(link)
+    now = [1000.0]
+    client.session.group.clock = lambda: now[0]
+    for number in range(16):
+        client.command("createStream" if number % 2 else "nothing")
+    now[0] += 1.0
+    client.take()
+    for _ in range(8):
+        client.shared("board", (EventType.RELEASE,))
+    assert CloseSession not in [type(part) for part in client.take()]
+    # Media has limits of its own.
+    client.put(*(FromClient(client.number, kind, 1, 0, b"") for kind in (8, 9, 15, 18) for _ in range(50)))
+    client.command("nothing")
+    client.command("nothing")
+    assert client.take() == [
+        ("onStatus", 0, "NetConnection.Connect.Closed"),
+        CloseSession(client.number, "over 8 messages a second"),
+    ]
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+    other.command("createStream", transaction=2)
+    assert other.take() == [("_result", 2.0, 1.0)]
+
+
+def test_after_a_pause_there_is_one_burst_and_no_more() -> None:
+    bench = Bench(OPEN, messages_per_s=8, messages_burst=16)
+    client = bench.joined(bench.edge())
+    now = [1000.0]
+    session = client.session
+    session.group.clock = lambda: now[0]
+    assert [session.too_fast() for _ in range(17)] == [False] * 16 + [True]
+    now[0] += 3600
+    assert [session.too_fast() for _ in range(17)] == [False] * 16 + [True]
 
 
 def test_detach_of_nobody_is_nothing() -> None:

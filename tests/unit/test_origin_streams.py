@@ -17,7 +17,6 @@ from headwater_bus.traffic import (
     StreamReset,
 )
 from headwater_origin import Application
-from headwater_origin.streams import data_payload
 from support.origin_bench import Bench, FakeClient, FakeLink
 
 AUDIO, VIDEO, DATA, DATA3 = 8, 9, 18, 15
@@ -300,30 +299,29 @@ SET = amf0.encode("@setDataFrame")
 
 
 @pytest.mark.parametrize(
-    ("type_id", "payload", "expected"),
+    ("type_id", "payload", "forwarded"),
     [
         (DATA, SET + METADATA, METADATA),
         (DATA, METADATA, METADATA),
         (DATA3, b"\0" + SET + METADATA, b"\0" + METADATA),
         (DATA3, SET + METADATA, METADATA),
-        (DATA, SET, b""),
+        (DATA, amf0.encode("onCue", "@setDataFrame"), amf0.encode("onCue", "@setDataFrame")),
         (DATA, amf0.encode("@clearDataFrame", "onMetaData"), None),
         (DATA3, b"\0" + amf0.encode("@clearDataFrame"), None),
-        (DATA, amf0.encode("onCue", "@setDataFrame"), amf0.encode("onCue", "@setDataFrame")),
-        (DATA, b"", b""),
-        (DATA, b"\xff\xff", b"\xff\xff"),
+        (DATA3, amf0.encode("@clearDataFrame"), None),
     ],
 )
-def test_data_frames(type_id: int, payload: bytes, expected: bytes | None) -> None:
-    assert data_payload(type_id, payload) == expected
-
-
-def test_set_data_frame_is_taken_off_on_the_way(stage: Stage) -> None:
+def test_data_frames_are_orders_to_the_server(
+    stage: Stage, type_id: int, payload: bytes, forwarded: bytes | None
+) -> None:
     link = stage.bench.edge()
     stage.player(link)
     link.take()
-    stage.media(SET + METADATA, amf0.encode("@clearDataFrame", "onMetaData"), type_id=DATA)
-    assert payloads(link) == [METADATA]
+    stage.media(payload, type_id=type_id)
+    assert payloads(link) == ([] if forwarded is None else [forwarded])
+    # And the same for who joins later.
+    kept = [forwarded] if forwarded is not None and b"onMetaData" in forwarded else []
+    assert [message.payload for message in stage.stream.cache.snapshot()] == kept
 
 
 def test_health_of_a_stream(stage: Stage) -> None:

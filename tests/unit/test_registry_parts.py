@@ -96,6 +96,8 @@ def test_wanted_counts_are_minima() -> None:
     wanted = parse_wanted("registry=1, origin=2,edge=0")
     assert wanted == {"registry": 1, "origin": 2, "edge": 0}
     assert missing(wanted, [node("origin-1")]) == "registry 0 of 1, origin 1 of 2"
+    unheard = node("origin-2", restored=True)
+    assert missing({"origin": 2}, [node("origin-1"), unheard]) == "origin 1 of 2"
     assert missing(wanted, [node("origin-1"), node("origin-2"), node("origin-3"), node("registry-1")]) == ""
 
 
@@ -123,6 +125,13 @@ def test_the_ready_line_names_every_address_and_what_to_try() -> None:
     assert "headwater-registry groups" in text
     assert "--base-port" not in text
     assert 4 <= len(lines) <= 5
+
+
+def test_the_ready_line_leaves_out_who_may_have_stopped_with_the_registry() -> None:
+    here = node("edge-1", rtmp="127.0.0.1:1946", rtmp_shared="127.0.0.1:1935")
+    gone = node("edge-4", rtmp="127.0.0.1:1949", rtmp_shared="127.0.0.1:1935", restored=True)
+    assert "1949" not in ready_lines([here, gone], 1935)[0]
+    assert "1946" in ready_lines([here, gone], 1935)[0]
 
 
 def test_the_ready_line_of_another_base_port() -> None:

@@ -156,6 +156,9 @@ def test_epochs_come_from_one_counter_and_never_go_back(table: Table) -> None:
         ("x" * 256, "origin-1", "bad-name"),
         ("ü" * 128, "origin-1", "bad-name"),
         ("a\nb", "origin-1", "bad-name"),
+        ("a\ud800", "origin-1", "bad-name"),
+        ("\ud800" * 255, "origin-1", "bad-name"),
+        ("a", "origin-\ud800", "unknown-node"),
     ],
 )
 def test_a_grant_that_cannot_be_is_refused(table: Table, group: str, origin: str, code: str) -> None:
@@ -187,7 +190,11 @@ def test_release_is_of_the_owner_at_its_epoch(table: Table) -> None:
         ({"node_id": "printer-1", "role": "printer"}, "bad-name"),
         ({"node_id": "edge-1"}, "bad-name"),
         ({"node_id": "operator-1", "role": "operator"}, "bad-name"),
+        ({"node_id": "origin-\ud800"}, "bad-name"),
+        ({"role": "origin\ud800"}, "bad-name"),
         ({"boot": ""}, "bad-name"),
+        ({"boot": "\ud800"}, "bad-name"),
+        ({"endpoint": "tcp://\ud800:1"}, "bad-name"),
         ({"endpoint": "e" * 257}, "bad-name"),
         ({"capacity": 0.0}, "bad-capacity"),
         ({"capacity": float("nan")}, "bad-capacity"),
@@ -195,6 +202,9 @@ def test_release_is_of_the_owner_at_its_epoch(table: Table) -> None:
         ({"meta": {"x": "y" * 2048}}, "bad-map"),
         ({"meta": {"x": b"bytes"}}, "bad-map"),
         ({"meta": {b"x": 1}}, "bad-map"),
+        ({"meta": {"x": "\ud800"}}, "bad-map"),
+        ({"meta": {"\ud800": 1}}, "bad-map"),
+        ({"meta": {"x": ["\ud800"]}}, "bad-map"),
         ({"meta": {"x": float("nan")}}, "bad-map"),
     ],
 )
@@ -206,8 +216,9 @@ def test_a_registration_that_cannot_be_is_refused(change: dict[str, Any], code: 
     assert (changes, table.nodes, table.unsaved()) == ([], {}, None)
 
 
-def test_a_load_that_cannot_be_is_refused_and_does_not_renew(table: Table) -> None:
-    answer, _ = table.renew(Renew("origin-1", "a", {"x": "y" * 3000}), 2.0)
+@pytest.mark.parametrize("load", [{"x": "y" * 3000}, {"x": "\ud800"}, {"\ud800": 1}])
+def test_a_load_that_cannot_be_is_refused_and_does_not_renew(table: Table, load: dict[str, Any]) -> None:
+    answer, _ = table.renew(Renew("origin-1", "a", load), 2.0)
     assert isinstance(answer, Refused)
     assert answer.code == "bad-map"
     assert "origin-1" in table.expire(3.0)[0]
@@ -243,9 +254,12 @@ def test_the_table_lasts() -> None:
 
     again = load_table(records, LEASE_S, 1000.0)
     assert again.groups == {"a/ü": Assignment("a/ü", "origin-1", 1), "b": Assignment("b", "origin-2", 2)}
-    meta = {"apps": ["live"], "since": 100}
+    meta = {"apps": ["live"], "since": 100, "restored": True}
     assert again.nodes["origin-1"] == NodeInfo("origin-1", "origin", "a", "tcp://127.0.0.1:1", 2.5, meta)
     assert again.unsaved() is None
+    again.register(register("origin-1", capacity=2.5, apps=["live"]), 1000.0, 200)
+    assert again.nodes["origin-1"].meta == {"apps": ["live"], "since": 100}
+    assert set(again.groups) == {"a/ü", "b"}
     assert again.expire(1002.9) == ([], [])
     gone, changes = again.expire(1003.0)
     assert set(gone) == {"origin-1", "origin-2"}
@@ -310,3 +324,12 @@ def test_a_removal_that_was_undone_is_tried_again(table: Table) -> None:
     table.undo()
     table.renew(Renew("edge-1", "a"), 3.1)
     assert table.expire(3.2)[0] == ["origin-1", "origin-2"]
+
+
+def test_a_rival_is_another_process_with_the_same_name(table: Table) -> None:
+    assert table.rival(register("origin-1")) is None
+    assert table.rival(register("origin-9")) is None
+    assert table.rival(register("origin-1", "b")) == table.nodes["origin-1"]
+    table.register(register("origin-1", "b"), 1.0, 100)
+    # The former one is refused without a question: it was replaced.
+    assert table.rival(register("origin-1", "a")) is None

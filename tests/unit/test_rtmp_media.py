@@ -1,7 +1,14 @@
 """What media messages are: vectors of Adobe FLV 10.1 (E.4.2, E.4.3) and Enhanced RTMP v2, and messages that ffmpeg sent."""
 
 import pytest
-from headwater_rtmp.media import MediaFlags, MediaInfo, inspect, strip_set_data_frame
+from headwater_rtmp.media import (
+    MediaFlags,
+    MediaInfo,
+    add_set_data_frame,
+    inspect,
+    is_clear_data_frame,
+    strip_set_data_frame,
+)
 from headwater_rtmp.message import Message
 
 AUDIO, VIDEO = MediaFlags.AUDIO, MediaFlags.VIDEO
@@ -158,12 +165,54 @@ SET = b"\x02\x00\x0d@setDataFrame"
         (18, SET + NAME + b"\x05", METADATA, NAME + b"\x05"),
         (15, b"\0" + SET + NAME + b"\x05", METADATA, b"\0" + NAME + b"\x05"),
         (15, b"\0" + NAME + b"\x05", METADATA, b"\0" + NAME + b"\x05"),
+        (15, SET + NAME + b"\x05", METADATA, NAME + b"\x05"),
+        (15, NAME + b"\x05", METADATA, NAME + b"\x05"),
+        (15, b"\0\0" + NAME, OTHER, b"\0\0" + NAME),
+        (18, b"\0" + NAME, OTHER, b"\0" + NAME),
+        (18, SET, METADATA, b""),
+        (18, NAME + SET, METADATA, NAME + SET),
         (18, b"\x02\x00\x0aonCuePoint\x05", OTHER, b"\x02\x00\x0aonCuePoint\x05"),
         (18, b"", OTHER, b""),
+        (15, b"", OTHER, b""),
+        (18, b"\xff\xff", OTHER, b"\xff\xff"),
         (20, NAME, OTHER, NAME),
+        (20, SET + NAME, OTHER, SET + NAME),
     ],
 )
 def test_data_messages(type_id: int, payload: bytes, flags: MediaFlags, stripped: bytes) -> None:
     message = Message(type_id, 1, 7, payload)
     assert inspect(message).flags == flags
     assert strip_set_data_frame(message) == Message(type_id, 1, 7, stripped)
+
+
+@pytest.mark.parametrize(
+    ("type_id", "payload", "sent"),
+    [
+        (18, NAME + b"\x05", SET + NAME + b"\x05"),
+        (15, b"\0" + NAME + b"\x05", b"\0" + SET + NAME + b"\x05"),
+        (15, NAME + b"\x05", SET + NAME + b"\x05"),
+        (18, SET + NAME, SET + NAME),
+        (18, b"\x02\x00\x0aonCuePoint\x05", b"\x02\x00\x0aonCuePoint\x05"),
+        (9, NAME, NAME),
+    ],
+)
+def test_metadata_as_a_publisher_sends_it(type_id: int, payload: bytes, sent: bytes) -> None:
+    message = add_set_data_frame(Message(type_id, 1, 7, payload))
+    assert message == Message(type_id, 1, 7, sent)
+    assert strip_set_data_frame(message).payload in (payload, NAME)
+
+
+@pytest.mark.parametrize(
+    ("type_id", "payload", "clears"),
+    [
+        (18, b"\x02\x00\x0f@clearDataFrame" + NAME, True),
+        (15, b"\0\x02\x00\x0f@clearDataFrame", True),
+        (15, b"\x02\x00\x0f@clearDataFrame", True),
+        (18, b"\0\x02\x00\x0f@clearDataFrame", False),
+        (18, NAME, False),
+        (18, b"", False),
+        (20, b"\x02\x00\x0f@clearDataFrame", False),
+    ],
+)
+def test_clear_data_frame(type_id: int, payload: bytes, clears: bool) -> None:
+    assert is_clear_data_frame(Message(type_id, 1, 7, payload)) is clears

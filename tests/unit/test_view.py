@@ -3,6 +3,7 @@
 from typing import Any
 
 import gevent
+import pytest
 from headwater_bus.control import Changed, Snapshot
 from headwater_bus.view import Assignment, ClusterView, NodeInfo
 
@@ -75,6 +76,22 @@ def test_wait_for() -> None:
     gevent.sleep(0)
     view.apply(Changed("f", 7, [["group", "b", "origin-1", 2]]))
     assert [greenlet.get(timeout=5) for greenlet in waiting] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("meta", "apps"),
+    [
+        ({"apps": ["live", "chat"]}, {"live", "chat"}),
+        ({"apps": ["live", 5, ["x"], {}]}, {"live"}),
+        ({"apps": 5}, set()),
+        ({"apps": "live"}, set()),
+        ({"apps": {"live": 1}}, set()),
+        ({"apps": None}, set()),
+        ({}, set()),
+    ],
+)
+def test_the_applications_of_a_node_are_read_checked(meta: dict[str, Any], apps: set[str]) -> None:
+    assert NodeInfo("origin-1", "origin", "b", "", 1.0, meta).apps == apps
 
 
 def test_a_node_gives_its_row_back() -> None:

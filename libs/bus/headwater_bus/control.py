@@ -11,7 +11,8 @@ from typing import Any
 @dataclass(frozen=True, slots=True)
 class Register:
     """Node -> registry: I am here, reachable at `endpoint` (empty where nobody connects to me). Answered by Registered. A new
-    `boot` for a known `node_id` replaces the former self: what it owned is free. `capacity` is relative; `meta` is for
+    `boot` for a known `node_id` replaces the former self, whose groups are free, unless that lives: then it is Refused with code
+    `taken`. `capacity` is relative; `meta` is for
     others to read (addresses, `control` endpoint). Repeating it changes nothing."""
 
     node_id: str

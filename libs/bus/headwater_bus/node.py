@@ -28,7 +28,6 @@ from headwater_bus.control import (
     Refused,
     Register,
     Registered,
-    Release,
     Renew,
     Snapshot,
     Subscribe,
@@ -48,6 +47,8 @@ _REFUSED_PAUSE_S = 1.0
 _LEAVE_S = 0.5
 _KILL_S = 1.0
 _LINGER_MS = 200
+_FAILED, _BAD_INPUT = 1, 2
+"""Exit statuses."""
 
 
 class AssignError(Exception):
@@ -104,7 +105,7 @@ class Node:
         self.health_provider: Callable[[], dict[str, Any]] = dict
         self._jobs = Group()
         self._started_at = time.monotonic()
-        self._failed = False
+        self._status = 0
         self._cpu = CpuMeter()
         self._registry: Requester | None = None
         self._balancer: Requester | None = None
@@ -136,8 +137,12 @@ class Node:
         while frame is not None and frame.tb_next is not None:
             frame = frame.tb_next
         where = f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}" if frame else "?"
-        _log.error(text, **fields, error=repr(error), where=where)
-        self._failed = True
+        self._stop(text, _FAILED, **fields, error=repr(error), where=where)
+
+    def _stop(self, text: str, status: int, **fields: Any) -> None:
+        """End the node by itself, with a line that says why and this exit status."""
+        _log.error(text, **fields)
+        self._status = status
         self.stop_event.set()
 
     def serve(self, handlers: dict[type, Callable[..., Any]]) -> RequestServer:
@@ -237,7 +242,10 @@ class Node:
         answer = registry.request(register, _REQUEST_S)
         if not isinstance(answer, Registered):
             text = answer.text if isinstance(answer, Refused) else type(answer).__name__
-            _log.warning("registry refused this node", reason=text)
+            if isinstance(answer, Refused) and answer.code == "taken" and self.view.seq < 0:
+                self._stop("registry refused this node", _BAD_INPUT, reason=text)
+            else:
+                _log.warning("registry refused this node", reason=text)
             gevent.sleep(_REFUSED_PAUSE_S)
             raise RequestError(text)
         self._subscribe(registry)
@@ -269,10 +277,6 @@ class Node:
     def _on_push(self, envelope: Any) -> None:
         if isinstance(envelope, Changed) and not self.view.apply(envelope):
             self._resubscribe.set()
-
-    def release(self, group: str, epoch: int) -> None:
-        """Tell the registry that this origin no longer serves a group. Raises RequestError."""
-        self.request_registry(Release(group, epoch))
 
     def request_registry(self, envelope: Any, timeout_s: float = _REQUEST_S) -> Any:
         """Ask the registry. Raises RequestError."""
@@ -371,7 +375,7 @@ class Node:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         _log.info("stopped")
-        return 1 if self._failed else 0
+        return self._status
 
     def leave(self) -> None:
         """Tell the registry that this node goes. Where it is away, the lease ends by itself."""
@@ -380,7 +384,7 @@ class Node:
         try:
             answer = self.request_registry(Leave(self.node_id, self.boot), _LEAVE_S)
         except RequestError as error:
-            _log.warning("left without the registry's answer", error=error)
+            _log.info("left without the registry's answer", error=error)
             return
         if not isinstance(answer, Done):
             _log.warning("registry did not let go", answer=answer)

@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import click
 import zmq.green as zmq
 from click.exceptions import NoArgsIsHelpError
+from rich.console import Console
 
 from headwater_bus import logs
 from headwater_bus.node import NodeConfig
@@ -192,7 +194,7 @@ client_options = _stack(
         show_envvar=True,
         help="Whose key in --keys to ask with [default: the first operator-NAME].",
     ),
-    click.option("--json", "as_json", is_flag=True),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
 )
 """Options of a command that only asks."""
 
@@ -277,6 +279,11 @@ def _operator(keys: Path) -> str:
     return found[0]
 
 
+def console() -> Console:
+    """Standard output for tables: as wide as the terminal; into a pipe or a file no row is ever wrapped."""
+    return Console() if sys.stdout.isatty() else Console(width=10_000, soft_wrap=True)
+
+
 class ClusterClient:
     """What a command that only asks needs: the registry's endpoint and how to talk to it."""
 
@@ -303,4 +310,6 @@ class ClusterClient:
                 raise OperatorError(str(error)) from error
             except RequestError as error:
                 failure = error
-        raise OperatorError(f"{failure}; is the cluster running (make run), on this base port?") from failure
+        raise OperatorError(
+            f"{failure}; is the cluster running (make run), on this --base-port, with these --keys?"
+        ) from failure

@@ -55,7 +55,11 @@ def _ending_well() -> Iterator[None]:
         yield
     except _Stopped as stopped:
         sys.exit(128 + stopped.number)
-    except (ClientError, OSError, ValueError) as error:
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"headwater-client: {place}{error.strerror or error}", err=True)
+        sys.exit(2)
+    except (ClientError, ValueError) as error:
         click.echo(f"headwater-client: {error}", err=True)
         sys.exit(2)
     finally:
@@ -66,12 +70,13 @@ def _ending_well() -> Iterator[None]:
 def _split(url: str) -> tuple[str, str]:
     """(connection URL, stream name) of rtmp://host/app[/instance]/stream."""
     target = parse_rtmp_url(url)
-    if target.scheme != "rtmp" or not target.app or not target.stream:
+    if not target.app or not target.stream:
         raise ValueError(f"{url!r}: {_EXPECTED}")
     return target.tc_url, target.stream
 
 
 @click.group()
+@click.version_option(package_name="headwater-client")
 def main() -> None:
     """An RTMP client: publish and record FLV files, look at and change SharedObjects."""
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from headwater_rtmp.errors import RemoteProtocolError
 from headwater_rtmp.flv import FlvReader, FlvWriter
-from headwater_rtmp.media import MediaFlags, inspect
-from headwater_rtmp.message import Message, MessageType
+from headwater_rtmp.media import MediaFlags, add_set_data_frame, inspect, values_at
+from headwater_rtmp.message import DATA, Message, MessageType
 
 from headwater_client.errors import StreamError, TimedOut
 from headwater_client.media_queue import Ending
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 _READ_BYTES = 64 * 1024
 _MASK32 = 0xFFFFFFFF
 _PROGRESS_EVERY_S = 0.2
-_DATA = (MessageType.DATA_AMF0, MessageType.DATA_AMF3)
-_SET_DATA_FRAME = b"\x02\x00\x0d@setDataFrame"
-_ON_META_DATA = b"\x02\x00\x0aonMetaData"
 _FOR_THE_PLAYER = (b"\x02\x00\x11|RtmpSampleAccess", b"\x02\x00\x08onStatus")
 """Data messages that a server says to a player; not part of the stream."""
 _FLAGS_AT = 4
@@ -155,7 +152,7 @@ def send_file(
                 last_ms, step_ms = media_ms, media_ms - last_ms
             if realtime:
                 _wait_until(stream, started + media_ms / 1000)
-            stream.send_message(Message(tag.type_id, 0, media_ms & _MASK32, _for_server(tag)))
+            stream.send_message(Message(tag.type_id, 0, media_ms & _MASK32, add_set_data_frame(tag).payload))
             meter.count(tag, media_ms)
         if not loop:
             return meter.finish()
@@ -178,7 +175,7 @@ class _Timeline:
     def place(self, message: Message) -> int:
         """The time of a message in ms."""
         if self._base is None:
-            if message.type_id in _DATA or inspect(message).flags & (
+            if message.type_id in DATA or inspect(message).flags & (
                 MediaFlags.SEQUENCE_HEADER | MediaFlags.METADATA
             ):
                 return 0
@@ -191,16 +188,6 @@ def _wait_until(stream: "NetStream", moment: float) -> None:
     delay = moment - time.monotonic()
     if delay > 0:
         stream.wait_closed(delay)  # What is sent next says that it is closed.
-
-
-def _for_server(tag: Message) -> bytes:
-    """The payload as a publisher sends it: metadata goes behind `@setDataFrame`, so that the server keeps it."""
-    payload = tag.payload
-    if tag.type_id in _DATA:
-        start = 1 if tag.type_id == MessageType.DATA_AMF3 and payload[:1] == b"\0" else 0
-        if payload.startswith(_ON_META_DATA, start):
-            return payload[:start] + _SET_DATA_FRAME + payload[start:]
-    return payload
 
 
 class FlvRecorder:
@@ -218,10 +205,8 @@ class FlvRecorder:
     def add(self, message: Message) -> int | None:
         """Write a message; returns its time in the file in ms, or None for what is not part of the stream."""
         payload = message.payload
-        if message.type_id in _DATA:
-            start = 1 if message.type_id == MessageType.DATA_AMF3 and payload[:1] == b"\0" else 0
-            if payload.startswith(_FOR_THE_PLAYER, start):
-                return None
+        if message.type_id in DATA and payload.startswith(_FOR_THE_PLAYER, values_at(message)):
+            return None
         media_ms = self._timeline.place(message)
         self._types.add(message.type_id)
         self._file.write(self._writer.tag(Message(message.type_id, 0, media_ms, payload)))

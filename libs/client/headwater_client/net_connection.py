@@ -16,7 +16,7 @@ from headwater_rtmp.connection import Connection, HandshakeCompleted
 from headwater_rtmp.connection import Event as RtmpEvent
 from headwater_rtmp.control import UserControl, UserControlEvent, set_chunk_size
 from headwater_rtmp.errors import LocalProtocolError
-from headwater_rtmp.message import Message, MessageType
+from headwater_rtmp.message import COMMANDS, MEDIA, OBJECTS, Message
 from headwater_rtmp.shared_object import decode_shared_object
 from headwater_rtmp.status import StatusCode, status
 from headwater_rtmp.url import parse_rtmp_url
@@ -43,9 +43,6 @@ CLIENT_LIMITS = ChunkLimits(
 _CHUNK_SIZE = 60_000
 _CONNECT_TRANSACTION = 1
 _LINGER_S = 2.0
-_MEDIA = frozenset((MessageType.AUDIO, MessageType.VIDEO, MessageType.DATA_AMF0, MessageType.DATA_AMF3))
-_COMMANDS = frozenset((MessageType.COMMAND_AMF0, MessageType.COMMAND_AMF3))
-_OBJECTS = frozenset((MessageType.SHARED_OBJECT_AMF0, MessageType.SHARED_OBJECT_AMF3))
 _log = logging.getLogger("headwater_client")
 
 StatusHandler = Callable[[dict[str, Any]], object]
@@ -91,7 +88,11 @@ class NetConnection:
             self._target = parse_rtmp_url(url, with_stream=False)
         except ValueError as error:
             raise ConnectError("connect", text=str(error)) from error
-        if self._target.scheme != "rtmp" or not self._target.app:
+        if self._target.scheme != "rtmp":
+            raise ConnectError(
+                "connect", text=f"{url!r}: expected rtmp://HOST, {self._target.scheme} is not spoken here"
+            )
+        if not self._target.app:
             raise ConnectError("connect", text=f"{url!r}: expected rtmp://HOST[:PORT]/APP[/INSTANCE]")
         if object_encoding not in (0, 3):
             raise ValueError(f"object_encoding {object_encoding!r}, expected 0 (AMF0) or 3 (AMF3)")
@@ -294,13 +295,13 @@ class NetConnection:
     def _event(self, event: RtmpEvent) -> None:
         if isinstance(event, Message):
             type_id = event.type_id
-            if type_id in _MEDIA:
+            if type_id in MEDIA:
                 stream = self._streams.get(event.stream_id)
                 if stream is not None:
                     stream.received(event)
-            elif type_id in _COMMANDS:
+            elif type_id in COMMANDS:
                 self._command(decode_command(event))
-            elif type_id in _OBJECTS:
+            elif type_id in OBJECTS:
                 self._object(event)
         elif isinstance(event, HandshakeCompleted):
             self._send_connect()

@@ -4,14 +4,11 @@ import struct
 from collections.abc import Iterator
 
 from headwater_rtmp.errors import RemoteProtocolError
-from headwater_rtmp.message import Message, MessageType
+from headwater_rtmp.message import MEDIA, Message
 
 _HEADER = struct.Struct(">II")  # type and size, timestamp and its top byte; a stream id of 24 bits follows
 _HEADER_SIZE = 11
 _BACK_POINTER_SIZE = 4
-_ALLOWED = frozenset(
-    (MessageType.AUDIO, MessageType.VIDEO, MessageType.DATA_AMF0, MessageType.DATA_AMF3),
-)
 
 
 def split_aggregate(message: Message) -> Iterator[Message]:
@@ -33,7 +30,7 @@ def split_aggregate(message: Message) -> Iterator[Message]:
         type_and_size, stamp = _HEADER.unpack_from(payload, at)
         type_id, size = type_and_size >> 24, type_and_size & 0xFFFFFF
         timestamp = stamp >> 8 | (stamp & 0xFF) << 24
-        if type_id not in _ALLOWED:
+        if type_id not in MEDIA:
             raise RemoteProtocolError(
                 f"aggregate: message type {type_id} at offset {at}, expected 8, 9, 15 or 18"
             )

@@ -4,10 +4,9 @@ import struct
 from dataclasses import dataclass
 
 from headwater_rtmp.errors import LocalProtocolError, RemoteProtocolError
-from headwater_rtmp.message import Message, MessageType
+from headwater_rtmp.message import MEDIA, Message
 
 _U32 = struct.Struct(">I")
-_TAG_TYPES = frozenset((MessageType.AUDIO, MessageType.VIDEO, MessageType.DATA_AMF0, MessageType.DATA_AMF3))
 _AUDIO, _VIDEO = 4, 1
 _ENCRYPTED = 0x20  # E.4.1, Filter
 _TAG_HEADER_SIZE = 11
@@ -72,12 +71,12 @@ class FlvReader:
                     f"FLV: back pointer {back}, expected {end - at} (offset {self.offset + end - at})"
                 )
             type_id = kind & 0x1F
-            if kind & _ENCRYPTED and type_id in _TAG_TYPES:
+            if kind & _ENCRYPTED and type_id in MEDIA:
                 raise RemoteProtocolError(
                     f"FLV: encrypted tag of type {type_id}, expected a plain one (offset {self.offset})"
                 )
             self._take(end + 4 - at)
-            if type_id in _TAG_TYPES:
+            if type_id in MEDIA:
                 with memoryview(buffer) as view:
                     return Message(type_id, 0, timestamp, bytes(view[start:end]))
 
@@ -113,7 +112,7 @@ class FlvWriter:
 
     def tag(self, message: Message) -> bytes:
         """One tag. Raises LocalProtocolError for message types that FLV has no tag for."""
-        if message.type_id not in _TAG_TYPES:
+        if message.type_id not in MEDIA:
             raise LocalProtocolError(
                 f"message type {message.type_id} has no FLV tag, expected 8, 9, 15 or 18"
             )

@@ -1,7 +1,7 @@
 """What a player who joins now needs first: metadata, sequence headers, and the messages since the last keyframe."""
 
 from headwater_rtmp.media import MediaFlags, MediaInfo, inspect, strip_set_data_frame
-from headwater_rtmp.message import Message, MessageType
+from headwater_rtmp.message import DATA, Message, MessageType
 
 _MESSAGE_BYTES = 128
 """What a cached message costs besides its payload: empty ones (silence) are not free."""
@@ -41,7 +41,7 @@ class GopCache:
         "headers_version",
     )
 
-    def __init__(self, limit_bytes: int = 8 * 1024 * 1024) -> None:
+    def __init__(self, limit_bytes: int = 4 * 1024 * 1024) -> None:
         self._limit_bytes = limit_bytes
         self._headers: dict[_Key, Message] = {}
         self._header_bytes = 0
@@ -157,7 +157,7 @@ class GopCache:
 
 def _rank(type_id: int, bits: int) -> int:
     """Metadata before sequence headers, video before audio."""
-    if type_id in (MessageType.DATA_AMF0, MessageType.DATA_AMF3):
+    if type_id in DATA:
         return _DATA_RANK
     if type_id == MessageType.VIDEO:
         return _VIDEO_RANK if bits & _SEQUENCE_HEADER else _VIDEO_METADATA_RANK

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from functools import lru_cache
 
-from headwater_rtmp.message import Message, MessageType
+from headwater_rtmp.message import DATA, Message, MessageType
 
 
 class MediaFlags(IntFlag):
@@ -231,6 +231,7 @@ def _tracks(payload: bytes, packet_type: int, at: int, multitrack: int) -> tuple
 
 _ON_METADATA = b"\x02\x00\x0aonMetaData"
 _SET_DATA_FRAME = b"\x02\x00\x0d@setDataFrame"
+_CLEAR_DATA_FRAME = b"\x02\x00\x0f@clearDataFrame"
 _METADATA_NAMES = (_ON_METADATA, _SET_DATA_FRAME)
 _METADATA = MediaInfo(MediaFlags.METADATA)
 _AUDIO, _VIDEO = int(MessageType.AUDIO), int(MessageType.VIDEO)
@@ -243,18 +244,45 @@ def inspect(message: Message) -> MediaInfo:
         return inspect_video(message.payload)
     if type_id == _AUDIO:
         return inspect_audio(message.payload)
-    if type_id in (MessageType.DATA_AMF0, MessageType.DATA_AMF3):
-        at = 1 if type_id == MessageType.DATA_AMF3 else 0
-        if message.payload.startswith(_METADATA_NAMES, at):
-            return _METADATA
+    if type_id in DATA and message.payload.startswith(_METADATA_NAMES, values_at(message)):
+        return _METADATA
     return _NO_MEDIA
+
+
+# Data messages (RTMP 1.0, 7.1.2). `@setDataFrame` and `@clearDataFrame` are orders of a publisher to the server.
+
+
+def values_at(message: Message) -> int:
+    """Where the AMF0 values of a data message begin: a body of type 15 may have a zero byte before them, or not."""
+    return 1 if message.type_id == MessageType.DATA_AMF3 and message.payload[:1] == b"\0" else 0
 
 
 def strip_set_data_frame(message: Message) -> Message:
     """A data message without the `@setDataFrame` that publishers put before what players should get."""
-    payload = message.payload
-    offset = 1 if message.type_id == MessageType.DATA_AMF3 else 0
-    if not payload.startswith(_SET_DATA_FRAME, offset):
+    if message.type_id not in DATA:
         return message
-    rest = payload[:offset] + payload[offset + len(_SET_DATA_FRAME) :]
+    payload, at = message.payload, values_at(message)
+    if not payload.startswith(_SET_DATA_FRAME, at):
+        return message
+    rest = payload[:at] + payload[at + len(_SET_DATA_FRAME) :]
     return Message(message.type_id, message.stream_id, message.timestamp, rest)
+
+
+def add_set_data_frame(message: Message) -> Message:
+    """A message as a publisher sends it: onMetaData goes behind `@setDataFrame`, so that the server keeps it."""
+    if message.type_id not in DATA:
+        return message
+    payload, at = message.payload, values_at(message)
+    if not payload.startswith(_ON_METADATA, at):
+        return message
+    return Message(
+        message.type_id,
+        message.stream_id,
+        message.timestamp,
+        payload[:at] + _SET_DATA_FRAME + payload[at:],
+    )
+
+
+def is_clear_data_frame(message: Message) -> bool:
+    """Whether a message is `@clearDataFrame`, which players do not get."""
+    return message.type_id in DATA and message.payload.startswith(_CLEAR_DATA_FRAME, values_at(message))

@@ -24,6 +24,17 @@ class MessageType(IntEnum):
     AGGREGATE = 22
 
 
+# Plain ints, as `Message.type_id` is.
+COMMANDS = frozenset(map(int, (MessageType.COMMAND_AMF0, MessageType.COMMAND_AMF3)))
+"""Commands (7.1.1): connect, play, calls and their answers."""
+DATA = frozenset(map(int, (MessageType.DATA_AMF0, MessageType.DATA_AMF3)))
+"""Data messages (7.1.2): metadata, and what a stream carries for handlers of its players."""
+OBJECTS = frozenset(map(int, (MessageType.SHARED_OBJECT_AMF0, MessageType.SHARED_OBJECT_AMF3)))
+"""SharedObject messages (7.1.3)."""
+MEDIA = frozenset(map(int, (MessageType.AUDIO, MessageType.VIDEO))) | DATA
+"""What a published stream consists of, and all that FLV has tags for. An aggregate is not among them: it holds some."""
+
+
 @dataclass(slots=True)
 class Message:
     """One whole message. `timestamp` is in ms, unsigned, modulo 2**32; `payload` is shared, never changed in place."""

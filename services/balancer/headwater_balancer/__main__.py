@@ -13,13 +13,13 @@ import json
 from typing import Any
 
 import click
-from rich.console import Console
 
 from headwater_bus.control import HealthRequest, Subscribe
 from headwater_bus.options import (
     ClusterClient,
     CommandGroup,
     client_options,
+    console,
     node_config,
     node_options,
     operator_errors,
@@ -32,6 +32,7 @@ from headwater_balancer.status import balancer_of, origin_rows, status_json, sta
 
 
 @click.group(cls=CommandGroup)
+@click.version_option(package_name="headwater-balancer")
 def main() -> None:
     """The Headwater balancer: decides which origin gets a group."""
 
@@ -77,7 +78,7 @@ def status(**options: Any) -> None:
         return
     rows = origin_rows(snapshot)
     if rows:
-        Console().print(status_table(rows))
+        console().print(status_table(rows))
     else:
         click.echo("no origin is registered: start one (headwater-origin serve)")
     if balancer is None:

@@ -1,13 +1,17 @@
 """`headwater-edge`: the command line of the edge."""
 
 # ruff: noqa: E402, I001
+from headwater_bus.interrupts import end_quietly
+
+end_quietly()
+
 from gevent import monkey
 
 monkey.patch_all()
 
 import click
 
-from headwater_bus.options import node_config, node_options, operator_errors
+from headwater_bus.options import CommandGroup, node_config, node_options, operator_errors
 from headwater_bus.ports import edge_rtmp_port, shared_rtmp_port
 
 from headwater_edge.config import EdgeConfig
@@ -15,7 +19,8 @@ from headwater_edge.listener import ListenError, is_loopback, resolve
 from headwater_edge.service import run
 
 
-@click.group()
+@click.group(cls=CommandGroup)
+@click.version_option(package_name="headwater-edge")
 def main() -> None:
     """The Headwater edge: keeps client connections and hands their messages to origins."""
 

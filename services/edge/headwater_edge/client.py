@@ -6,35 +6,28 @@ level-triggered, and one whose callback raises is stopped for good: nothing may 
 
 import _socket
 import time
-from collections import deque
 from enum import IntEnum
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from headwater_bus.link import Link
 from headwater_bus.traffic import FromClient, PublisherMedia
 from headwater_rtmp.chunk import csid_for, encode_message
+from headwater_rtmp.command import decode_command, encode_command
 from headwater_rtmp.connection import Connection
 from headwater_rtmp.errors import RemoteProtocolError
-from headwater_rtmp.message import Message, MessageType
+from headwater_rtmp.message import MEDIA, Message
+from headwater_rtmp.status import StatusCode, status
 
 from headwater_edge.fanout import Player
+from headwater_edge.outbox import READ, Outbox
 
 if TYPE_CHECKING:
     from headwater_edge.edge import Edge
     from headwater_edge.objects import ObjectFanout
 
-READ, WRITE = 1, 2
-Pieces = deque[bytes | memoryview]
-_MEDIA = frozenset(
-    map(int, (MessageType.AUDIO, MessageType.VIDEO, MessageType.DATA_AMF0, MessageType.DATA_AMF3))
-)
 _RECEIVE_BYTES = 64 * 1024
 _EVENTS_PER_TURN = 256
 """A client with more than this in one read waits for the others before it goes on."""
-_EARLY_MESSAGES = 64
-_EARLY_BYTES = 128 * 1024
-_PIECES_PER_SEND = 64
 
 
 class Phase(IntEnum):
@@ -49,7 +42,7 @@ class Phase(IntEnum):
     CLOSED = 4
 
 
-class PublishPort:
+class Publication:
     """A message stream of a client that publishes: where its media goes and the number of the last message."""
 
     __slots__ = ("number", "stream")
@@ -62,32 +55,29 @@ class PublishPort:
 class Client:
     """A client of this edge. `session` is its number on the edge's links.
 
-    What is queued is in `_out`, `backlog_bytes` in all, and either the edge will flush it (`edge.dirty`) or a watcher waits
-    until the socket takes more. `backlog_bytes` is 0 exactly when nothing is queued.
+    `outbox` is there exactly while something is queued; then either the edge will flush it (`edge.dirty`), or it waits itself
+    until the socket takes more. Whatever queues may close the client, where too much is queued: look at `closed` after it.
     """
 
     __slots__ = (
         "_edge",
         "_more",
-        "_out",
         "_reader",
-        "_writer",
         "address",
-        "backlog_bytes",
         "behind",
         "early",
-        "epoch",
         "group",
         "heard_at",
         "link",
         "object_encoding",
         "objects",
+        "outbox",
         "paused",
         "phase",
         "phase_at",
         "pinged_at",
         "players",
-        "ports",
+        "publications",
         "rtmp",
         "session",
         "sock",
@@ -98,15 +88,15 @@ class Client:
         self.sock = sock
         self.address = address
         self.session = session
-        self.rtmp: Connection = Connection.server(edge.chunk_limits, edge.config.window_ack_size)
+        self.rtmp: Connection = Connection.server(edge.chunk_limits, edge.config.window_ack_bytes)
         self.phase = Phase.HANDSHAKE
         self.object_encoding = 0
         self.group = ""
-        self.epoch = 0
         self.link: Link | None = None
         self.early: list[Message] | None = None
         """What a client sent behind `connect` before an origin accepted it, from `connect` on."""
-        self.ports: dict[int, PublishPort] | None = None
+        self.publications: dict[int, Publication] | None = None
+        """By message stream id, as are `players`."""
         self.players: dict[int, Player] | None = None
         self.objects: set[ObjectFanout] | None = None
         self.behind: set[ObjectFanout] | None = None
@@ -116,11 +106,9 @@ class Client:
         self.pinged_at = 0.0
         self.paused = False
         """Whether nothing is read from it because its origin does not keep up."""
-        self.backlog_bytes = 0
         self._more = False
         """Whether messages that were read wait for their turn."""
-        self._out: Pieces | None = None
-        self._writer: Any = None
+        self.outbox: Outbox | None = None
         self._reader: Any = edge.loop.io(sock.fileno(), READ)
         self._reader.start(self._readable)
 
@@ -174,10 +162,11 @@ class Client:
             if event is None:
                 break
             if type(event) is Message:
-                if self.ports is not None and event.stream_id in self.ports and event.type_id in _MEDIA:
-                    self._publish(event)
+                publications = self.publications
+                if publications is not None and event.stream_id in publications and event.type_id in MEDIA:
+                    self._publish(publications[event.stream_id], event)
                 else:
-                    self._edge.client_message(self, event)
+                    self._edge.router.route(self, event)
             elif self.phase == Phase.HANDSHAKE and rtmp.handshaken:
                 self.phase = Phase.OPENING
             if self.phase == Phase.CLOSED:
@@ -187,6 +176,8 @@ class Client:
         answer = rtmp.data_to_send()
         if answer:
             self.enqueue(answer)
+            if self.closed:
+                return
         link = self.link
         if link is not None and link.queued_bytes > self._edge.config.link_bytes:
             self.paused = True
@@ -201,7 +192,7 @@ class Client:
             return
         self._reader.stop()
         if not self.paused:
-            self._edge.turn_later(self)
+            self._edge.turns.add(self)
 
     def resume_reading(self) -> None:
         """The link has room again."""
@@ -209,14 +200,14 @@ class Client:
         self.heard_at = time.monotonic()
         self._read_on()
 
-    def _publish(self, message: Message) -> None:
-        assert self.ports is not None
+    def _publish(self, publication: Publication, message: Message) -> None:
         assert self.link is not None
-        port = self.ports[message.stream_id]
-        port.number += 1
+        publication.number += 1
         self._edge.counters.media_in += 1
         self.link.send(
-            PublisherMedia(port.stream, port.number, message.type_id, message.timestamp, message.payload)
+            PublisherMedia(
+                publication.stream, publication.number, message.type_id, message.timestamp, message.payload
+            )
         )
 
     def forward(self, message: Message) -> None:
@@ -228,18 +219,12 @@ class Client:
                 )
             )
 
-    def hold(self, message: Message) -> None:
-        """Keep a message until an origin has accepted the session. A client that sends too many is closed."""
-        assert self.early is not None
-        size = len(message.payload) + sum(len(held.payload) for held in self.early[1:])
-        if len(self.early) > _EARLY_MESSAGES or size > _EARLY_BYTES:
-            raise RemoteProtocolError(
-                f"{len(self.early)} messages of {size} bytes before the answer to connect, "
-                f"expected at most {_EARLY_MESSAGES} of {_EARLY_BYTES}"
-            )
-        self.early.append(message)
-
     # Writing
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that are queued."""
+        return self.outbox.backlog_bytes if self.outbox is not None else 0
 
     @property
     def media_full(self) -> bool:
@@ -251,96 +236,76 @@ class Client:
         """Whether the queue is over the limit at which updates of SharedObjects are merged."""
         return self.backlog_bytes > self._edge.config.object_queue_bytes
 
+    def _chunks(self, message: Message) -> bytes:
+        return encode_message(message, csid_for(message.type_id), self._edge.config.chunk_size)
+
     def send(self, message: Message) -> None:
         """Queue one message for the client."""
-        self.enqueue(encode_message(message, csid_for(message.type_id), self._edge.config.chunk_size))
+        self.enqueue(self._chunks(message))
 
     def enqueue(self, data: bytes) -> None:
         """Queue bytes (whole chunks); they leave with the next flush of the edge's clients. A client that lets too much
         gather is closed, with a status that says why."""
         if not data or self.phase == Phase.CLOSED:
             return
-        if self._out is None:
-            self._out = deque((data,))
+        outbox = self.outbox
+        if outbox is None:
+            outbox = self._open_outbox()
             self._edge.dirty.append(self)
-        else:
-            self._out.append(data)
-        self.backlog_bytes += len(data)
-        if self.backlog_bytes > self._edge.config.client_queue_bytes:
-            self._edge.too_slow(self)
+        outbox.put(data)
+        limit = self._edge.config.client_queue_bytes
+        if outbox.backlog_bytes > limit:
+            outbox.drop()
+            reason = f"slow client: more than {limit} bytes queued"
+            self.close_with(StatusCode.CONNECT_CLOSED, reason, error=True)
 
     def transmit(self, data: bytes) -> None:
         """Send bytes at once if nothing waits before them, otherwise queue them."""
-        if self._out is not None:
+        if self.outbox is not None:
             self.enqueue(data)
         elif data and self.phase != Phase.CLOSED:
-            self._out = deque((data,))
-            self.backlog_bytes = len(data)
+            self._open_outbox().put(data)
             self.flush()
 
     def queue_rest(self, data: bytes, sent: int) -> None:
         """The fan-out has sent the first `sent` bytes by itself; the socket is full."""
-        rest = memoryview(data)[sent:] if sent else data
-        self._out = deque((rest,))
-        self.backlog_bytes = len(rest)
-        self._watch_writable()
+        self._open_outbox().put_rest(data, sent)
+
+    def _open_outbox(self) -> Outbox:
+        outbox = self.outbox = Outbox(self._edge.loop, self.sock, self._writable)
+        return outbox
 
     def flush(self) -> None:
         """Send what is queued, unless the socket is known to be full."""
-        if self._writer is None:
-            self._writable()
+        if self.outbox is not None and not self.outbox.full:
+            self._drain()
 
     def _writable(self) -> None:
+        self._drain()
+        # Of objects that it has caught up with.
+        self._edge.flush_clients()
+
+    def _drain(self) -> None:
         try:
-            self._drain()
+            self._send_queued()
         except OSError as error:
             self.close(f"socket: {error.strerror}", gone=True)
         except Exception as error:
             self._edge.counters.internal_errors += 1
             self.close(f"internal error: {error!r}", error=True, gone=True)
 
-    def _drain(self) -> None:
-        """Send what the socket takes. Raises OSError."""
-        out = self._out
-        if out is None or self.phase == Phase.CLOSED:
+    def _send_queued(self) -> None:
+        """Send what the socket takes; queue what it has missed when there is room. Raises OSError."""
+        outbox = self.outbox
+        if outbox is None:
             return
-        try:
-            sent = send_pieces(self.sock, out)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        self._edge.counters.bytes_out += sent
-        self.backlog_bytes -= sent
-        if self.behind is not None and self.backlog_bytes <= self._edge.config.object_queue_bytes // 2:
-            behind, self.behind = self.behind, None
-            for shared_object in behind:
-                shared_object.catch_up(self)
-        if out:
-            self._watch_writable()
-            return
-        self._out = None
-        if self._writer is not None:
-            self._stop_writer()
-
-    def _watch_writable(self) -> None:
-        if self._writer is None:
-            self._writer = self._edge.loop.io(self.sock.fileno(), WRITE)
-            self._writer.start(self._writable)
-
-    def _stop_writer(self) -> None:
-        self._writer.stop()
-        self._writer.close()
-        self._writer = None
-
-    def drop_queued(self) -> None:
-        """Forget what is queued behind the piece that is under way."""
-        out = self._out
-        if out is not None:
-            # Only the first piece can be sent in part; every other begins with a whole message.
-            started = out[0] if type(out[0]) is memoryview else None
-            out.clear()
-            if started is not None:
-                out.append(started)
-            self.backlog_bytes = len(started) if started is not None else 0
+        self._edge.counters.bytes_out += outbox.send()
+        if not outbox.backlog_bytes:
+            self.outbox = None
+        room = self._edge.config.object_queue_bytes // 2
+        # Each may be as large as an object: what it has missed of all of them may be more than it may let gather.
+        while self.behind and self.backlog_bytes <= room:
+            self.behind.pop().catch_up(self)
 
     # The end
 
@@ -348,6 +313,21 @@ class Client:
     def closed(self) -> bool:
         """Whether the client is closed (its last bytes may still be under way)."""
         return self.phase == Phase.CLOSED
+
+    def reject(self, code: StatusCode, text: str) -> None:
+        """Answer `connect` with an error and close. Does nothing once it is answered."""
+        if self.phase != Phase.CONNECTING or not self.early:
+            return
+        transaction = decode_command(self.early[0]).transaction_id
+        error = encode_command("_error", transaction, None, status(code, text), amf3=False)
+        self.close(f"connect refused: {text}", last=self._chunks(error))
+
+    def close_with(self, code: StatusCode, reason: str, error: bool = False) -> None:
+        """Say why in an onStatus, where the client is connected and expects one, and close. `error` as in `close`."""
+        last = b""
+        if self.phase == Phase.CONNECTED:
+            last = self._chunks(encode_command("onStatus", 0, None, status(code, reason), amf3=self.amf3))
+        self.close(reason, error=error, last=last)
 
     def close(self, reason: str, error: bool = False, gone: bool = False, last: bytes = b"") -> None:
         """End the session and tell the origin. What is queued, and `last` behind it, still leaves, within limits; `gone`:
@@ -358,30 +338,11 @@ class Client:
         # Watchers before the file descriptor: its number may be another client's at once.
         self._reader.stop()
         self._reader.close()
-        if self._writer is not None:
-            self._stop_writer()
-        out, self._out = self._out, None
+        outbox, self.outbox = self.outbox, None
+        if outbox is not None:
+            outbox.stop()
         if last:
-            out = out if out is not None else deque()
-            out.append(last)
-        self.backlog_bytes = 0
+            outbox = outbox if outbox is not None else Outbox(self._edge.loop, self.sock, self._writable)
+            outbox.put(last)
         self.early = self.behind = None
-        self._edge.client_closed(self, out if not gone else None, reason, error, gone)
-
-
-def send_pieces(sock: _socket.socket, out: Pieces) -> int:
-    """Send what a socket takes of the first pieces, and take that off the queue; returns the bytes. Raises OSError."""
-    if len(out) == 1:
-        total = sock.send(out[0])
-    else:
-        total = sock.sendmsg(list(islice(out, _PIECES_PER_SEND)))
-    left = total
-    while out:
-        first = out[0]
-        if left < len(first):
-            if left:
-                out[0] = memoryview(first)[left:]
-            break
-        left -= len(first)
-        out.popleft()
-    return total
+        self._edge.client_closed(self, outbox, reason, error, gone)

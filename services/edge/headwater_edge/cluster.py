@@ -1,26 +1,27 @@
 """The edge's side of the cluster: which origin a session goes to, and the links to origins."""
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import gevent
 from headwater_bus import traffic
 from headwater_bus.link import EdgeLink, Link
-from headwater_bus.logs import get_log
+from headwater_bus.logs import RateLimit, get_log
 from headwater_bus.node import AssignError
 from headwater_bus.view import Assignment
-from headwater_rtmp.command import encode_command
-from headwater_rtmp.status import StatusCode, status
+from headwater_rtmp.status import StatusCode
 
 from headwater_edge.client import Client, Phase
 from headwater_edge.directory import Directory
-from headwater_edge.orders import Orders
+from headwater_edge.envelope_handlers import EnvelopeHandlers
 
 if TYPE_CHECKING:
     from headwater_edge.edge import Edge
 
 _log = get_log("edge")
 _RETRY_S = 0.05
+_LOST = "the origin of this application instance is lost"
 
 
 class Cluster:
@@ -29,19 +30,31 @@ class Cluster:
     def __init__(self, edge: "Edge") -> None:
         self._edge = edge
         self._node = edge.node
-        self._orders = Orders(edge, self._refused)
+        self._handlers = EnvelopeHandlers(edge, self._refused)
         self.links: dict[str, EdgeLink] = {}
         self._resolving: dict[str, list[Client]] = {}
+        """Who waits for the answer about a group, by group; a greenlet of each asks."""
+        self._log_limit = RateLimit(10.0)
 
     # Sessions
 
     def attach(self, client: Client) -> None:
         """Send a client that connects to the origin of its group; ask the balancer when the group has none."""
+        self._guarded(client, self._find_origin)
+
+    def _guarded(self, client: Client, step: Callable[..., None], *args: Any) -> None:
+        """One step for one client: should it fail, this client is told, and those behind it have their turn."""
+        try:
+            step(client, *args)
+        except Exception as error:
+            self._edge.counters.internal_errors += 1
+            _log.error("internal error", group=client.group, session=client.session, error=repr(error))
+            client.reject(StatusCode.CONNECT_FAILED, f"{client.group}: internal error")
+
+    def _find_origin(self, client: Client) -> None:
         if not self._served(client.group):
             name = client.group.partition("/")[0]
-            self._edge.reject(
-                client, StatusCode.CONNECT_INVALID_APP, f"there is no application {name[:64]!r} here"
-            )
+            client.reject(StatusCode.CONNECT_INVALID_APP, f"there is no application {name[:64]!r} here")
             return
         assignment = self._node.view.groups.get(client.group)
         if assignment is not None and assignment.origin in self._node.view.nodes:
@@ -53,7 +66,7 @@ class Cluster:
         """Whether some origin has the application of a group; while there is no origin at all nobody can say."""
         name = group.partition("/")[0]
         origins = [node for node in self._node.view.nodes.values() if node.role == "origin"]
-        return not origins or any(name in node.meta.get("apps", ()) for node in origins)
+        return not origins or any(name in node.apps for node in origins)
 
     def _resolve(self, client: Client) -> None:
         waiting = self._resolving.get(client.group)
@@ -64,28 +77,52 @@ class Cluster:
         gevent.spawn(self._ask, client.group)
 
     def _ask(self, group: str) -> None:
-        """Greenlet: one question to the balancer for all clients that wait for a group."""
+        """Greenlet: one question at a time to the balancer for all clients that wait for a group. Each is answered at its own
+        deadline at the latest."""
         assignment, failure = None, "no origin"
-        deadline = time.monotonic() + self._edge.config.attach_s
         try:
-            while assignment is None and (left_s := deadline - time.monotonic()) > 0:
+            while assignment is None and (left_s := self._time_left(group, failure)) > 0:
                 try:
                     assignment = self._node.assign(group, timeout_s=left_s)
                 except AssignError as error:
                     failure = str(error)
                     gevent.sleep(_RETRY_S)
         except Exception as error:
-            failure = f"internal error: {error!r}"
+            failure = "internal error"
             self._edge.counters.internal_errors += 1
-        waiting = [client for client in self._resolving.pop(group, []) if client.phase == Phase.CONNECTING]
-        if assignment is None and waiting:
-            _log.warning("group has no origin", group=group, clients=len(waiting), error=failure)
-        for client in waiting:
+            _log.error("internal error", group=group, error=repr(error))
+        for client in self._resolving.pop(group, []):
+            if client.phase != Phase.CONNECTING:
+                continue
             if assignment is None:
-                self._edge.reject(client, StatusCode.CONNECT_FAILED, f"{group}: {failure}")
+                client.reject(StatusCode.CONNECT_FAILED, f"{group}: {failure}")
             else:
-                self._attach(client, assignment)
+                self._guarded(client, self._attach, assignment)
         self._edge.flush_clients()
+
+    def _time_left(self, group: str, failure: str) -> float:
+        """Seconds until the first client that waits for a group has waited for `attach_s` since its `connect`; 0 when nobody
+        waits. Those that have are told."""
+        earliest = time.monotonic() - self._edge.config.attach_s
+        waiting: list[Client] = []
+        for client in self._resolving[group]:
+            if client.phase != Phase.CONNECTING:
+                continue
+            if client.phase_at > earliest:
+                waiting.append(client)
+                continue
+            if self._log_limit.passes("no origin"):
+                _log.warning(
+                    "group has no origin",
+                    group=group,
+                    session=client.session,
+                    error=failure,
+                    suppressed=self._log_limit.suppressed("no origin"),
+                )
+            client.reject(StatusCode.CONNECT_FAILED, f"{group}: {failure}")
+        self._resolving[group] = waiting
+        self._edge.flush_clients()
+        return min((client.phase_at - earliest for client in waiting), default=0.0)
 
     def _attach(self, client: Client, assignment: Assignment) -> None:
         link = self._link_to(assignment.origin)
@@ -94,7 +131,7 @@ class Cluster:
             return
         assert client.early is not None
         connect = client.early[0]
-        client.link, client.epoch = link, assignment.epoch
+        client.link = link
         link.data.clients[client.session] = client
         link.send(
             traffic.Attach(
@@ -117,9 +154,7 @@ class Cluster:
     def _resolve_later(self, client: Client, reason: str) -> None:
         if time.monotonic() - client.phase_at > self._edge.config.attach_s:
             _log.warning("session has no origin", group=client.group, session=client.session, reason=reason)
-            self._edge.reject(
-                client, StatusCode.CONNECT_FAILED, f"{client.group}: its origin cannot be reached"
-            )
+            client.reject(StatusCode.CONNECT_FAILED, f"{client.group}: its origin cannot be reached")
         else:
             gevent.spawn_later(_RETRY_S, self._again, client)
 
@@ -172,14 +207,12 @@ class Cluster:
             del self.links[link.origin]
         directory: Directory = link.data
         _log.warning("link down", origin=link.origin, reason=reason, sessions=len(directory.clients))
-        info = status(StatusCode.CONNECT_CLOSED, "the origin of this application instance is lost")
         for client in list(directory.clients.values()):
             if client.phase == Phase.CONNECTING:
                 client.link = None
                 self._resolve_later(client, f"{link.origin} is lost")
             else:
-                client.send(encode_command("onStatus", 0, None, info, amf3=client.amf3))
-                client.close(f"origin {link.origin} lost: {reason}")
+                client.close_with(StatusCode.CONNECT_CLOSED, _LOST)
         self._edge.flush_clients()
 
     def close(self, reason: str) -> None:
@@ -190,14 +223,14 @@ class Cluster:
         self.links.clear()
 
     def _on_batch(self, link: Link, envelopes: list[Any]) -> None:
-        self._orders.carry_out(link.data, envelopes)
+        self._handlers.carry_out(link.data, envelopes)
         if self._edge.config.flush_ms == 0:
-            self._orders.flush_streams()
+            self._handlers.flush_streams()
         self._edge.flush_clients()
 
     def flush_streams(self) -> None:
         """Send what streams have gathered since the last call."""
-        self._orders.flush_streams()
+        self._handlers.flush_streams()
         self._edge.flush_clients()
 
     def flush_job(self) -> None:
@@ -210,12 +243,21 @@ class Cluster:
             self.flush_streams()
 
     def health(self) -> dict[str, Any]:
-        """Links, streams and objects by count, and the players of each stream."""
+        """The links by origin, the number of objects, and the players of each stream."""
         streams: dict[str, int] = {}
+        links: dict[str, dict[str, Any]] = {}
         objects = 0
-        for link in self.links.values():
+        for origin, link in sorted(self.links.items()):
+            links[origin] = {
+                # Empty until the origin has answered.
+                "peer": link.peer,
+                "sessions": len(link.data.clients),
+                "queued_bytes": link.queued_bytes,
+                "resent_batches": link.state.resent_batches,
+                "unknown": link.state.unknown,
+            }
             directory: Directory = link.data
             objects += len(directory.objects)
             for fanout in directory.streams.values():
                 streams[fanout.name] = streams.get(fanout.name, 0) + fanout.player_count
-        return {"links": sorted(self.links), "streams": streams, "objects": objects}
+        return {"links": links, "streams": streams, "objects": objects}

@@ -15,7 +15,8 @@ class EdgeConfig:
     """How long media gathers before it is sent; 0 sends it as it comes."""
     chunk_size: int = 60_000
     """Chunk size of everything sent to clients."""
-    window_ack_size: int = 2_500_000
+    window_ack_bytes: int = 2_500_000
+    """Clients are to acknowledge every so many bytes."""
     cache_bytes: int = 4 * 1024 * 1024
     """Of one stream's GOP cache; less than `client_queue_bytes`, into which a joining player gets it."""
     media_queue_bytes: int = 2 * 1024 * 1024

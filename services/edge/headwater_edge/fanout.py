@@ -212,7 +212,7 @@ class StreamFanout:
             size = 0
             for player in group:
                 client = player.client
-                if not player.plain or client.backlog_bytes:
+                if not player.plain or client.outbox is not None:
                     others.append(player)
                     continue
                 if data is None:

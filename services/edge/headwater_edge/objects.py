@@ -1,13 +1,17 @@
 """SharedObjects on the edge: one update in, one encoding per AMF version, every local member out.
 
+The edge has the content once, and keeps it up to date as long as the origin has the object open here; it tells joining members,
+and who asks in vain for a change, what it holds. The link keeps the order, so that is what the origin held when it said so.
+
 Values travel AMF0-framed; an AMF3 client gets each behind the 0x11 marker (FACTS: the body stays AMF0-framed).
 The requester of a change gets Success where the others get Change (RTMP 1.0, section 7.1.3).
 
 A member for whom too much is queued gets no more changes of others; what it misses is merged, and it gets the last value of each
-slot once its queue has drained. Answers to its own requests and messages (`send`) are never left out.
+slot once its queue has drained. Answers to its own requests and messages (`send`) are never left out: who asks for more of them
+than it reads is closed at the limit of its queue.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headwater_amf import AmfError
@@ -15,7 +19,14 @@ from headwater_bus.logs import get_log
 from headwater_rtmp.chunk import csid_for, encode_message
 from headwater_rtmp.errors import RtmpError
 from headwater_rtmp.message import Message, MessageType
-from headwater_rtmp.shared_object import EventType, arguments_for, encode_event, encode_header, value_for
+from headwater_rtmp.shared_object import (
+    EventType,
+    arguments_for,
+    encode_event,
+    encode_header,
+    encode_status,
+    value_for,
+)
 
 from headwater_edge.counters import Counters
 
@@ -24,7 +35,7 @@ if TYPE_CHECKING:
 
 _log = get_log("edge")
 _CHANGE, _SUCCESS, _SEND = int(EventType.CHANGE), int(EventType.SUCCESS), int(EventType.SEND_MESSAGE)
-_CLEAR, _REMOVE = int(EventType.CLEAR), int(EventType.REMOVE)
+_CLEAR, _REMOVE, _STATUS = int(EventType.CLEAR), int(EventType.REMOVE), int(EventType.STATUS)
 _MISSED_SLOTS = 4096
 """A member that missed more gets the whole content instead."""
 
@@ -51,12 +62,18 @@ class _Missed:
         self.everything = True
         self.slots.clear()
 
+    def nothing(self) -> None:
+        """It has got all of it."""
+        self.everything = False
+        self.slots.clear()
+
 
 class ObjectFanout:
     """One SharedObject on this edge: a replica of its slots and its local members, by session number."""
 
     __slots__ = (
         "_chunk_size",
+        "_contents",
         "_counters",
         "_joined",
         "_missed",
@@ -67,28 +84,34 @@ class ObjectFanout:
         "version",
     )
 
-    def __init__(self, name: str, persistent: bool, chunk_size: int, counters: Counters) -> None:
+    def __init__(
+        self,
+        name: str,
+        persistent: bool,
+        version: int,
+        slots: Mapping[str, bytes],
+        chunk_size: int,
+        counters: Counters,
+    ) -> None:
         self.name, self.persistent = name, persistent
         self.members: dict[int, Client] = {}
-        self.slots: dict[str, bytes] = {}
-        self.version = -1
-        """Of the replica; -1: there is none yet."""
+        self.slots = dict(slots)
+        self.version = version
         self._chunk_size = chunk_size
         self._counters = counters
+        self._contents: dict[bool, bytes] = {}
+        """The events Clear and Change for all slots, by AMF version; empty after a change."""
         self._joined: dict[bool, bytes] = {}
+        """What a joining member gets, in chunks; likewise."""
         self._missed: dict[int, _Missed] = {}
 
-    def join(self, session: int, client: "Client", version: int, slots: Sequence[Any]) -> None:
+    def join(self, session: int, client: "Client") -> None:
         """A session uses the object: UseSuccess, Clear and the whole content."""
         self.members[session] = client
         self._missed.pop(session, None)
-        if version != self.version:
-            self.version = version
-            self.slots = dict(slots)
-            self._joined.clear()
         chunks = self._joined.get(client.amf3)
         if chunks is None:
-            events = [encode_event(EventType.USE_SUCCESS), *self._content(client.amf3)]
+            events = (encode_event(EventType.USE_SUCCESS), self._content(client.amf3))
             chunks = self._joined[client.amf3] = self._chunks(events, client.amf3)
         client.enqueue(chunks)
 
@@ -97,21 +120,11 @@ class ObjectFanout:
         self.members.pop(session, None)
         self._missed.pop(session, None)
 
-    def update(self, version: int, events: Sequence[Any]) -> None:
-        """Fan one commit out. Members get it in the order of commits, requesters their own answers in place."""
+    def update(self, version: int, requester: int, events: Sequence[Any]) -> None:
+        """Apply one commit and fan it out: [event type, key, value] each, asked for by the session `requester` (0: of nobody
+        here). Members get it in the order of commits, the requester its own answers in place."""
         self._counters.object_updates += 1
-        if not self.members:
-            return  # The replica is of no use until somebody joins, who brings a newer one.
-        self.version = version
-        self._joined.clear()
-        for kind, key, value, _ in events:
-            if kind == _CHANGE:
-                self.slots[key] = value
-            elif kind == _REMOVE:
-                self.slots.pop(key, None)
-            elif kind == _CLEAR:
-                self.slots.clear()
-        requesters = {session for _, _, _, session in events if session}
+        self._apply(version, events)
         shared: dict[bool, bytes] = {}
         # A copy: a member that is closed because its queue is full leaves on the spot.
         for session, client in list(self.members.items()):
@@ -119,22 +132,56 @@ class ObjectFanout:
                 continue
             amf3 = client.amf3
             if client.objects_full or session in self._missed:
-                self._merge(session, client, events)
-            elif session in requesters:
-                own = [self._answer(event, session, amf3) for event in events]
-                client.enqueue(self._chunks(own, amf3))
+                self._merge(session, client, events, session == requester)
+            elif session == requester:
+                client.enqueue(self._chunks([self._own(event, amf3) for event in events], amf3))
             else:
                 chunks = shared.get(amf3)
                 if chunks is None:
-                    body = [self._event(kind, key, value, amf3) for kind, key, value, _ in events]
+                    body = [self._event(kind, key, value, amf3) for kind, key, value in events]
                     chunks = shared[amf3] = self._chunks(body, amf3)
                 client.enqueue(chunks)
             self._counters.object_deliveries += 1
 
+    def _apply(self, version: int, events: Sequence[Any]) -> None:
+        if version != self.version:
+            self.version = version
+            self._contents.clear()
+            self._joined.clear()
+        for kind, key, value in events:
+            if kind == _CHANGE:
+                self.slots[key] = value
+            elif kind == _REMOVE:
+                self.slots.pop(key, None)
+            elif kind == _CLEAR:
+                self.slots.clear()
+
+    def answer(self, session: int, rows: Iterable[Any]) -> None:
+        """Tell one member alone: [event type, text] each, see ObjectAnswer."""
+        client = self.members.get(session)
+        if client is None or client.closed:
+            return
+        missed = self._missed.get(session)
+        events: list[bytes] = []
+        for kind, text in rows:
+            if kind == _STATUS:
+                events.append(encode_status(text))
+            elif kind == _SUCCESS:
+                events.append(encode_event(_SUCCESS, text))
+            elif kind == _REMOVE:
+                events.append(self._slot(text, client.amf3))
+                if missed is not None:
+                    missed.slots.pop(text, None)
+            elif kind == _CLEAR:
+                events.append(self._content(client.amf3))
+                if missed is not None:
+                    missed.nothing()
+        client.enqueue(self._chunks(events, client.amf3))
+
     # Slow members
 
-    def _merge(self, session: int, client: "Client", events: Sequence[Any]) -> None:
-        """Note what a member misses; answers to its own requests and messages go out."""
+    def _merge(self, session: int, client: "Client", events: Sequence[Any], own: bool) -> None:
+        """Note what a member misses; answers to its own requests (`own`: these are) and messages go out."""
         missed = self._missed.get(session)
         if missed is None:
             missed = self._missed[session] = _Missed()
@@ -144,33 +191,31 @@ class ObjectFanout:
         amf3 = client.amf3
         urgent: list[bytes] = []
         for event in events:
-            kind, key, _, requester = event
-            if kind == _SEND or requester == session:
+            kind, key, value = event
+            if kind == _SEND or own:
                 if kind == _SEND:
                     # It may speak of the changes before it, so they go first.
                     urgent += self._lacking(missed, amf3)
                 elif kind == _CLEAR:
-                    missed.everything = False
-                    missed.slots.clear()
+                    missed.nothing()
                 else:
                     missed.slots.pop(key, None)
-                urgent.append(self._answer(event, session, amf3))
+                urgent.append(self._own(event, amf3) if own else self._event(kind, key, value, amf3))
             elif kind == _CLEAR:
                 missed.cleared()
             else:
                 missed.add(key)
-            self._counters.object_merges += requester != session and kind != _SEND
+            self._counters.object_merges += not own and kind != _SEND
         if urgent:
             client.enqueue(self._chunks(urgent, amf3))
 
     def _lacking(self, missed: _Missed, amf3: bool) -> list[bytes]:
         """The events that bring a member up to date; it has missed nothing afterwards."""
         if missed.everything:
-            events = self._content(amf3)
+            events = [self._content(amf3)]
         else:
             events = [self._slot(key, amf3) for key in missed.slots]
-        missed.everything = False
-        missed.slots.clear()
+        missed.nothing()
         return events
 
     def catch_up(self, client: "Client") -> None:
@@ -183,17 +228,22 @@ class ObjectFanout:
 
     # Encoding
 
-    def _content(self, amf3: bool) -> list[bytes]:
-        return [encode_event(_CLEAR), *(self._slot(key, amf3) for key in self.slots)]
+    def _content(self, amf3: bool) -> bytes:
+        """Clear, and a Change for each slot."""
+        events = self._contents.get(amf3)
+        if events is None:
+            changes = [self._slot(key, amf3) for key in self.slots]
+            events = self._contents[amf3] = encode_event(_CLEAR) + b"".join(changes)
+        return events
 
     def _slot(self, key: str, amf3: bool) -> bytes:
         value = self.slots.get(key)
         return encode_event(_REMOVE, key) if value is None else self._event(_CHANGE, key, value, amf3)
 
-    def _answer(self, event: Any, session: int, amf3: bool) -> bytes:
-        """An event as a member reads it who may have asked for it. A Remove with a value answers a change to nothing."""
-        kind, key, value, requester = event
-        if requester == session and (kind == _CHANGE or (kind == _REMOVE and value)):
+    def _own(self, event: Any, amf3: bool) -> bytes:
+        """An event as the member reads it who has asked for it. A Remove with a value answers a change to nothing."""
+        kind, key, value = event
+        if kind == _CHANGE or (kind == _REMOVE and value):
             return encode_event(_SUCCESS, key)
         return self._event(kind, key, value, amf3)
 
@@ -210,7 +260,7 @@ class ObjectFanout:
             return encode_event(_REMOVE, key) if kind == _CHANGE else b""
         return encode_event(kind, key if kind == _REMOVE else None)
 
-    def _chunks(self, events: Sequence[bytes], amf3: bool) -> bytes:
+    def _chunks(self, events: Iterable[bytes], amf3: bool) -> bytes:
         payload = encode_header(self.name, self.version, self.persistent, amf3) + b"".join(events)
         type_id = MessageType.SHARED_OBJECT_AMF3 if amf3 else MessageType.SHARED_OBJECT_AMF0
         return encode_message(Message(type_id, 0, 0, payload), csid_for(type_id), self._chunk_size)

@@ -12,13 +12,13 @@ class OriginConfig:
     attach_hold_count: int = 4096
     """Attaches that may wait so; over it they are refused at once."""
     group_linger_s: float = 10.0
-    """A group with no session for this long is stopped and released."""
+    """A group with no session for this long is stopped and released, and so is one that nobody ever attached."""
     object_linger_s: float = 5.0
     """A temporary SharedObject with no user for this long is forgotten."""
     link_media_bytes: int = 16 * 1024 * 1024
     """Over this many unacknowledged bytes to an edge, media to it is dropped to the next keyframe."""
-    cache_bytes: int = 8 * 1024 * 1024
-    """Of one stream's GOP cache."""
+    cache_bytes: int = 4 * 1024 * 1024
+    """Of one stream's GOP cache; the edges' are of the same size."""
     streams_per_session: int = 32
     """Message streams that a session may have at a time."""
     objects_per_session: int = 64
@@ -27,6 +27,10 @@ class OriginConfig:
     object_value_bytes: int = 64 * 1024
     object_total_bytes: int = 1024 * 1024
     """Keys and values of one SharedObject together."""
+    messages_per_s: int = 2000
+    """Commands and SharedObject messages that a client may send, as a lasting rate; over it it is closed."""
+    messages_burst: int = 5000
+    """So many of them it may send at once."""
     inbox_messages: int = 1024
     """Messages of a session that wait for its application code; over it the client is closed."""
     inbox_bytes: int = 4 * 1024 * 1024

@@ -19,11 +19,14 @@ _CAPABILITIES = 31.0
 def connect(session: Session, command: Command) -> None:
     """Have the application decide, then answer. Runs in the session's order, before everything else the client sends."""
     group = session.group
+    session.connect_transaction = command.transaction_id
 
     def decide() -> None:
         group.started.wait()
+        if session.closed:
+            return  # The application never saw it.
         if group.failure is not None:
-            refuse(session, command.transaction_id, StatusCode.CONNECT_FAILED, group.failure)
+            session.close(group.failure)
             return
         args = (session.client, *command.args)
         # Of this hook alone the arguments are the client's, so it is no failure of the application when they do not fit.
@@ -37,7 +40,7 @@ def connect(session: Session, command: Command) -> None:
         elif reason is None:
             accept(session, command)
         else:
-            refuse(session, command.transaction_id, StatusCode.CONNECT_REJECTED, reason)
+            session.refuse(reason, StatusCode.CONNECT_REJECTED)
 
     waits = not group.started.is_set() or group.waits("on_connect")
     session.post(decide, waits=waits)
@@ -59,10 +62,3 @@ def accept(session: Session, command: Command) -> None:
     )
     # In AMF0 for every client: the AMF version is what this answer settles.
     session.send(encode_command("_result", command.transaction_id, properties, info))
-
-
-def refuse(session: Session, transaction: float, code: StatusCode, reason: str) -> None:
-    """`_error`, then the end of the connection."""
-    session.group.counters.connects_rejected += 1
-    session.send(encode_command("_error", transaction, None, status(code, reason)))
-    session.drop(f"connect refused: {reason}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import Event
+from headwater_bus.logs import get_log
 from headwater_bus.traffic import ToClient
 from headwater_rtmp.command import encode_command
 from headwater_rtmp.control import stream_begin, stream_eof
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from headwater_origin.session import NetStream, Session
 
 
+_log = get_log("origin")
 _LAST_WORK_S = 5.0
 """How long `on_stop` waits for hooks and methods that still run."""
 
@@ -52,6 +54,8 @@ class Group:
         """Set when `on_start` has returned or failed."""
         self.failure: str | None = None
         """Why the application did not start."""
+        self._starter: gevent.Greenlet[..., None] | None = None
+        """Runs `on_start`."""
         self._tasks: set[gevent.Greenlet[..., None]] = set()
         """Of the application; ended with the group."""
         self._workers: set[gevent.Greenlet[..., None]] = set()
@@ -81,7 +85,7 @@ class Group:
     def start(self) -> None:
         """Run `on_start`; sessions wait for it."""
         if self.waits("on_start"):
-            self.run(self._start)
+            self._starter = self.run(self._start)
         else:
             self.started.set()
 
@@ -93,11 +97,12 @@ class Group:
             self.failure = "the application did not start"
         self.started.set()
 
-    def run(self, work: Callable[[], None]) -> None:
+    def run(self, work: Callable[[], None]) -> "gevent.Greenlet[..., None]":
         """Run something in a greenlet that `on_stop` waits for."""
         worker = gevent.spawn(work)
         self._workers.add(worker)
         worker.rawlink(self._workers.discard)
+        return worker
 
     # Sessions
 
@@ -146,6 +151,9 @@ class Group:
         """Make a session the publisher of a name that is free; waiting players are told."""
         stream = self.stream(name)
         stream.start_publishing(session, net_stream)
+        _log.info(
+            "published", group=self.name, stream=name, session=session.session_id, address=session.address
+        )
         for player, playing in stream.players():
             player.send(stream_begin(playing.id))
             player.send_status(playing.id, status(StatusCode.PLAY_PUBLISH_NOTIFY, f"{name} is published"))
@@ -163,6 +171,7 @@ class Group:
 
     def _unpublish(self, session: "Session", stream: Stream, tell: bool) -> None:
         stream.stop_publishing(tell)
+        _log.info("unpublished", group=self.name, stream=stream.name, session=session.session_id)
         for player, playing in stream.players():
             if not player.closed:
                 info = status(StatusCode.PLAY_UNPUBLISH_NOTIFY, f"{stream.name} is not published any more")
@@ -210,12 +219,19 @@ class Group:
         return task
 
     def close(self, reason: str, code: StatusCode = StatusCode.CONNECT_CLOSED) -> None:
-        """Close every session, end the application's greenlets, run `on_stop` when it has started and the others are done."""
+        """Close every session, end the application's greenlets and an `on_start` that has not returned, run `on_stop` when it
+        has started and the others are done."""
         if self.stopped:
             return
         self.stopped = True
         for session in list(self.sessions):
             session.close(reason, code)
+        self.objects.close()
+        if not self.started.is_set():
+            self.failure = "the application instance was stopped before it had started"
+            self.started.set()
+            if self._starter is not None:
+                self._starter.kill(block=False)
         gevent.killall([task for task in self._tasks if task is not gevent.getcurrent()], block=False)
         if self.waits("on_stop"):
             self.ending = gevent.spawn(self._stop)

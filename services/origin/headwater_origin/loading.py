@@ -4,6 +4,7 @@ import importlib
 import os
 import re
 import sys
+import traceback
 
 from headwater_origin.application import Application
 
@@ -34,10 +35,8 @@ def _load(spec: str) -> tuple[str, type[Application]]:
     name, module_name, class_name = found.groups()
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise LoadError(f"--app {spec}: {error}; run it where the module is, or install it") from error
     except (Exception, SystemExit) as error:
-        raise LoadError(f"--app {spec}: importing {module_name} failed: {error!r}") from error
+        raise LoadError(f"--app {spec}: {_why(module_name, error)}") from error
     application = getattr(module, class_name, None)
     if not (isinstance(application, type) and issubclass(application, Application)):
         seen = "nothing" if application is None else repr(application)
@@ -45,3 +44,16 @@ def _load(spec: str) -> tuple[str, type[Application]]:
             f"--app {spec}: expected a subclass of headwater_origin.Application, {class_name} is {seen}"
         )
     return name, application
+
+
+def _why(module_name: str, error: BaseException) -> str:
+    """Why a module cannot be imported, and where in it, in one line."""
+    missing = isinstance(error, ModuleNotFoundError) and error.name
+    if missing and f"{module_name}.".startswith(f"{missing}."):
+        return f"{error}; run it where the module is, or install it"
+    if isinstance(error, SyntaxError):
+        place, text = f"{error.filename}:{error.lineno}", error.msg
+    else:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place, text = f"{frame.filename}:{frame.lineno}", str(error)
+    return f"importing {module_name} failed at {place}: {type(error).__name__}: {text}"

@@ -1,6 +1,7 @@
 """NetStream commands (RTMP 1.0, 7.2.2): publish, play and what goes with them, for live streams."""
 
 from headwater_amf import UNDEFINED
+from headwater_bus.logs import get_log
 from headwater_bus.traffic import PlayChanged
 from headwater_rtmp.command import Command, encode_data
 from headwater_rtmp.control import stream_begin
@@ -9,6 +10,8 @@ from headwater_rtmp.status import StatusCode, status
 from headwater_origin import hooks
 from headwater_origin.names import BadName, split_stream_name
 from headwater_origin.session import NetStream, Session
+
+_log = get_log("origin")
 
 
 def create_stream(session: Session, command: Command) -> None:
@@ -92,6 +95,7 @@ def _taken(session: Session, name: str) -> bool:
 
 
 def _refuse(session: Session, command: Command, code: StatusCode, text: str) -> None:
+    _log.debug("refused", group=session.group.name, session=session.session_id, code=str(code), reason=text)
     session.send_status(command.stream_id, status(code, text))
 
 

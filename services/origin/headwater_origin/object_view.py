@@ -9,7 +9,7 @@ from headwater_rtmp.shared_object import EventType
 from headwater_origin.slot_values import sound_arguments, sound_value
 
 if TYPE_CHECKING:
-    from headwater_origin.objects import SharedObject
+    from headwater_origin.shared_object import SharedObject
 
 
 class SharedObjectView(MutableMapping[str, Any]):
@@ -97,8 +97,10 @@ class SharedObjectView(MutableMapping[str, Any]):
             self._shared.commit([(EventType.CLEAR, "", b"")], None)
 
     def send(self, handler: str, *args: Any) -> None:
-        """Call a handler of every user's object. Raises ValueError for what has no AMF form."""
+        """Call a handler of every user's object. Raises ValueError for what has no AMF form, or over the limit of a value."""
         raw = amf0.encode(handler, *args)
+        if (problem := self._shared.too_long(raw)) is not None:
+            raise ValueError(f"SharedObject {self.name!r}, send {handler!r}: {problem}")
         if not sound_arguments(raw):
             raise ValueError(
                 f"SharedObject {self.name!r}, send {handler!r}: the arguments are too deep or too many"

@@ -9,10 +9,9 @@ from headwater_bus import traffic
 from headwater_bus.link import Link
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node
-from headwater_bus.requests import RequestError
 from headwater_rtmp.command import decode_command, encode_command
 from headwater_rtmp.errors import RemoteProtocolError
-from headwater_rtmp.message import Message, MessageType
+from headwater_rtmp.message import COMMANDS, MEDIA, OBJECTS, Message
 from headwater_rtmp.shared_object import decode_shared_object
 from headwater_rtmp.status import StatusCode, status
 
@@ -23,15 +22,11 @@ from headwater_origin.connect import connect
 from headwater_origin.counters import Counters
 from headwater_origin.edge_port import EdgePort
 from headwater_origin.group import Group
+from headwater_origin.releases import Releases
 from headwater_origin.session import Session
 
 _log = get_log("origin")
 _TICK_S = 0.25
-_RELEASE_S = 5.0
-"""A group that the registry has not taken back within this time is served again."""
-_COMMANDS = frozenset((MessageType.COMMAND_AMF0, MessageType.COMMAND_AMF3))
-_OBJECTS = frozenset((MessageType.SHARED_OBJECT_AMF0, MessageType.SHARED_OBJECT_AMF3))
-_MEDIA = frozenset((MessageType.AUDIO, MessageType.VIDEO, MessageType.DATA_AMF0, MessageType.DATA_AMF3))
 
 
 class Origin:
@@ -44,8 +39,8 @@ class Origin:
         self.counters = Counters()
         self.groups: dict[str, Group] = {}
         self._held: list[tuple[EdgePort, traffic.Attach, float]] = []
-        self._releasing: dict[str, tuple[int, float]] = {}
-        """Groups that are being given back: up to which epoch, and until when that is believed."""
+        self._ports: dict[EdgePort, None] = {}
+        self._releases = Releases(node)
         self._stopping = False
         self._handlers: dict[type, Callable[[EdgePort, Any], None]] = {
             traffic.Attach: self._attach,
@@ -59,12 +54,14 @@ class Origin:
 
     def link_up(self, link: Link) -> None:
         """An edge has opened its link."""
-        link.data = EdgePort(link)
+        link.data = port = EdgePort(link)
+        self._ports[port] = None
         _log.info("link up", edge=link.peer)
 
     def link_down(self, link: Link, reason: str) -> None:
         """An edge is lost: its sessions are over."""
         port: EdgePort = link.data
+        self._ports.pop(port, None)
         _log.info("link down", edge=link.peer, reason=reason, sessions=len(port.sessions))
         self._held = [held for held in self._held if held[0] is not port]
         for session in list(port.sessions.values()):
@@ -115,7 +112,7 @@ class Origin:
 
     def _owned(self, envelope: traffic.Attach) -> bool | None:
         """Whether this origin has the group at that epoch; None while the change feed has not come that far."""
-        if envelope.epoch <= self._releasing.get(envelope.group, (0, 0.0))[0]:
+        if self._releases.under_way(envelope.group, envelope.epoch):
             return False
         assignment = self.node.view.groups.get(envelope.group)
         if assignment is None or assignment.epoch < envelope.epoch:
@@ -160,19 +157,20 @@ class Origin:
         connect(session, command)
 
     def _reject(self, port: EdgePort, envelope: traffic.Attach, code: StatusCode, reason: str) -> None:
-        """Answer a connect that no group takes, and give the group back."""
+        """Answer a connect that no group takes; if it does not run for others, it is given back."""
         self.counters.connects_rejected += 1
         # 1: the transaction id of every connect (RTMP 1.0, 7.2.1.1).
         message = encode_command("_error", 1, None, status(code, reason))
         port.link.send(traffic.ToClient(envelope.session, message.type_id, 0, 0, message.payload))
         port.link.send(traffic.CloseSession(envelope.session, f"connect refused: {reason}"))
-        self._release(envelope.group, envelope.epoch)
+        self._note_unused(envelope.group, time.monotonic())
 
     def _group(self, envelope: traffic.Attach, application: type[Application]) -> Group | None:
         """The group of an attach, started if need be; None when its application object cannot be made."""
         group = self.groups.get(envelope.group)
         if group is not None and group.failure is not None and not group.sessions:
             self._drop_group(group, "the application did not start")
+            self._note_unused(group.name, time.monotonic())
             group = None
         if group is None:
             try:
@@ -182,6 +180,7 @@ class Origin:
                 _log.error("application failed", group=envelope.group, what="__init__", error=repr(error))
                 return None
             self.groups[group.name] = group
+            self._releases.settled(group.name)
             _log.info("group started", group=group.name, epoch=group.epoch)
             group.start()
         return group
@@ -205,6 +204,17 @@ class Origin:
         )
         session.close(str(error))
 
+    def _close_too_fast(self, session: Session) -> None:
+        reason = f"over {self.config.messages_per_s} messages a second"
+        _log.warning(
+            "client closed",
+            group=session.group.name,
+            session=session.session_id,
+            address=session.address,
+            reason=reason,
+        )
+        session.close(reason)
+
     # Messages
 
     def _from_client(self, port: EdgePort, envelope: traffic.FromClient) -> None:
@@ -216,12 +226,14 @@ class Origin:
             return
         message = Message(envelope.type_id, envelope.stream_id, envelope.timestamp, envelope.payload)
         try:
-            if message.type_id in _COMMANDS:
-                run_command(session, decode_command(message), len(message.payload))
-            elif message.type_id in _OBJECTS:
-                self._object_message(session, message)
-            elif message.type_id in _MEDIA:
+            if message.type_id in MEDIA:
                 self._early_media(session, message)
+            elif session.too_fast():
+                self._close_too_fast(session)
+            elif message.type_id in COMMANDS:
+                run_command(session, decode_command(message), len(message.payload))
+            elif message.type_id in OBJECTS:
+                self._object_message(session, message)
         except RemoteProtocolError as error:
             self._broke_protocol(session, error)
 
@@ -256,19 +268,20 @@ class Origin:
         """The registry's table says something new: attaches that waited for it go on, groups of others end here."""
         if change[0] == "group-gone":
             # A group that still has sessions goes on until another origin has it.
-            self._releasing.pop(change[1], None)
+            self._releases.settled(change[1])
             return
         if change[0] != "group":
             return
         name, owner, epoch = change[1:4]
         group = self.groups.get(name)
-        if epoch > self._releasing.get(name, (epoch, 0.0))[0]:
-            del self._releasing[name]
         if owner != self.node.node_id:
+            self._releases.settled(name)
             if group is not None:
                 self._drop_group(group, f"the application instance is at {owner} now")
         elif group is not None:
             group.epoch = epoch
+        else:
+            self._releases.unused(name, epoch, time.monotonic() + self.config.group_linger_s)
         waiting = [held for held in self._held if held[1].group == name]
         if waiting:
             self._held = [held for held in self._held if held[1].group != name]
@@ -293,30 +306,19 @@ class Origin:
             self._held = [held for held in self._held if held[2] > now]
             for port, envelope, _ in late:
                 self._refuse(port, envelope, "the registry has not told of this epoch")
-        for name in [name for name, (_, until) in self._releasing.items() if until <= now]:
-            del self._releasing[name]
         for group in list(self.groups.values()):
             group.tick(now)
             if group.lingered(now):
                 self._drop_group(group, "nobody uses it")
-                self._release(group.name, group.epoch)
+                self._note_unused(group.name, now)
+        if not self._stopping:
+            self._releases.tend(now)
 
-    def _release(self, name: str, epoch: int) -> None:
-        if name not in self._releasing:
-            self._releasing[name] = (epoch, time.monotonic() + _RELEASE_S)
-            gevent.spawn(self._give_back, name, epoch)
-
-    def _give_back(self, name: str, epoch: int) -> None:
-        """Greenlet: tell the registry. While it does not answer the group stays this origin's, and serves who comes."""
-        try:
-            self.node.release(name, epoch)
-        except RequestError as error:
-            _log.warning("group not released", group=name, error=error)
-            self._releasing.pop(name, None)
-        else:
-            assignment = self.node.view.groups.get(name)
-            if assignment is None or assignment.epoch > epoch:
-                self._releasing.pop(name, None)
+    def _note_unused(self, name: str, due: float) -> None:
+        """Have a group released that is this origin's and does not run here."""
+        assignment = self.node.view.groups.get(name)
+        if name not in self.groups and assignment is not None and assignment.origin == self.node.node_id:
+            self._releases.unused(name, assignment.epoch, due)
 
     def shutdown(self, reason: str, within_s: float = 0.0) -> None:
         """Close every group; their clients are told. Waits for `on_stop` of the applications, but not longer than so."""
@@ -345,5 +347,14 @@ class Origin:
             "applications": sorted(self.applications),
             "sessions": self.sessions,
             "groups": {name: group.health() for name, group in self.groups.items()},
+            "unused": len(self._releases),
+            "links": [
+                {
+                    "edge": port.link.peer,
+                    "sessions": len(port.sessions),
+                    "queued_bytes": port.link.queued_bytes,
+                }
+                for port in self._ports
+            ],
             "counters": self.counters.as_dict(),
         }

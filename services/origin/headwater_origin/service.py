@@ -32,7 +32,7 @@ def run(node_config: NodeConfig, config: OriginConfig, applications: Mapping[str
     for name, job in [*links.jobs(), ("tick", origin.tick)]:
         node.spawn(name, job)
     node.load_provider = origin.load
-    node.health_provider = origin.health
+    node.health_provider = lambda: {**origin.health(), "messages_refused": links.refused}
     node.start(endpoint, meta={"apps": sorted(applications)})
     _log.info("serving", applications=" ".join(sorted(applications)), endpoint=endpoint)
 

@@ -54,6 +54,7 @@ class Session:
 
     __slots__ = (
         "_calls",
+        "_full_at",
         "_inbox",
         "_inbox_bytes",
         "_last_transaction",
@@ -63,6 +64,7 @@ class Session:
         "bandwidth_done",
         "client",
         "closed",
+        "connect_transaction",
         "edge",
         "group",
         "number",
@@ -88,6 +90,8 @@ class Session:
         """Whether the application has accepted the connect."""
         self.closed = False
         """Whether the client is gone or being closed; nothing it still sends counts."""
+        self.connect_transaction = 1.0
+        """Of its connect (1: RTMP 1.0, 7.2.1.1), which is answered when the application has decided, or by `close`."""
         self.bandwidth_done = False
         self.client = Client(self)
         self.objects: dict[SharedObject, Access] | None = None
@@ -96,6 +100,7 @@ class Session:
         self._inbox_bytes = 0
         self._calls: dict[float, tuple[str, AsyncResult[Any]]] | None = None
         self._last_transaction = 0
+        self._full_at = 0.0
 
     @property
     def amf3(self) -> bool:
@@ -175,18 +180,30 @@ class Session:
     # Closing
 
     def close(self, reason: str, code: StatusCode = StatusCode.CONNECT_CLOSED) -> None:
-        """Tell the client why, close it, and forget it here."""
+        """Tell the client why, close it, and forget it here. One that is not accepted yet gets the answer to its connect."""
         if self.closed:
             return
         if self.accepted:
-            self.send_command("onStatus", 0, None, status(code, reason))
-        self.drop(reason)
+            self.send_command("onStatus", 0, None, status(code, _told(reason)))
+            self.drop(reason)
+        else:
+            self.refuse(reason, StatusCode.CONNECT_FAILED if code == StatusCode.CONNECT_CLOSED else code)
+
+    def refuse(self, reason: str, code: StatusCode) -> None:
+        """Answer its connect with `_error`, and close it."""
+        if self.closed:
+            return
+        self.group.counters.connects_rejected += 1
+        _log.info("connect refused", group=self.group.name, address=self.address, reason=_told(reason))
+        # In AMF0 for every client, as the answer of a connect that succeeds is.
+        info = status(code, _told(reason))
+        self.send(encode_command("_error", self.connect_transaction, None, info))
+        self.drop(f"connect refused: {reason}")
 
     def drop(self, reason: str) -> None:
         """Close the client without another word."""
         if not self.closed:
-            # It may be an application's text: msgpack takes no lone surrogates.
-            text = reason[:_LONGEST_REASON].encode(errors="replace").decode()
+            text = _told(reason)
             self.edge.link.send(CloseSession(self.number, text))
             self.ended(text)
 
@@ -221,6 +238,13 @@ class Session:
         return net_stream
 
     # Order
+
+    def too_fast(self) -> bool:
+        """Count a message; returns whether the client sends more than it may. A bucket of `messages_burst` tokens, kept as
+        the time at which it is full again."""
+        config, now = self.group.config, self.group.clock()
+        self._full_at = max(self._full_at, now) + 1 / config.messages_per_s
+        return self._full_at - now > config.messages_burst / config.messages_per_s
 
     def post(self, run: Callable[[], None], *, waits: bool, size: int = 0, always: bool = False) -> None:
         """Run something in this session's order. `waits`: it may wait, so it needs a greenlet. `size`: bytes it holds.
@@ -258,3 +282,8 @@ class Session:
             self.group.counters.handler_errors += 1
             _log.error("session failed", group=self.group.name, session=self.session_id, error=repr(error))
             self.close("internal error")
+
+
+def _told(reason: str) -> str:
+    """A reason that may be an application's text: it has an end, and no lone surrogates, which have no UTF-8."""
+    return reason[:_LONGEST_REASON].encode(errors="replace").decode()

@@ -17,8 +17,8 @@ from headwater_bus.traffic import (
     StreamReset,
 )
 from headwater_rtmp.gop import GopCache
-from headwater_rtmp.media import MediaFlags
-from headwater_rtmp.message import Message, MessageType
+from headwater_rtmp.media import MediaFlags, is_clear_data_frame, strip_set_data_frame
+from headwater_rtmp.message import DATA, Message
 
 from headwater_origin.edge_port import EdgePort
 
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from headwater_origin.config import OriginConfig
     from headwater_origin.counters import Counters
     from headwater_origin.session import NetStream, Session
-
-_SET_DATA_FRAME = b"\x02\x00\x0d@setDataFrame"
-_CLEAR_DATA_FRAME = b"\x02\x00\x0f@clearDataFrame"
-_DATA = (MessageType.DATA_AMF0, MessageType.DATA_AMF3)
 
 
 class Publication:
@@ -126,12 +122,10 @@ class Stream:
         self.messages_in += 1
         self.bytes_in += len(message.payload)
         self._counters.media_in += 1
-        if message.type_id in _DATA:
-            payload = data_payload(message.type_id, message.payload)
-            if payload is None:
+        if message.type_id in DATA:
+            if is_clear_data_frame(message):
                 return
-            if payload is not message.payload:
-                message = Message(message.type_id, 0, message.timestamp, payload)
+            message = strip_set_data_frame(message)
         flags = self.cache.add(message)
         limit = self._config.link_media_bytes
         for subscription in self.subscriptions.values():
@@ -212,12 +206,3 @@ class Stream:
                 for edge, subscription in self.subscriptions.items()
             },
         }
-
-
-def data_payload(type_id: int, payload: bytes) -> bytes | None:
-    """The body of a data message as players get it: `@setDataFrame` is an order to the server and is taken off; None when
-    nothing is to be forwarded (`@clearDataFrame`). An AMF3 body has a zero byte before its AMF0 values."""
-    at = 1 if type_id == MessageType.DATA_AMF3 and payload[:1] == b"\0" else 0
-    if payload.startswith(_SET_DATA_FRAME, at):
-        return payload[:at] + payload[at + len(_SET_DATA_FRAME) :]
-    return None if payload.startswith(_CLEAR_DATA_FRAME, at) else payload

@@ -23,7 +23,6 @@ from typing import Any
 import click
 import gevent
 from gevent.queue import Empty, Queue
-from rich.console import Console
 
 from headwater_bus.control import Subscribe
 from headwater_bus.options import (
@@ -31,6 +30,7 @@ from headwater_bus.options import (
     CommandGroup,
     OperatorError,
     client_options,
+    console,
     node_config,
     node_options,
     operator_errors,
@@ -52,6 +52,7 @@ _LOOK_S = 1.0
 
 
 @click.group(cls=CommandGroup)
+@click.version_option(package_name="headwater-registry")
 def main() -> None:
     """The Headwater registry: who is here, and which origin has which group."""
 
@@ -139,7 +140,7 @@ def nodes(**options: Any) -> None:
     if options["as_json"]:
         _echo_json([show.node_json(node) for node in found])
     else:
-        Console().print(show.nodes_table(found, time.time()))
+        console().print(show.nodes_table(found, time.time()))
 
 
 @main.command()
@@ -150,7 +151,7 @@ def groups(**options: Any) -> None:
     if options["as_json"]:
         _echo_json([show.group_json(group) for group in found])
     elif found:
-        Console().print(show.groups_table(found))
+        console().print(show.groups_table(found))
     else:
         click.echo("no group is assigned")
 

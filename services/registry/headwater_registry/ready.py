@@ -24,8 +24,9 @@ def parse_wanted(text: str) -> dict[str, int]:
 
 
 def missing(wanted: dict[str, int], nodes: Iterable[NodeInfo]) -> str:
-    """What is not there yet, `edge 1 of 2, origin 0 of 2`; empty when nothing is."""
-    here = Counter(node.role for node in nodes)
+    """What is not there yet, `edge 1 of 2, origin 0 of 2`; empty when nothing is. A node that the registry has not heard of since
+    it started does not count: it may have stopped with it."""
+    here = Counter(node.role for node in nodes if not node.meta.get("restored"))
     return ", ".join(
         f"{role} {here[role]} of {count}" for role, count in wanted.items() if here[role] < count
     )
@@ -41,7 +42,11 @@ def rtmp_url(address: str) -> str:
 def ready_lines(nodes: Iterable[NodeInfo], base_port: int) -> list[str]:
     """The ready line, which names every address, then what to try."""
     edges = sorted(
-        (node for node in nodes if node.role == "edge" and "rtmp" in node.meta),
+        (
+            node
+            for node in nodes
+            if node.role == "edge" and "rtmp" in node.meta and not node.meta.get("restored")
+        ),
         key=lambda n: _by_number(n.node_id),
     )
     if not edges:

@@ -10,11 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import gevent
 from gevent.event import Event
 from gevent.threadpool import ThreadPool
 from headwater_bus.control import (
     Changed,
     Grant,
+    Health,
+    HealthRequest,
     Leave,
     Refused,
     Register,
@@ -26,8 +29,9 @@ from headwater_bus.control import (
 )
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node, NodeConfig
-from headwater_bus.requests import BindError, Caller
+from headwater_bus.requests import BindError, Caller, RequestError, ask
 from headwater_bus.security import SecurityError
+from headwater_bus.view import NodeInfo
 from headwater_store import Records, StoreError, open_records
 
 from headwater_registry.config import RegistryConfig
@@ -44,6 +48,8 @@ _LATE_S = 0.3
 _LOADS_S = 1.0
 """At most so often are the nodes' loads told."""
 _STORE_RETRY_S = 1.0
+_PROBE_S = 0.5
+"""So long a node has to say that it lives, when another process registers with its name."""
 MAX_WAITING = 10_000
 """Requests that wait for a commit. More are refused; nodes ask again."""
 
@@ -61,6 +67,7 @@ class Registry:
         self.feed, self.seq = secrets.token_hex(8), 0
         self._config, self._records = config, records
         self._connections = Connections()
+        self._probing: set[str] = set()
         self._waiting: list[tuple[Caller, Any]] = []
         self._wake = Event()
         # One thread: commits and the close come in the order they were asked for.
@@ -110,9 +117,36 @@ class Registry:
             return refused
         if len(self._waiting) >= MAX_WAITING:
             return Refused("busy", f"{MAX_WAITING} requests wait here, ask again")
+        rival = self.table.rival(message) if isinstance(message, Register) else None
+        if rival is not None and isinstance(rival.meta.get("control"), str):
+            if message.node_id in self._probing:
+                return Refused("busy", f"{message.node_id} registers from elsewhere, too; ask again")
+            self._probing.add(message.node_id)
+            gevent.spawn(self._probe, caller, message, rival)
+            return None
+        self._queue(caller, message)
+        return None
+
+    def _queue(self, caller: Caller, message: Any) -> None:
         self._waiting.append((caller, message))
         self._wake.set()
-        return None
+
+    def _probe(self, caller: Caller, message: Register, rival: NodeInfo) -> None:
+        """Greenlet: another process has the name that a node registers with. If it lives, it keeps it."""
+        node_id, control = message.node_id, str(rival.meta["control"])
+        try:
+            answer = ask(self.node.context, self.node.security, control, node_id, HealthRequest(), _PROBE_S)
+            lives = isinstance(answer, Health) and answer.state.get("boot") == rival.boot
+        except (RequestError, SecurityError):
+            lives = False
+        finally:
+            self._probing.discard(node_id)
+        if not lives:
+            self._queue(caller, message)
+            return
+        text = f"{node_id} is here already (process {answer.state.get('pid')}); give this one another --node-id, or stop that one"
+        _log.warning("node refused", node=node_id, reason=text)
+        self.server.answer(caller, Refused("taken", text))
 
     def _register(self, caller: Caller, message: Register, now: float) -> tuple[Any, Changes]:
         answer, changes = self.table.register(message, now, int(time.time()))

@@ -57,9 +57,10 @@ class Table:
         *,
         now: float,
     ) -> None:
-        """The table as it was last committed. Every node gets a fresh lease: none could renew while the registry was away."""
+        """The table as it was last committed. Every node gets a fresh lease: none could renew while the registry was away. Until
+        it registers again its `meta["restored"]` says that nobody has heard of it since."""
         self.lease_s = lease_s
-        self.nodes = {node.node_id: node for node in nodes}
+        self.nodes = {node.node_id: replace(node, meta={**node.meta, "restored": True}) for node in nodes}
         self.groups: dict[str, Assignment] = {}
         self.epoch = max([epoch, *(group.epoch for group in groups)])
         self._held: dict[str, set[str]] = {}
@@ -79,6 +80,17 @@ class Table:
                 self._set_group(group.group, None)
 
     # Requests
+
+    def rival(self, message: Register) -> NodeInfo | None:
+        """The node that has the name already, where it is another process than the one that asks."""
+        known = self.nodes.get(message.node_id)
+        if (
+            known is None
+            or known.boot == message.boot
+            or message.boot in self._former.get(message.node_id, ())
+        ):
+            return None
+        return known
 
     def register(self, message: Register, now: float, since: int) -> tuple[Registered | Refused, Changes]:
         """`since`: seconds since 1970, shown to people as when the node came (`meta["since"]`)."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from headwater_bus import traffic
 from headwater_bus.logs import get_log
+from headwater_bus.rows import unpack_rows
 from headwater_rtmp.message import Message
 
-from headwater_edge.client import Phase, PublishPort
+from headwater_edge.client import Phase, Publication
 from headwater_edge.directory import Directory
 from headwater_edge.fanout import Player, StreamFanout
 from headwater_edge.objects import ObjectFanout
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _log = get_log("edge")
 
 
-class Orders:
+class EnvelopeHandlers:
     """`refused(client, reason)` is called for a session that its origin did not take."""
 
     def __init__(self, edge: "Edge", refused: "Callable[[Client, str], None]") -> None:
@@ -46,6 +47,7 @@ class Orders:
             traffic.ObjectOpened: self._object_opened,
             traffic.ObjectJoined: self._object_joined,
             traffic.ObjectUpdate: self._object_update,
+            traffic.ObjectAnswer: self._object_answer,
             traffic.ObjectLeft: self._object_left,
             traffic.ObjectClosed: self._object_closed,
         }
@@ -83,7 +85,7 @@ class Orders:
         client.rtmp.connected()
         early, client.early = client.early or [], None
         for message in early[1:]:
-            self._edge.client_message(client, message)
+            self._edge.router.route(client, message)
 
     def _attach_refused(self, directory: Directory, envelope: traffic.AttachRefused) -> None:
         client = directory.clients.get(envelope.session)
@@ -106,14 +108,14 @@ class Orders:
     def _publish_started(self, directory: Directory, envelope: traffic.PublishStarted) -> None:
         client = directory.clients.get(envelope.session)
         if client is not None:
-            if client.ports is None:
-                client.ports = {}
-            client.ports[envelope.stream_id] = PublishPort(envelope.stream)
+            if client.publications is None:
+                client.publications = {}
+            client.publications[envelope.stream_id] = Publication(envelope.stream)
 
     def _publish_stopped(self, directory: Directory, envelope: traffic.PublishStopped) -> None:
         client = directory.clients.get(envelope.session)
-        if client is not None and client.ports is not None:
-            client.ports.pop(envelope.stream_id, None)
+        if client is not None and client.publications is not None:
+            client.publications.pop(envelope.stream_id, None)
 
     def _stream_opened(self, directory: Directory, envelope: traffic.StreamOpened) -> None:
         config = self._edge.config
@@ -167,7 +169,12 @@ class Orders:
 
     def _object_opened(self, directory: Directory, envelope: traffic.ObjectOpened) -> None:
         directory.objects[envelope.shared_object] = ObjectFanout(
-            envelope.name, envelope.persistent, self._edge.config.chunk_size, self._edge.counters
+            envelope.name,
+            envelope.persistent,
+            envelope.version,
+            dict(unpack_rows(envelope.payload, str, bytes)),
+            self._edge.config.chunk_size,
+            self._edge.counters,
         )
 
     def _object_joined(self, directory: Directory, envelope: traffic.ObjectJoined) -> None:
@@ -177,12 +184,18 @@ class Orders:
             if client.objects is None:
                 client.objects = set()
             client.objects.add(shared_object)
-            shared_object.join(envelope.session, client, envelope.version, envelope.slots)
+            shared_object.join(envelope.session, client)
 
     def _object_update(self, directory: Directory, envelope: traffic.ObjectUpdate) -> None:
         shared_object = directory.objects.get(envelope.shared_object)
         if shared_object is not None:
-            shared_object.update(envelope.version, envelope.events)
+            events = unpack_rows(envelope.payload, int, str, bytes)
+            shared_object.update(envelope.version, envelope.session, events)
+
+    def _object_answer(self, directory: Directory, envelope: traffic.ObjectAnswer) -> None:
+        shared_object = directory.objects.get(envelope.shared_object)
+        if shared_object is not None:
+            shared_object.answer(envelope.session, unpack_rows(envelope.payload, int, str))
 
     def _object_left(self, directory: Directory, envelope: traffic.ObjectLeft) -> None:
         client = directory.clients.get(envelope.session)

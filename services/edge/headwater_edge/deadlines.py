@@ -1,0 +1,41 @@
+"""What happens to clients because time has passed: deadlines, pings, silence."""
+
+from typing import TYPE_CHECKING
+
+from headwater_bus.logs import get_log
+from headwater_rtmp.status import StatusCode
+
+from headwater_edge.client import Client, Phase
+
+if TYPE_CHECKING:
+    from headwater_edge.config import EdgeConfig
+
+_log = get_log("edge")
+
+
+def check_deadlines(client: Client, now: float, config: "EdgeConfig") -> None:
+    """Close a client that waits for too long; ping one that is silent. `now`: monotonic seconds."""
+    phase = client.phase
+    age = now - client.phase_at
+    if phase == Phase.CONNECTED:
+        _check_silence(client, now, config)
+    elif phase == Phase.HANDSHAKE:
+        if age > config.handshake_s:
+            client.close(f"no handshake within {config.handshake_s} s", error=True)
+    elif phase == Phase.OPENING:
+        if age > config.handshake_s + config.connect_s:
+            client.close(f"no connect within {config.connect_s} s", error=True)
+    elif phase == Phase.CONNECTING and age > config.answer_s:
+        _log.warning("connect not answered", group=client.group, session=client.session)
+        client.reject(StatusCode.CONNECT_FAILED, f"no answer within {config.answer_s} s")
+
+
+def _check_silence(client: Client, now: float, config: "EdgeConfig") -> None:
+    silence = now - client.heard_at
+    if client.paused:
+        return  # We do not listen.
+    if silence > config.idle_s:
+        client.close_with(StatusCode.CONNECT_IDLE_TIMEOUT, f"silent for {config.idle_s} s", error=True)
+    elif silence > config.ping_s and client.pinged_at < client.heard_at:
+        client.pinged_at = now
+        client.enqueue(client.rtmp.send_ping(now))

@@ -1,0 +1,91 @@
+"""Where a client's messages go: `connect` to the cluster, those behind it wait, all later ones to the origin."""
+
+import time
+from typing import TYPE_CHECKING
+
+from headwater_rtmp import control
+from headwater_rtmp.command import Command, decode_command
+from headwater_rtmp.errors import RemoteProtocolError
+from headwater_rtmp.message import COMMANDS, MEDIA, OBJECTS, Message
+from headwater_rtmp.status import StatusCode
+from headwater_rtmp.url import split_app
+
+from headwater_edge.client import Client, Phase
+
+if TYPE_CHECKING:
+    from headwater_edge.cluster import Cluster
+    from headwater_edge.config import EdgeConfig
+    from headwater_edge.counters import Counters
+
+# Media too, of a client that publishes without waiting for the answer: the origin knows whether it may.
+_FORWARDED = COMMANDS | OBJECTS | MEDIA
+_DYNAMIC = 2
+_EARLY_MESSAGES = 64
+_EARLY_BYTES = 128 * 1024
+
+
+class Router:
+    """Routes every message that is not media of a publisher."""
+
+    def __init__(self, cluster: "Cluster", config: "EdgeConfig", counters: "Counters") -> None:
+        self._cluster, self._config, self._counters = cluster, config, counters
+
+    def route(self, client: Client, message: Message) -> None:
+        """Take a message of a client. Raises RemoteProtocolError."""
+        phase = client.phase
+        if phase == Phase.CONNECTED:
+            if message.type_id in _FORWARDED:
+                client.forward(message)
+            else:
+                self._counters.messages_ignored += 1
+        elif phase == Phase.CONNECTING:
+            _hold(client, message)
+        elif phase == Phase.CLOSED:
+            return
+        elif message.type_id in COMMANDS:
+            self._connect(client, message)
+        else:
+            raise RemoteProtocolError(f"message type {message.type_id} before connect")
+
+    def _connect(self, client: Client, message: Message) -> None:
+        command = decode_command(message)
+        if command.name != "connect" or not isinstance(command.command_object, dict):
+            raise RemoteProtocolError(f"command {command.name[:64]!r} before connect")
+        client.phase = Phase.CONNECTING
+        client.phase_at = time.monotonic()
+        client.early = [message]
+        client.object_encoding = 3 if command.command_object.get("objectEncoding") == 3 else 0
+        client.enqueue(
+            client.rtmp.send_window_ack_size()
+            + client.rtmp.send(control.set_peer_bandwidth(self._config.window_ack_bytes, _DYNAMIC))
+            + client.rtmp.send_chunk_size(self._config.chunk_size)
+        )
+        group = _group_of(command)
+        if group is None:
+            client.reject(StatusCode.CONNECT_INVALID_APP, "no application is named in the URL")
+        elif not client.closed:
+            client.group = group
+            self._cluster.attach(client)
+
+
+def _hold(client: Client, message: Message) -> None:
+    """Keep a message until an origin has accepted the session. Raises RemoteProtocolError for one too many."""
+    assert client.early is not None
+    size = len(message.payload) + sum(len(held.payload) for held in client.early[1:])
+    if len(client.early) > _EARLY_MESSAGES or size > _EARLY_BYTES:
+        raise RemoteProtocolError(
+            f"{len(client.early)} messages of {size} bytes before the answer to connect, "
+            f"expected at most {_EARLY_MESSAGES} of {_EARLY_BYTES}"
+        )
+    client.early.append(message)
+
+
+def _group_of(command: Command) -> str | None:
+    app = command.command_object.get("app")
+    if not isinstance(app, str):
+        return None
+    try:
+        name, instance = split_app(app)
+    except ValueError:
+        return None
+    return f"{name}/{instance}"
