@@ -190,11 +190,11 @@ def no_internal_errors(cluster: Cluster) -> bool:
 
 
 def lines_by_session(cluster: Cluster) -> Counter[str]:
-    """How many lines edge 1 and the origins have logged about each session of edge 1."""
+    """How many warnings and errors edge 1 and the origins have logged about each session of edge 1."""
     boot = cluster.nodes()["edge-1"][2]
-    lines = Counter(re.findall(r" session=(\d+) ", cluster.log("edge.1")))
+    lines = Counter(re.findall(r" (?:warning|error) .* session=(\d+) ", cluster.log("edge.1")))
     for origin in ("origin.1", "origin.2"):
-        lines.update(re.findall(rf" session={boot}-(\d+) ", cluster.log(origin)))
+        lines.update(re.findall(rf" (?:warning|error) .* session={boot}-(\d+) ", cluster.log(origin)))
     return lines
 
 
