@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from headwater_client import NetConnection
 from support.cluster import BIN, ROOT
@@ -59,6 +60,18 @@ def started(tmp_path: Path) -> Iterator[list[Started]]:
         run.end()
 
 
+def left_behind(run: Started) -> list[str]:
+    """Command lines of processes that belong to this cluster: its base port is in their environment."""
+    found: list[str] = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("HEADWATER_BASE_PORT") == str(run.base_port):
+                found.append(" ".join(process.cmdline()))
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
 def edges_work(run: Started, ports: list[int]) -> None:
     for port in ports:
         with NetConnection(f"rtmp://127.0.0.1:{port}/chat/lobby", f"nick{port}") as connection:
@@ -77,10 +90,7 @@ def test_make_run_says_ready_and_ctrl_c_ends_all_of_it(started: list[Started], t
     assert run.interrupt() < 5 * TIME_FACTOR
     assert "Traceback" not in run.output
     assert not re.search(r"job died|Aborted|exited with (?!0)", run.output), run.output
-    left = subprocess.run(
-        ["pgrep", "-f", str(tmp_path / "data")], capture_output=True, text=True, check=False
-    )
-    assert left.stdout == ""
+    assert left_behind(run) == []
 
 
 def test_honcho_starts_as_many_as_it_is_told(started: list[Started], tmp_path: Path) -> None:
