@@ -219,7 +219,9 @@ def _print_contents(shared: SharedObject, json_lines: bool) -> None:
     if json_lines:
         click.echo(as_json({"name": shared.name, "version": shared.version, "slots": slots}))
     else:
-        Console().print(slots_table(shared.name, shared.version, slots))
+        click.echo(f"{shared.name}, version {shared.version}")
+        if slots:
+            Console().print(slots_table(slots))
 
 
 if __name__ == "__main__":

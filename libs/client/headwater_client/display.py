@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from headwater_amf import Date, EcmaArray, Undefined, Unsupported
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn
@@ -78,9 +79,9 @@ def as_json(value: Any) -> str:
     return json.dumps(plain(value), ensure_ascii=False)
 
 
-def slots_table(name: str, version: int, slots: dict[str, Any]) -> Table:
+def slots_table(slots: dict[str, Any]) -> Table:
     """The contents of a SharedObject."""
-    table = Table(title=Text(f"{name}, version {version}"), title_justify="left")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("slot", overflow="fold")
     table.add_column("value", overflow="fold")
     for key in sorted(slots):
