@@ -96,7 +96,7 @@ class Origin:
         endpoint: str = "tcp://127.0.0.1:*",
         security: Security | None = None,
         options: LinkOptions | None = None,
-        on_batch: Callable[[Link, list[Any]], None] | None = None,
+        on_batch: Callable[[Any, list[Any]], object] | None = None,
     ) -> None:
         self.got: dict[str, list[Any]] = {}
         self.ups: list[Link] = []
@@ -147,7 +147,7 @@ class Edge:
         boot: str = "e1",
         security: Security | None = None,
         options: LinkOptions | None = None,
-        on_batch: Callable[[Link, list[Any]], None] | None = None,
+        on_batch: Callable[[Any, list[Any]], object] | None = None,
     ) -> None:
         self.got: list[Any] = []
         self.ups = 0
@@ -189,7 +189,7 @@ class Edge:
 def context() -> Iterator[Any]:
     """A ZeroMQ context; whatever a test leaves open in it is closed, and no greenlet may have died with an error."""
     errors: list[str] = []
-    hub = gevent.get_hub()
+    hub: Any = gevent.get_hub()
     original = hub.handle_error
 
     def note(where: Any, kind: Any, value: Any, trace: Any) -> None:

@@ -221,6 +221,7 @@ def test_garbage_does_no_harm(tmp_path: Path) -> None:
         running_balancer(tmp_path, endpoint) as (balancer, asking),
     ):
         see_origins(balancer, 1)
+        attacker: Any
         with zmq.Context.instance().socket(zmq.DEALER) as attacker:
             attacker.set(zmq.LINGER, 0)
             attacker.connect(balancer.node.view.nodes["balancer-1"].endpoint)

@@ -96,7 +96,7 @@ def test_nothing_is_lost_doubled_or_reordered_over_a_connection_that_is_cut(
             proxy.cut()
             seen = proxy.accepted
             # It breaks off in the midst of traffic, and comes back while more is sent.
-            eventually(lambda seen=seen: proxy.accepted > seen, within_s=10)
+            eventually(lambda seen=seen: proxy.accepted > seen, within_s=10)  # type: ignore[misc]  # mypy infers no lambda with a default
     eventually(lambda: edge.link.state.idle and link.state.idle, within_s=20)
     assert proxy.accepted >= 6
     assert numbers(origin.got["edge-1"]) == list(range(total))
@@ -333,7 +333,7 @@ def test_a_callback_that_fails_ends_its_link_and_no_other(context: Any) -> None:
 
 def test_a_link_may_be_closed_by_its_own_callback(context: Any) -> None:
     origin = Origin(context)
-    edge = Edge(context, origin.endpoint, on_batch=lambda link, envelopes: link.close("enough"))  # type: ignore[attr-defined]  # an EdgeLink
+    edge = Edge(context, origin.endpoint, on_batch=lambda link, envelopes: link.close("enough"))
     eventually(lambda: origin.ups, within_s=5)
     origin.ups[0].send(down(1))
     eventually(lambda: origin.downs, within_s=5)

@@ -64,7 +64,7 @@ class Command:
 
     def end(self, within_s: float = 20) -> int:
         """Wait for its end; returns the exit status."""
-        eventually(lambda: self.process.poll() is not None, within_s, f"{self.process.args} ends")
+        eventually(lambda: self.process.poll() is not None, within_s, f"{self.process.args!r} ends")
         return self.process.returncode
 
     def ctrl_c(self) -> int:
@@ -378,7 +378,7 @@ def test_keys_say_who_may_do_what(tmp_path: Path) -> None:
     subprocess.run([str(BIN / "headwater-keys"), "make", str(keys), *names], check=True, capture_output=True)
     cluster = Cluster(tmp_path, ALONE, options={"registry": f"--keys {keys} --lease-ms 60000"})
     cluster.start_process("registry.1")
-    context = zmq.Context.instance()
+    context: Any = zmq.Context.instance()
     asking: dict[str, Requester] = {}
     try:
         for name in names[1:]:

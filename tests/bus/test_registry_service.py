@@ -316,6 +316,7 @@ def test_garbage_does_no_harm(tmp_path: Path) -> None:
                 frame = chance.choice(frames)
                 frame[chance.randrange(len(frame))] = chance.randrange(256)
             messages.append([bytes(frame) for frame in frames])
+        attacker: Any
         with zmq.Context.instance().socket(zmq.DEALER) as attacker:
             attacker.set(zmq.LINGER, 0)
             attacker.connect(endpoint)

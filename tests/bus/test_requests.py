@@ -55,8 +55,13 @@ class Server:
     def _subscribe(self, caller: Any, message: Subscribe) -> Snapshot:
         self.callers.append(caller)
         self.server.push(caller.identity, Changed("f", 1, []))
+
+        def push_more() -> None:
+            for n in (2, 3):
+                self.server.push(caller.identity, Changed("f", n, []))
+
         # What is sent behind the answer must be seen behind it.
-        gevent.spawn(lambda: [self.server.push(caller.identity, Changed("f", n, [])) for n in (2, 3)])
+        gevent.spawn(push_more)
         return Snapshot("f", 1, [], [])
 
     def close(self) -> None:

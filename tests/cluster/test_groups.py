@@ -109,7 +109,7 @@ def test_groups_that_nobody_attached_leave_the_table(make_cluster: Callable[...,
     def last_epoch() -> int:
         with NetConnection(cluster.rtmp_url(1, "live/probe"), timeout_s=30 * TIME_FACTOR):
             rows = cluster.cli("headwater-registry", "groups", "--json")
-        return max(row["epoch"] for row in rows)
+        return int(max(row["epoch"] for row in rows))
 
     # Each grant has an epoch of its own, so this says how many there were, also of groups that are gone by now.
     eventually(lambda: last_epoch() > 50, within_s=30, what="more than 50 groups were granted")

@@ -151,11 +151,11 @@ def test_a_second_publisher_of_a_name_is_refused_and_an_unknown_stream_is_not_fo
         eventually(lambda: _publishes(again, "taken"), within_s=5)
 
 
-def _publishes(stream: object, name: str) -> bool:
+def _publishes(stream: NetStream, name: str) -> bool:
     from headwater_client import StreamError
 
     try:
-        stream.publish(name)  # type: ignore[attr-defined]
+        stream.publish(name)
     except StreamError:
         return False
     return True

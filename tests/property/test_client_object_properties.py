@@ -1,6 +1,7 @@
 """However requests and answers cross on the wire, in the end every client shows what the server has."""
 
 from collections import deque
+from typing import Any
 
 from headwater_client.object_state import HandlerCall, ObjectState
 from headwater_rtmp.message import Message
@@ -15,6 +16,7 @@ READER = 2
 KEYS = st.sampled_from("xyz")
 VALUES = st.one_of(st.integers(0, 15).map(float), st.lists(st.integers(0, 3).map(float), max_size=2))
 WHO = st.sampled_from(CLIENTS)
+Operations = list[tuple[Any, ...]]
 
 OPERATIONS = st.lists(
     st.one_of(
@@ -57,7 +59,7 @@ class World:
             encode_shared_object("board", self.states[client].version, False, events, client == 1)
         )
 
-    def deliver(self, deliveries: list) -> None:  # type: ignore[type-arg]
+    def deliver(self, deliveries: list[tuple[Any, Message]]) -> None:
         for client, message in deliveries:
             self.down[client].append(message)
 
@@ -74,7 +76,7 @@ class World:
                 outcome.args[0] for outcome in outcomes if isinstance(outcome, HandlerCall)
             ]
 
-    def do(self, operation: tuple) -> None:  # type: ignore[type-arg]
+    def do(self, operation: tuple[Any, ...]) -> None:
         what, *rest = operation
         if what == "server":
             self.deliver(self.server.set(*rest))
@@ -148,7 +150,7 @@ class World:
     ]
 )
 @example([("set", 0, "x", 1.0), ("set", 0, "x", 13.0), ("set", 0, "x", 2.0), ("set", 0, "x", 13.0)])
-def test_contents_equal_the_servers_when_everything_has_arrived(operations: list) -> None:  # type: ignore[type-arg]
+def test_contents_equal_the_servers_when_everything_has_arrived(operations: Operations) -> None:
     world = World()
     for operation in operations:
         world.do(operation)
@@ -164,7 +166,9 @@ def test_contents_equal_the_servers_when_everything_has_arrived(operations: list
 
 @settings(max_examples=150, deadline=None)
 @given(OPERATIONS)
-def test_a_client_never_sees_a_slot_jump_back_while_its_own_request_is_on_the_way(operations: list) -> None:  # type: ignore[type-arg]
+def test_a_client_never_sees_a_slot_jump_back_while_its_own_request_is_on_the_way(
+    operations: Operations,
+) -> None:
     """Client 0 sets a slot of its own choice last: until the server has answered, that value is what shows."""
     world = World()
     for operation in operations:

@@ -72,10 +72,10 @@ def make_edge(**settings: Any) -> tuple[Edge, FakeNode, FakeLink]:
     node = FakeNode()
     node.add_origin()
     node.view.groups[GROUP] = Assignment(GROUP, "origin-1", 3)
-    edge = Edge(node, EdgeConfig(**settings))  # type: ignore[arg-type]
+    edge = Edge(node, EdgeConfig(**settings))  # type: ignore[arg-type]  # all that it needs of a Node
     _edges.append(edge)
     link = FakeLink()
-    edge.cluster.links["origin-1"] = link  # type: ignore[assignment]
+    edge.cluster.links["origin-1"] = link  # type: ignore[assignment]  # all that it needs of a Link
     return edge, node, link
 
 
@@ -89,9 +89,9 @@ def end_all() -> None:
             client.close("the test is over", gone=True)
         for lingering in list(edge.lingering):
             lingering.end()
-        assert edge.clients == edge.admission.held == {}
+        assert edge.clients == edge.admission.held == {}  # type: ignore[comparison-overlap]  # each is to be empty
         assert edge.admission.count == 0
-        assert edge.lingering == edge.paused == set()
+        assert edge.lingering == edge.paused == set()  # type: ignore[comparison-overlap]  # each is to be empty
         assert edge.counters.internal_errors == 0
     _edges.clear()
 
@@ -186,7 +186,7 @@ def attached(edge: Edge, link: FakeLink, **properties: Any) -> Peer:
 
 def say(edge: Edge, link: FakeLink, *envelopes: Any) -> None:
     """The origin says something, in one batch."""
-    edge.cluster._on_batch(link, list(envelopes))  # type: ignore[arg-type]
+    edge.cluster._on_batch(link, list(envelopes))  # type: ignore[arg-type]  # all that it needs of a Link
 
 
 def messages_in(data: bytes) -> list[Message]:

@@ -139,7 +139,7 @@ class FakeClient:
 
     def put(self, *envelopes: Any) -> None:
         """The edge says something."""
-        self.bench.origin.batch(self.link, list(envelopes))  # type: ignore[arg-type]
+        self.bench.origin.batch(self.link, list(envelopes))  # type: ignore[arg-type]  # All that it needs of a Link.
 
     def attach(
         self,

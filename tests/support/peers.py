@@ -36,7 +36,7 @@ class Peer:
         self._requester = Requester(
             zmq.Context.instance(), Security.plain(), endpoint, "", on_push=self._push
         )
-        self._renewing: gevent.Greenlet | None = None
+        self._renewing: gevent.Greenlet[..., Any] | None = None
 
     def _push(self, envelope: Any) -> None:
         self.pushed.append(envelope)

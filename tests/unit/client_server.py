@@ -81,7 +81,7 @@ class Peer:
         elif message.type_id in (17, 20):
             command = decode_command(message)
             self.commands.append(command)
-            handler = self.server.answers.get(command.name) or getattr(self, f"do_{command.name}", None)
+            handler: Any = self.server.answers.get(command.name) or getattr(self, f"do_{command.name}", None)
             if handler is not None:
                 if command.name in self.server.answers:
                     handler(self, command)
@@ -136,7 +136,7 @@ class FakeServer:
         """Whether a player is told the end after `to_play`."""
         self.deaf = False
         """Reads nothing more from its clients while this is set."""
-        self._server = StreamServer(("127.0.0.1", 0), self._accept)
+        self._server: Any = StreamServer(("127.0.0.1", 0), self._accept)
         self._server.start()
 
     def _accept(self, sock: Any, _: Any) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
@@ -13,6 +13,8 @@ from headwater_balancer.policies.rendezvous import draw
 from headwater_balancer.policy import Pin, Policy, PolicyError, PolicyOptions, known_policies, make_policy
 from headwater_balancer.snapshot import ClusterSnapshot, Notice, Origin
 from headwater_bus.control import Grant
+
+Spread = Callable[[Policy, ClusterSnapshot, int], list[str]]
 
 NONE = PolicyOptions()
 LEAST, ROBIN, HASH = least_loaded.make(NONE), round_robin.make(NONE), rendezvous.make(NONE)
@@ -70,7 +72,7 @@ def at_once(policy: Policy, snapshot: ClusterSnapshot, count: int) -> list[str]:
     ],
 )
 def test_shares_follow_capacities(
-    spread, policy: Policy, capacities: tuple[float, ...], count: int, shares: list[int]
+    spread: Spread, policy: Policy, capacities: tuple[float, ...], count: int, shares: list[int]
 ) -> None:
     owners = Counter(spread(policy, cluster(*origins_of(*capacities)), count))
     assert [owners[f"origin-{n}"] for n in range(1, len(capacities) + 1)] == shares

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from bench.results import Figure, Measurement, measurement, rows
 MACHINE = Machine("Some CPU", 2, 8.0, "6.1", "cubic", "3.11.7", "2026-11-24 12:00 UTC", 0, (1,))
 
 
-def window(**changes: object) -> PlayersWindow:
+def window(**changes: Any) -> PlayersWindow:
     plain = PlayersWindow(
         wall_s=10.0,
         cpu_s=3.0,
@@ -31,11 +32,11 @@ def window(**changes: object) -> PlayersWindow:
         disordered=0,
         closed=0,
     )
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    return replace(plain, **changes)
 
 
 def measured(
-    server: str = "nginx-rtmp", run: int = 1, cpu_s: float = 0.25, players: int = 100, **changes: object
+    server: str = "nginx-rtmp", run: int = 1, cpu_s: float = 0.25, players: int = 100, **changes: Any
 ) -> Measurement:
     groups = {"all": Usage(cpu_s * 0.4, cpu_s * 0.6, 20.0)}
     if server != "nginx-rtmp":
@@ -97,8 +98,8 @@ def test_a_measurement_of_nothing_is_an_error() -> None:
         ({"disordered": 5}, "5 messages out of order"),
     ],
 )
-def test_doubts(change: dict[str, object], text: str) -> None:
-    (doubt,) = replace(measured(), **change).doubts()  # type: ignore[arg-type]
+def test_doubts(change: dict[str, Any], text: str) -> None:
+    (doubt,) = replace(measured(), **change).doubts()
     assert text in doubt
 
 
@@ -129,7 +130,7 @@ def test_ratios_are_to_the_reference_of_the_same_run_and_size() -> None:
     ]
     reference, edge, whole, _ = made
     assert reference.cpu_s_per_gbit == Figure(0.25, 0.20, 0.40)
-    assert whole.cpu_s_per_gbit == Figure(pytest.approx(0.25), pytest.approx(0.20), pytest.approx(0.30), 1.0)
+    assert whole.cpu_s_per_gbit == Figure(pytest.approx(0.25), pytest.approx(0.20), pytest.approx(0.30), 1.0)  # type: ignore[arg-type]  # an approx stands for the float
     assert edge.cpu_s_per_gbit.ratio == pytest.approx(0.8)
     assert edge.rss_mb.ratio == pytest.approx(2.0)
 

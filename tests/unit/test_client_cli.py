@@ -134,7 +134,7 @@ def test_errors_are_one_line(
     assert not (tmp_path / "out.flv").exists()
 
 
-def started(*args: object) -> Popen:
+def started(*args: object) -> Popen[str]:
     command = [sys.executable, "-m", "headwater_client", *map(str, args)]
     return Popen(command, stdout=PIPE, stderr=PIPE, text=True)
 
@@ -161,6 +161,7 @@ def test_a_signal_ends_a_recording_well(server: FakeServer, tmp_path: Path, numb
 
 def test_watch_prints_changes_until_ctrl_c(server: FakeServer) -> None:
     process = started("so", server.url("live"), "board", "--watch", "--json", "--set", "x=1")
+    assert process.stdout is not None
     try:
         lines = [json.loads(process.stdout.readline()) for _ in range(2)]
         server.deliver(server.object("board").set("y", 5.0))

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import gevent
 import pytest
@@ -11,7 +12,7 @@ from headwater_rtmp.connection import PongReceived
 from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode, status
 from support.waiting import eventually
-from unit.client_server import FakeServer, fake_server
+from unit.client_server import FakeServer, Peer, fake_server
 
 
 @pytest.fixture
@@ -47,10 +48,10 @@ def test_either_handshake(server: FakeServer, digest: bool, scheme: int | None) 
 
 
 def test_a_rejected_connect_names_code_and_description(server: FakeServer) -> None:
-    def reject(peer: object, command: object) -> None:
+    def reject(peer: Peer, command: object) -> None:
         info = status(StatusCode.CONNECT_REJECTED, "give a nick")
-        peer.command("_error", 1.0, info)  # type: ignore[attr-defined]
-        peer.sock.close()  # type: ignore[attr-defined]
+        peer.command("_error", 1.0, info)
+        peer.sock.close()
 
     server.answers["connect"] = reject
     connection = NetConnection(server.url())
@@ -74,8 +75,8 @@ def test_a_server_that_does_not_answer(server: FakeServer) -> None:
 
 
 def test_a_server_that_speaks_something_else() -> None:
-    def http(sock: object, _: object) -> None:
-        sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")  # type: ignore[attr-defined]
+    def http(sock: Any, _: object) -> None:
+        sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     other = StreamServer(("127.0.0.1", 0), http)
     other.start()
@@ -136,7 +137,7 @@ def test_calls_of_many_greenlets_get_their_own_answers(server: FakeServer) -> No
         assert [job.value for job in jobs] == [2.0 * n for n in range(200)]
 
 
-def answer_to(server: FakeServer, transaction: float) -> tuple[str, object]:
+def answer_to(server: FakeServer, transaction: float) -> tuple[str, Any]:
     def found() -> object:
         commands = server.peers[0].commands
         return next((c for c in commands if c.transaction_id == transaction and c.name[0] == "_"), None)
@@ -164,10 +165,10 @@ def test_calls_from_the_server(server: FakeServer, encoding: int) -> None:
         peer.command("add", 72.0, 1.0)
         name, info = answer_to(server, 72.0)
         assert name == "_error"
-        assert "TypeError" in info["description"]  # type: ignore[index]
+        assert "TypeError" in info["description"]
         peer.command("unknown", 73.0)
         name, info = answer_to(server, 73.0)
-        assert (name, info["code"]) == ("_error", "NetConnection.Call.Failed")  # type: ignore[index]
+        assert (name, info["code"]) == ("_error", "NetConnection.Call.Failed")
         peer.command("unknown", 0)
         peer.command("odd", 74.0)
         assert answer_to(server, 74.0)[0] == "_error"

@@ -173,7 +173,7 @@ def test_flush_raises_a_refusal_once(server: FakeServer, pair: Pair) -> None:
 
 def test_a_refused_use(server: FakeServer) -> None:
     with NetConnection(server.url()) as connection:
-        server.object("secret").request = lambda *_, **__: [  # type: ignore[method-assign]
+        server.object("secret").request = lambda *_, **__: [  # type: ignore[method-assign]  # this server answers otherwise
             (
                 server.peers[0],
                 encode_shared_object(
@@ -233,13 +233,13 @@ def test_no_answer_and_a_closed_connection(server: FakeServer) -> None:
     with NetConnection(server.url()) as connection:
         shared = connection.shared_object("board")
         shared.wait_synced(5)
-        server.object("board").request = lambda *_, **__: []  # type: ignore[method-assign]
+        server.object("board").request = lambda *_, **__: []  # type: ignore[method-assign]  # this server answers otherwise
         shared["x"] = 1.0
         with pytest.raises(
             TimedOut, match=r"changes of SharedObject 'board' of rtmp://.*: 1 not answered within 0\.05 s"
         ):
             shared.flush(0.05)
-        server.object("mute").request = lambda *_, **__: []  # type: ignore[method-assign]
+        server.object("mute").request = lambda *_, **__: []  # type: ignore[method-assign]  # this server answers otherwise
         mute = connection.shared_object("mute")
         with pytest.raises(TimedOut, match=r"use of SharedObject 'mute' of .*: no contents within 0\.05 s"):
             mute.wait_synced(0.05)
@@ -263,7 +263,7 @@ def test_values_and_slots_that_cannot_be(server: FakeServer, pair: Pair) -> None
     with pytest.raises(SharedObjectError, match="nobody would read this value"):
         here["x"] = deep
     with pytest.raises(TypeError, match="expected a str, got int"):
-        here[1] = 1.0  # type: ignore[index]
+        here[1] = 1.0  # type: ignore[index]  # the wrong type is what is tested
     with pytest.raises(SharedObjectError, match="a name of 70000 bytes"):
         here["k" * 70_000] = 1.0
     with pytest.raises(KeyError):

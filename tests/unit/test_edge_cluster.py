@@ -33,7 +33,7 @@ def lose(edge: Edge, link: FakeLink, monkeypatch: pytest.MonkeyPatch) -> None:
     """The link is over, as the link's own greenlet says it."""
     monkeypatch.setattr("headwater_edge.cluster.EdgeLink", FakeLink)
     link.failure = "nothing heard for 3.0 s"
-    edge.cluster._on_down(link, link.failure)  # type: ignore[arg-type]
+    edge.cluster._on_down(link, link.failure)  # type: ignore[arg-type]  # all that it needs of a Link
 
 
 def test_a_group_that_nobody_has_is_asked_for_once_for_all_who_wait() -> None:
@@ -138,7 +138,7 @@ def test_the_time_to_find_an_origin_counts_from_connect_on() -> None:
         timeouts.append(timeout_s)
         return ask(group, timeout_s)
 
-    node.assign = assign  # type: ignore[method-assign]
+    node.assign = assign  # type: ignore[method-assign]  # this node is asked through the test
     say(edge, link, traffic.AttachRefused(1, GROUP, "not mine"))
     eventually(lambda: timeouts, 10)
     assert timeouts[0] <= 50.0
@@ -169,7 +169,7 @@ def test_a_refused_session_goes_to_the_next_owner() -> None:
     peer = connecting(edge)
     assert len(link.of(traffic.Attach)) == 1
     node.add_origin("origin-2")
-    edge.cluster.links["origin-2"] = other  # type: ignore[assignment]
+    edge.cluster.links["origin-2"] = other  # type: ignore[assignment]  # all that it needs of a Link
     node.view.groups[GROUP] = Assignment(GROUP, "origin-2", 4)
     say(edge, link, traffic.AttachRefused(1, GROUP, "not the owner at this epoch"))
     (attach,) = eventually(lambda: other.of(traffic.Attach), 10)
@@ -179,7 +179,7 @@ def test_a_refused_session_goes_to_the_next_owner() -> None:
     assert peer.client is not None
     assert peer.client.phase == Phase.CONNECTING
     say(edge, other, traffic.Attached(1))
-    assert peer.client.phase == Phase.CONNECTED
+    assert peer.client.phase == Phase.CONNECTED  # type: ignore[comparison-overlap]  # what was said has changed it, which mypy cannot know
 
 
 def test_refusals_end_after_a_while() -> None:
@@ -229,7 +229,7 @@ def test_a_lost_origin_costs_its_sessions_and_no_others(
     peers = [attached(edge, link) for _ in range(3)]
     other = FakeLink("origin-2")
     node.add_origin("origin-2")
-    edge.cluster.links["origin-2"] = other  # type: ignore[assignment]
+    edge.cluster.links["origin-2"] = other  # type: ignore[assignment]  # all that it needs of a Link
     node.view.groups["live/two"] = Assignment("live/two", "origin-2", 1)
     elsewhere = connecting(edge, "live/two")
     say(edge, other, traffic.Attached(4))
@@ -250,7 +250,7 @@ def test_who_was_not_accepted_yet_by_a_lost_origin_goes_to_the_next(monkeypatch:
     peer = connecting(edge)
     other = FakeLink("origin-2")
     node.add_origin("origin-2")
-    edge.cluster.links["origin-2"] = other  # type: ignore[assignment]
+    edge.cluster.links["origin-2"] = other  # type: ignore[assignment]  # all that it needs of a Link
     node.view.groups[GROUP] = Assignment(GROUP, "origin-2", 4)
     lose(edge, link, monkeypatch)
     (attach,) = eventually(lambda: other.of(traffic.Attach), 10)
@@ -266,7 +266,7 @@ def test_an_origin_that_is_not_registered_is_waited_for() -> None:
     node.origin = "origin-1"
     connecting(edge)
     eventually(lambda: len(node.asked) >= 2, 10)
-    edge.cluster.links["origin-1"] = link  # type: ignore[assignment]
+    edge.cluster.links["origin-1"] = link  # type: ignore[assignment]  # all that it needs of a Link
     node.view.nodes["origin-1"] = known
     eventually(lambda: link.of(traffic.Attach), 10)
 
@@ -276,7 +276,7 @@ def test_an_envelope_that_fails_does_not_stop_the_batch(
 ) -> None:
     edge, _, link = make_edge()
     peer = attached(edge, link)
-    edge.cluster._handlers._handlers[traffic.StreamReset] = lambda directory, envelope: 1 / 0
+    edge.cluster._handlers._handlers[traffic.StreamReset] = lambda directory, envelope: 1 / 0  # type: ignore[assignment]  # it never returns
     say(edge, link, traffic.StreamReset(5), traffic.ToClient(1, 18, 0, 0, b"next"))
     peer.until(lambda: peer.messages)
     assert peer.messages[0].payload == b"next"

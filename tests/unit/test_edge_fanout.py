@@ -112,7 +112,7 @@ class Stage:
 
     def player(self, stream_id: int = 1, start: bool = True) -> tuple[FakeClient, Player]:
         client = FakeClient()
-        player = Player(client, stream_id, self.fanout)  # type: ignore[arg-type]
+        player = Player(client, stream_id, self.fanout)  # type: ignore[arg-type]  # all that it needs of a Client
         client.players.append(player)
         self.fanout.join(player)
         if start:

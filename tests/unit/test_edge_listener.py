@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def test_an_error_while_accepting_does_not_end_the_listener(
     listener = make(accept)
     for number in (1, 2):
         client = socket.create_connection(("127.0.0.1", listener.port))
-        eventually(lambda number=number: len(seen) == number, 10)
+        eventually(lambda number=number: len(seen) == number, 10)  # type: ignore[misc]  # mypy infers no lambda with a default
         client.close()
     assert [record.getMessage() for record in caplog.records] == ["internal error"]
 
@@ -107,7 +108,7 @@ def test_out_of_files_it_rests_and_goes_on(make: Make, caplog: pytest.LogCapture
     exhausted = listener._sock = Exhausted(listener._sock, 1000)
     client = socket.create_connection(("127.0.0.1", listener.port))
     for tries in (1, 3):
-        eventually(lambda tries=tries: exhausted.left <= 1000 - tries, 10)
+        eventually(lambda tries=tries: exhausted.left <= 1000 - tries, 10)  # type: ignore[misc]  # mypy infers no lambda with a default
         # It does not spin: the watcher is level-triggered, and who waits goes on waiting.
         assert not listener._watcher.active
     exhausted.left = 0
@@ -185,8 +186,8 @@ def test_the_limit_of_open_files_is_raised_as_far_as_allowed(
     monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], wanted: int, possible: int, soft: int | None
 ) -> None:
     raised: list[int] = []
-    monkeypatch.setattr(service.resource, "getrlimit", lambda kind: limits)
-    monkeypatch.setattr(service.resource, "setrlimit", lambda kind, new: raised.append(new[0]))
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, new: raised.append(new[0]))
     assert service._connections_possible(wanted) == possible
     assert raised == ([] if soft is None else [soft])
 

@@ -39,7 +39,7 @@ class FakeClient:
         self.objects_full = False
         behind, self.behind = self.behind or set(), None
         for shared_object in behind:
-            shared_object.catch_up(self)  # type: ignore[arg-type]
+            shared_object.catch_up(self)  # type: ignore[arg-type]  # all that it needs of a Client
 
     def messages(self) -> list[SharedObjectMessage]:
         data, self.received = self.received, b""
@@ -68,7 +68,7 @@ class Board:
         return client
 
     def rejoin(self, client: FakeClient) -> None:
-        self.fanout.join(client.session, client)  # type: ignore[arg-type]
+        self.fanout.join(client.session, client)  # type: ignore[arg-type]  # all that it needs of a Client
 
     def commit(self, *events: tuple[int, str, bytes], by: FakeClient | None = None) -> None:
         self.version += any(kind != SEND for kind, _, _ in events)
@@ -100,7 +100,7 @@ def test_an_empty_object_is_answered_too(board: Board) -> None:
 def test_what_the_origin_had_when_it_opened_the_object_is_there_for_the_first_to_join() -> None:
     fanout = ObjectFanout("board", True, 7, {"a": value(1)}, CHUNK_SIZE, Counters())
     client = FakeClient(1)
-    fanout.join(1, client)  # type: ignore[arg-type]
+    fanout.join(1, client)  # type: ignore[arg-type]  # all that it needs of a Client
     (message,) = client.messages()
     assert (message.version, message.persistent) == (7, True)
     assert [(e.type, e.key, e.value) for e in message.events] == [

@@ -119,7 +119,7 @@ class Choosy(Application):
             raise gevent.Timeout(1)
         if name == "exit":
             raise SystemExit(3)
-        return False if name == "false" else None  # type: ignore[return-value]
+        return False if name == "false" else None  # type: ignore[return-value]  # the wrong type is what is tested
 
     def on_disconnect(self, client: Client) -> None:
         type(self).disconnected += 1
@@ -751,7 +751,7 @@ def test_a_lost_edge_takes_its_sessions_along(noting: type[Noting]) -> None:
     kept = bench.joined(two)
     held = bench.client(one, epoch=5)
     one.log.clear()
-    bench.origin.link_down(one, "nothing heard")  # type: ignore[arg-type]
+    bench.origin.link_down(one, "nothing heard")  # type: ignore[arg-type]  # all that it needs of a Link
     settle()
     assert noting.log.count(("on_disconnect",)) == 1
     assert bench.origin.sessions == 1
@@ -796,7 +796,7 @@ def test_health_names_everything() -> None:
     }
     assert health["counters"]["attaches"] == 1
     assert health["links"] == [{"edge": "edge-1", "sessions": 1, "queued_bytes": 0}]
-    bench.origin.link_down(link, "gone")  # type: ignore[arg-type]
+    bench.origin.link_down(link, "gone")  # type: ignore[arg-type]  # all that it needs of a Link
     assert bench.origin.health()["links"] == []
 
 
@@ -845,5 +845,5 @@ def test_after_a_pause_there_is_one_burst_and_no_more() -> None:
 def test_detach_of_nobody_is_nothing() -> None:
     bench = Bench(OPEN)
     link = bench.edge()
-    bench.origin.batch(link, [Detach(5, "x")])  # type: ignore[arg-type]
+    bench.origin.batch(link, [Detach(5, "x")])  # type: ignore[arg-type]  # all that it needs of a Link
     assert link.log == []

@@ -54,7 +54,7 @@ class App(Base):
 
     @remote
     def odd_refusal(self, client: Client) -> None:
-        raise CallError(7, {"x": 1})  # type: ignore[arg-type]
+        raise CallError(7, {"x": 1})  # type: ignore[arg-type]  # the wrong type is what is tested
 
     @remote
     def reject(self, client: Client) -> None:
@@ -133,7 +133,7 @@ def test_results(client: FakeClient) -> None:
     assert ask(client, "add", 2.0) == [("_result", 3.0, 3.0)]
     assert ask(client, "nothing") == [("_result", 3.0, None)]
     assert ask(client, "who") == [("_result", 3.0, "session-1")]
-    values = ["x", None, True, {"a": [1.0, Date(5.0)]}, [], UNDEFINED]
+    values: list[Any] = ["x", None, True, {"a": [1.0, Date(5.0)]}, [], UNDEFINED]
     assert ask(client, "echo", *values) == [("_result", 3.0, values)]
 
 
@@ -268,7 +268,7 @@ def test_a_method_may_close_its_client(client: FakeClient) -> None:
 
 
 @pytest.mark.parametrize("limit", [{"inbox_messages": 3}, {"inbox_bytes": 200}])
-def test_a_client_too_far_ahead_of_its_application_is_closed(limit: dict[str, int], app: type[App]) -> None:
+def test_a_client_too_far_ahead_of_its_application_is_closed(limit: dict[str, Any], app: type[App]) -> None:
     bench = Bench({"app": app}, **limit)
     client = bench.joined(bench.edge())
     sent = 0

@@ -135,7 +135,7 @@ def test_publish_types_that_do_not(bench: Bench, kind: Any) -> None:
     assert bench.origin.groups["app/room"].streams == {}
 
 
-BAD_NAMES = [
+BAD_NAMES: list[Any] = [
     "",
     "?x=1",
     "a" * 257,
@@ -483,7 +483,7 @@ def test_a_hook_with_the_wrong_arguments_is_a_failure_of_the_application(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Wrong(Application):
-        def on_publish(self, client: Client, name: str) -> None:  # type: ignore[override]
+        def on_publish(self, client: Client, name: str) -> None:  # type: ignore[override]  # the wrong arguments are what is tested
             raise AssertionError
 
     bench = Bench({"app": Wrong})

@@ -186,7 +186,7 @@ def test_a_publisher_that_is_gone(stage: Stage, how: str) -> None:
     if how == "detach":
         stage.publisher.detach()
     else:
-        stage.bench.origin.link_down(stage.publisher.link, "lost")  # type: ignore[arg-type]
+        stage.bench.origin.link_down(stage.publisher.link, "lost")  # type: ignore[arg-type]  # all that it needs of a Link
     assert player.codes() == ["NetStream.Play.UnpublishNotify"]
     assert stage.publisher.link.take(PublishStopped) == []
 

@@ -1,5 +1,7 @@
 """Any order of requests, failed commits, restarts and waiting keeps the registry's promises."""
 
+from collections.abc import Iterable, Mapping
+
 from headwater_bus.control import (
     Assigned,
     Changed,
@@ -34,7 +36,7 @@ class Memory:
     def load(self, prefix: str = "") -> dict[str, bytes]:
         return dict(sorted(self.data.items()))
 
-    def write(self, put, delete=()) -> None:
+    def write(self, put: Mapping[str, bytes], delete: Iterable[str] = ()) -> None:
         for key in delete:
             self.data.pop(key, None)
         self.data.update(put)

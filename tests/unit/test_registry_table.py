@@ -226,6 +226,7 @@ def test_a_load_that_cannot_be_is_refused_and_does_not_renew(table: Table, load:
 
 def test_tables_have_an_end(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headwater_registry.table.MAX_NODES", 3)
+    answer: Registered | Assigned | Refused
     answer, _ = table.register(register("edge-2"), 0.0, 0)
     assert isinstance(answer, Refused)
     assert answer.code == "too-many"

@@ -2,7 +2,7 @@
 
 import struct
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -325,6 +325,7 @@ def test_librtmp_begins_csid_2_with_type_1(step: int) -> None:
 @pytest.mark.parametrize("length", [1 << 24, (1 << 24) + 1])
 def test_a_message_longer_than_its_field_is_ours(length: int) -> None:
     message = Message(9, 1, 0, bytes(length))
+    encode: Callable[[], bytes]
     for encode in (lambda: encode_message(message, 6, 128), lambda: ChunkWriter().encode(message)):
         with pytest.raises(LocalProtocolError, match=f"message of {length} bytes, expected at most 16777215"):
             encode()

@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ os.kill(os.getpid(), 9)
 
 
 @pytest.fixture
-def records(tmp_path: Path):
+def records(tmp_path: Path) -> Iterator[Records]:
     opened = open_records(sqlite_url(tmp_path), "table")
     yield opened
     opened.close()
