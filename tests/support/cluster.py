@@ -67,7 +67,7 @@ class Cluster:
         """Start one process; its output goes to a log of its own."""
         kind = name.partition(".")[0]
         extra = f"{self._options.get(kind, '')} {self._options.get(name, '')}"
-        command = shlex.split(f"{self._commands[name]} {extra}")
+        command = shlex.split(f"{self._commands[name].removeprefix('exec ')} {extra}")
         env = {**os.environ, **self.env, "HONCHO_PROCESS_NAME": name}
         with open(self.folder / f"{name}.log", "ab") as log:
             self._running[name] = subprocess.Popen(
