@@ -313,8 +313,9 @@ def test_assign_asks_the_balancer_and_notices_another_one(
     # The question that the first one swallowed is asked again, long before its time is over.
     assignment = asking.get(timeout=10 * TIME_FACTOR)
     assert (assignment.origin, assignment.epoch) == ("origin-1", 7)
-    with pytest.raises(AssignError, match="nobody is here"):
+    with pytest.raises(AssignError, match="nobody is here") as raised:
         node.assign("chat/b")
+    assert not raised.value.final
     for server in (silent, live):
         server.close()
     gevent.killall(dead)

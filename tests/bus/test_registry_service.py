@@ -412,3 +412,58 @@ def test_nobody_answers_after_the_end(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no answer from"):
         observer.ask(Subscribe("observer-1"), timeout_s=0.2)
     observer.close()
+
+
+def test_a_name_whose_process_is_dead_goes_to_the_first_that_asks(tmp_path: Path) -> None:
+    """The table changes at the next tick: until then a third process must not take the first one for the dead one."""
+    records = GatedRecords(tmp_path)
+    with running_registry(tmp_path, records) as (registry, endpoint):
+        dead, second, third = (Peer(endpoint, "origin-1") for _ in range(3))
+        other = Peer(endpoint, "edge-1")
+        try:
+            dead.register(control="tcp://127.0.0.1:1")
+            records.gate.clear()
+            held_up = gevent.spawn(other.register)
+            eventually(lambda: records.waiting, within_s=10)
+            taking = gevent.spawn(second.register, control="tcp://127.0.0.1:1")
+            eventually(lambda: registry._waiting, within_s=10)
+            late = third.ask(
+                Register(
+                    "origin-1",
+                    "origin",
+                    third.boot,
+                    "tcp://127.0.0.1:9",
+                    1.0,
+                    {"control": "tcp://127.0.0.1:1"},
+                )
+            )
+            assert isinstance(late, Refused)
+            assert late.code == "busy"
+            records.gate.set()
+            assert isinstance(held_up.get(timeout=10 * TIME_FACTOR), Registered)
+            assert isinstance(taking.get(timeout=10 * TIME_FACTOR), Registered)
+            assert registry.table.nodes["origin-1"].boot == second.boot
+        finally:
+            for peer in (dead, second, third, other):
+                peer.close()
+
+
+def test_a_name_whose_process_lives_is_not_given_away(tmp_path: Path) -> None:
+    with (
+        running_registry(tmp_path) as (registry, endpoint),
+        running_registry(tmp_path / "other") as (witness, alive),
+        peers(endpoint) as _,
+    ):
+        first, second = Peer(endpoint, "origin-1"), Peer(endpoint, "origin-1")
+        try:
+            # Whoever answers at its control endpoint with its boot id lives.
+            first.boot = witness.node.boot
+            first.register(control=alive)
+            refused = second.ask(Register("origin-1", "origin", second.boot, "tcp://127.0.0.1:9", 1.0))
+            assert isinstance(refused, Refused)
+            assert refused.code == "taken"
+            assert "is here already" in refused.text
+            assert registry.table.nodes["origin-1"].boot == first.boot
+        finally:
+            first.close()
+            second.close()

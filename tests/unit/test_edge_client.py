@@ -100,7 +100,7 @@ def test_an_unknown_application_is_refused_at_once(edge: Edge) -> None:
     assert peer.statuses() == ["NetConnection.Connect.InvalidApp"]
 
 
-@pytest.mark.parametrize("app", [7.0, "", "../etc", None])
+@pytest.mark.parametrize("app", [7.0, "", "../etc", None, "live/" + "/".join(["x" * 100] * 3)])
 def test_a_connect_that_names_no_application_is_refused(edge: Edge, app: object) -> None:
     peer = Peer(edge).handshake()
     peer.command("connect", {"app": app})

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from headwater_bus import traffic
+from headwater_bus.node import AssignError
 from headwater_bus.view import Assignment
 from headwater_edge.client import Phase
 from headwater_edge.edge import Edge
@@ -292,3 +293,18 @@ def test_with_no_flush_interval_media_leaves_with_its_batch() -> None:
     say(edge, link, traffic.StreamMedia(8, 1, 9, 0, b"\x17\x01\0\0\0k"))
     peer.until(lambda: peer.messages)
     assert edge.counters.messages_encoded == 1
+
+
+def test_an_answer_that_stays_the_same_is_not_asked_for_again() -> None:
+    edge, node, _ = make_edge()
+    node.view.groups.clear()
+
+    def assign(group: str, timeout_s: float = 2.0) -> Assignment:
+        node.asked.append(group)
+        raise AssignError("group: not a name", final=True)
+
+    node.assign = assign  # type: ignore[method-assign]  # this node is asked through the test
+    peer = connecting(edge)
+    peer.until_ended()
+    assert peer.statuses() == ["NetConnection.Connect.Failed"]
+    assert node.asked == [GROUP]

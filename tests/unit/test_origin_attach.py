@@ -842,6 +842,47 @@ def test_after_a_pause_there_is_one_burst_and_no_more() -> None:
     assert [session.too_fast() for _ in range(17)] == [False] * 16 + [True]
 
 
+def test_large_messages_count_for_more_and_answers_to_calls_for_nothing() -> None:
+    bench = Bench(OPEN, messages_per_s=8, messages_burst=16)
+    client = bench.joined(bench.edge())
+    session = client.session
+    session.group.clock = lambda: 1000.0
+    asking = gevent.spawn(session.client.call, "who")
+    settle()
+    (call,) = client.take()
+    for _ in range(100):
+        session.too_fast(0)
+    client.command("_result", "me", transaction=call[1])
+    assert asking.get(timeout=10) == "me"
+    # 1 for the message, 10 for its 80 events, 1 for its KiB: the second such message is over 16.
+    events = [(EventType.REQUEST_CHANGE, f"slot{number}", 1.0) for number in range(80)]
+    client.shared("board", (EventType.USE,))
+    client.shared("board", *events)
+    assert not session.closed
+    client.shared("board", *events)
+    assert session.closed
+    client = bench.joined(bench.edge())
+    client.session.group.clock = lambda: 1000.0
+    client.command("nothing", "x" * 17_000)
+    assert client.session.closed
+
+
+def test_a_group_granted_anew_while_others_are_released_has_its_time_anew() -> None:
+    bench = Bench(OPEN, group_linger_s=10.0)
+    for number, name in enumerate(("app/a", "app/b"), 1):
+        bench.change("group", name, ME, number)
+    answered = Event()
+    bench.on_release = lambda name, epoch: answered.wait() and None
+    bench.origin.tend(time.monotonic() + 11.0)
+    settle()
+    assert bench.released == [("app/a", 1)]
+    bench.change("group-gone", "app/b")
+    bench.change("group", "app/b", ME, 3)
+    answered.set()
+    settle()
+    assert bench.released == [("app/a", 1)]
+
+
 def test_detach_of_nobody_is_nothing() -> None:
     bench = Bench(OPEN)
     link = bench.edge()

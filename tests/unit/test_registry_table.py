@@ -1,6 +1,7 @@
 """The registry's table: leases, boots, epochs, the feed's rows, undoing what was not committed. Time is moved by hand."""
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -206,6 +207,7 @@ def test_release_is_of_the_owner_at_its_epoch(table: Table) -> None:
         ({"meta": {"\ud800": 1}}, "bad-map"),
         ({"meta": {"x": ["\ud800"]}}, "bad-map"),
         ({"meta": {"x": float("nan")}}, "bad-map"),
+        ({"meta": {"x": json.loads("[" * 16 + "]" * 16)}}, "bad-map"),
     ],
 )
 def test_a_registration_that_cannot_be_is_refused(change: dict[str, Any], code: str) -> None:

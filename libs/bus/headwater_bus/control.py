@@ -7,6 +7,9 @@ again; all are idempotent.
 from dataclasses import dataclass, field
 from typing import Any
 
+MAX_GROUP_BYTES = 255
+"""Of a group's name in UTF-8."""
+
 
 @dataclass(frozen=True, slots=True)
 class Register:

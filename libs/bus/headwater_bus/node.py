@@ -52,7 +52,11 @@ _FAILED, _BAD_INPUT = 1, 2
 
 
 class AssignError(Exception):
-    """A group has no origin and could not get one; the text says why."""
+    """A group has no origin and could not get one; the text says why. `final`: asking again gives the same answer."""
+
+    def __init__(self, text: str, final: bool = False) -> None:
+        super().__init__(text)
+        self.final = final
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,9 +308,9 @@ class Node:
                 continue
             if isinstance(answer, Assigned):
                 return Assignment(answer.group, answer.origin, answer.epoch)
-            raise AssignError(
-                answer.text if isinstance(answer, Refused) else f"unexpected {type(answer).__name__}"
-            )
+            if isinstance(answer, Refused):
+                raise AssignError(answer.text, final=answer.code in ("bad-name", "not-allowed"))
+            raise AssignError(f"unexpected {type(answer).__name__}")
 
     def _ask_balancer(self, envelope: Any, timeout_s: float) -> Any:
         if self._balancer is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import gevent
 from gevent.event import Event
-from headwater_bus.control import Assigned, AssignRequest, Grant, Refused
+from headwater_bus.control import MAX_GROUP_BYTES, Assigned, AssignRequest, Grant, Refused
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node, NodeConfig
 from headwater_bus.requests import Caller, RequestError
@@ -24,8 +24,6 @@ MAX_WAITING = 100_000
 """Requests that wait for an answer. More are refused; edges ask again."""
 MAX_GRANTING = 500
 """Grants under way at the registry at once; others wait here."""
-MAX_NAME = 255
-"""Characters of a group's name; the registry looks closer."""
 _MAX_NOTICES = 1000
 
 
@@ -70,8 +68,8 @@ class Balancer:
             return Assigned(known.group, known.origin, known.epoch)
         if caller.user is not None and caller.user.startswith("operator-"):
             return Refused("not-allowed", f"operators may look only, the key is {caller.user}'s")
-        if len(group) > MAX_NAME:
-            return Refused("bad-name", f"group: {len(group)} characters, expected at most {MAX_NAME}")
+        if len(group) > MAX_GROUP_BYTES:
+            return Refused("bad-name", f"group: {len(group)} characters, expected at most {MAX_GROUP_BYTES}")
         if not group.isprintable():
             return Refused("bad-name", f"group {group!r}: expected printable characters")
         if not self.node.registered.is_set():

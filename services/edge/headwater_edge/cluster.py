@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from headwater_edge.edge import Edge
 
 _log = get_log("edge")
-_RETRY_S = 0.05
+_RETRY_S, _LONGEST_RETRY_S = 0.05, 0.4
 _LOST = "the origin of this application instance is lost"
 
 
@@ -79,14 +79,17 @@ class Cluster:
     def _ask(self, group: str) -> None:
         """Greenlet: one question at a time to the balancer for all clients that wait for a group. Each is answered at its own
         deadline at the latest."""
-        assignment, failure = None, "no origin"
+        assignment, failure, pause_s = None, "no origin", _RETRY_S
         try:
             while assignment is None and (left_s := self._time_left(group, failure)) > 0:
                 try:
                     assignment = self._node.assign(group, timeout_s=left_s)
                 except AssignError as error:
                     failure = str(error)
-                    gevent.sleep(_RETRY_S)
+                    if error.final:
+                        break
+                    gevent.sleep(pause_s)
+                    pause_s = min(2 * pause_s, _LONGEST_RETRY_S)
         except Exception as error:
             failure = "internal error"
             self._edge.counters.internal_errors += 1

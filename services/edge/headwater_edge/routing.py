@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
+from headwater_bus.control import MAX_GROUP_BYTES
 from headwater_rtmp import control
 from headwater_rtmp.command import Command, decode_command
 from headwater_rtmp.errors import RemoteProtocolError
@@ -60,10 +61,12 @@ class Router:
             + client.rtmp.send(control.set_peer_bandwidth(self._config.window_ack_bytes, _DYNAMIC))
             + client.rtmp.send_chunk_size(self._config.chunk_size)
         )
-        group = _group_of(command)
-        if group is None:
-            client.reject(StatusCode.CONNECT_INVALID_APP, "no application is named in the URL")
-        elif not client.closed:
+        try:
+            group = _group_of(command)
+        except ValueError as error:
+            client.reject(StatusCode.CONNECT_INVALID_APP, str(error))
+            return
+        if not client.closed:
             client.group = group
             self._cluster.attach(client)
 
@@ -80,12 +83,14 @@ def _hold(client: Client, message: Message) -> None:
     client.early.append(message)
 
 
-def _group_of(command: Command) -> str | None:
+def _group_of(command: Command) -> str:
+    """The group that a client asks for. Raises ValueError, whose text is for the client."""
     app = command.command_object.get("app")
     if not isinstance(app, str):
-        return None
-    try:
-        name, instance = split_app(app)
-    except ValueError:
-        return None
-    return f"{name}/{instance}"
+        raise ValueError("no application is named in the URL")
+    group = "/".join(split_app(app))
+    if len(group) > MAX_GROUP_BYTES:
+        raise ValueError(
+            f"application {group[:64]!r}: {len(group)} characters, expected at most {MAX_GROUP_BYTES}"
+        )
+    return group

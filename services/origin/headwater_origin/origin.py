@@ -27,6 +27,10 @@ from headwater_origin.session import Session
 
 _log = get_log("origin")
 _TICK_S = 0.25
+_COUNTED_BYTES, _COUNTED_EVENTS = 1024, 8
+"""So many bytes, or events of a SharedObject message, count as one message more towards a client's rate."""
+_FIRST_ATTACH_S = 1.0
+"""A group that was just granted has at least so long until its first client attaches."""
 
 
 class Origin:
@@ -228,18 +232,29 @@ class Origin:
         try:
             if message.type_id in MEDIA:
                 self._early_media(session, message)
-            elif session.too_fast():
-                self._close_too_fast(session)
             elif message.type_id in COMMANDS:
-                run_command(session, decode_command(message), len(message.payload))
+                self._command_message(session, message)
             elif message.type_id in OBJECTS:
                 self._object_message(session, message)
         except RemoteProtocolError as error:
             self._broke_protocol(session, error)
 
+    def _command_message(self, session: Session, message: Message) -> None:
+        command, size = decode_command(message), len(message.payload)
+        # What answers a call of ours was asked for.
+        if not session.asked_for(command) and session.too_fast(1 + size // _COUNTED_BYTES):
+            self._close_too_fast(session)
+        else:
+            run_command(session, command, size)
+
     def _object_message(self, session: Session, message: Message) -> None:
         objects = session.group.objects
         decoded = decode_shared_object(message)
+        if session.too_fast(
+            1 + len(decoded.events) // _COUNTED_EVENTS + len(message.payload) // _COUNTED_BYTES
+        ):
+            self._close_too_fast(session)
+            return
         waits = session.group.waits("shared_object_access") and objects.asks(session, decoded)
         session.post(lambda: objects.handle(session, decoded), waits=waits, size=len(message.payload))
 
@@ -281,7 +296,8 @@ class Origin:
         elif group is not None:
             group.epoch = epoch
         else:
-            self._releases.unused(name, epoch, time.monotonic() + self.config.group_linger_s)
+            linger_s = max(self.config.group_linger_s, _FIRST_ATTACH_S)
+            self._releases.unused(name, epoch, time.monotonic() + linger_s)
         waiting = [held for held in self._held if held[1].group == name]
         if waiting:
             self._held = [held for held in self._held if held[1].group != name]

@@ -65,15 +65,14 @@ class Releases:
         """Release what is due. The registry is asked for one after the other, beside the caller."""
         if now < self._away_until or (self._job is not None and not self._job.dead):
             return
-        due = [name for name, unused in self._unused.items() if unused.due <= now]
+        due = [(name, unused) for name, unused in self._unused.items() if unused.due <= now]
         if due:
             self._job = gevent.spawn(self._release, due)
 
-    def _release(self, names: list[str]) -> None:
-        for name in names:
-            unused = self._unused.get(name)
-            if unused is None:
-                continue
+    def _release(self, due: list[tuple[str, _Unused]]) -> None:
+        for name, unused in due:
+            if self._unused.get(name) is not unused:
+                continue  # It has run here since, or was granted anew.
             unused.asked = True
             try:
                 answer = self._node.request_registry(Release(name, unused.epoch))

@@ -165,6 +165,14 @@ class Session:
             if self._calls is not None:
                 self._calls.pop(transaction, None)
 
+    def asked_for(self, command: Command) -> bool:
+        """Whether a command answers a call that waits for it."""
+        return (
+            self._calls is not None
+            and command.name in ("_result", "_error")
+            and command.transaction_id in self._calls
+        )
+
     def answered(self, command: Command) -> None:
         """`_result` or `_error` of the client: wakes the call that waits for it."""
         entry = self._calls.pop(command.transaction_id, None) if self._calls else None
@@ -239,11 +247,11 @@ class Session:
 
     # Order
 
-    def too_fast(self) -> bool:
-        """Count a message; returns whether the client sends more than it may. A bucket of `messages_burst` tokens, kept as
-        the time at which it is full again."""
+    def too_fast(self, count: int = 1) -> bool:
+        """Count a message, a large one as `count`; returns whether the client sends more than it may. A bucket of
+        `messages_burst` tokens, kept as the time at which it is full again."""
         config, now = self.group.config, self.group.clock()
-        self._full_at = max(self._full_at, now) + 1 / config.messages_per_s
+        self._full_at = max(self._full_at, now) + count / config.messages_per_s
         return self._full_at - now > config.messages_burst / config.messages_per_s
 
     def post(self, run: Callable[[], None], *, waits: bool, size: int = 0, always: bool = False) -> None:

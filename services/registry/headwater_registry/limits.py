@@ -12,11 +12,10 @@ MAX_ID_BYTES = 64
 MAX_ENDPOINT_BYTES = 256
 MAX_META_BYTES = 2048
 """Of `meta` or `load`, as JSON."""
+MAX_META_DEPTH = 16
 MAX_CAPACITY = 1e6
 MAX_NODES = 1000
 """1000 nodes with the most meta and load are under 5 MB, groups at most 8 MB: a Snapshot stays below the 16 MiB of a request."""
-MAX_GROUP_BYTES = 255
-"""Of a group's name."""
 MAX_GROUPS_BYTES = 8 * 1024 * 1024
 """Of all groups' rows: about 190,000 groups with names of 20 bytes."""
 
@@ -37,8 +36,18 @@ def bad_name(what: str, name: str, most: int) -> Refused | None:
     return None
 
 
+def _deep(value: Any, levels: int) -> bool:
+    """Whether lists and maps are nested deeper than so many levels. json's own limit differs between Pythons."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deep(item, levels - 1) for item in inner)
+
+
 def bad_map(what: str, value: dict[str, Any]) -> Refused | None:
     """Refused where a map is too large or holds what no command line could show (bytes, NaN, lone surrogates)."""
+    if _deep(value, MAX_META_DEPTH):
+        return Refused("bad-map", f"{what}: expected at most {MAX_META_DEPTH} levels")
     try:
         size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
     except (TypeError, ValueError, RecursionError) as error:

@@ -29,7 +29,7 @@ from headwater_bus.control import (
 )
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node, NodeConfig
-from headwater_bus.requests import BindError, Caller, RequestError, ask
+from headwater_bus.requests import BindError, Caller, RefusedError, RequestError, ask
 from headwater_bus.security import SecurityError
 from headwater_bus.view import NodeInfo
 from headwater_store import Records, StoreError, open_records
@@ -67,7 +67,7 @@ class Registry:
         self.feed, self.seq = secrets.token_hex(8), 0
         self._config, self._records = config, records
         self._connections = Connections()
-        self._probing: set[str] = set()
+        self._probing: dict[str, Register] = {}
         self._waiting: list[tuple[Caller, Any]] = []
         self._wake = Event()
         # One thread: commits and the close come in the order they were asked for.
@@ -121,7 +121,7 @@ class Registry:
         if rival is not None and isinstance(rival.meta.get("control"), str):
             if message.node_id in self._probing:
                 return Refused("busy", f"{message.node_id} registers from elsewhere, too; ask again")
-            self._probing.add(message.node_id)
+            self._probing[message.node_id] = message
             gevent.spawn(self._probe, caller, message, rival)
             return None
         self._queue(caller, message)
@@ -132,23 +132,30 @@ class Registry:
         self._wake.set()
 
     def _probe(self, caller: Caller, message: Register, rival: NodeInfo) -> None:
-        """Greenlet: another process has the name that a node registers with. If it lives, it keeps it."""
+        """Greenlet: another process has the name that a node registers with. If it lives, it keeps it; otherwise the name is
+        `_probing` until the table has changed, so that a third one cannot take it for the dead one's."""
         node_id, control = message.node_id, str(rival.meta["control"])
         try:
             answer = ask(self.node.context, self.node.security, control, node_id, HealthRequest(), _PROBE_S)
             lives = isinstance(answer, Health) and answer.state.get("boot") == rival.boot
+        except RefusedError:
+            lives = True  # It has no answer, but is there.
         except (RequestError, SecurityError):
             lives = False
-        finally:
-            self._probing.discard(node_id)
+        except Exception as error:
+            _log.error("node not probed", node=node_id, error=repr(error))
+            lives = True
         if not lives:
             self._queue(caller, message)
             return
-        text = f"{node_id} is here already (process {answer.state.get('pid')}); give this one another --node-id, or stop that one"
+        del self._probing[node_id]
+        text = f"{node_id} is here already, at {control}; give this one another --node-id, or stop that one"
         _log.warning("node refused", node=node_id, reason=text)
         self.server.answer(caller, Refused("taken", text))
 
     def _register(self, caller: Caller, message: Register, now: float) -> tuple[Any, Changes]:
+        if self._probing.get(message.node_id) is message:
+            del self._probing[message.node_id]
         answer, changes = self.table.register(message, now, int(time.time()))
         if isinstance(answer, Registered):
             self._connections.registered(message.node_id, caller.identity)

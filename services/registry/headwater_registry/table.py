@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from headwater_bus.control import (
+    MAX_GROUP_BYTES,
     Assigned,
     Done,
     Grant,
@@ -23,7 +24,6 @@ from headwater_bus.control import (
 from headwater_bus.view import Assignment, NodeInfo
 
 from headwater_registry.limits import (
-    MAX_GROUP_BYTES,
     MAX_GROUPS_BYTES,
     MAX_NODES,
     bad_map,
