@@ -40,38 +40,56 @@ _MISSED_SLOTS = 4096
 """A member that missed more gets the whole content instead."""
 
 
-class _Missed:
-    """What a slow member lacks: these slots, in the order of their last change; `everything`: all of them."""
+class _Changes:
+    """Which slots have changed since some member fell behind. A member is behind a commit, known by its number: so one commit
+    is noted once, however many members are slow."""
 
-    __slots__ = ("everything", "slots")
+    __slots__ = ("_at", "_everything", "number")
 
     def __init__(self) -> None:
-        self.everything = False
-        self.slots: dict[str, None] = {}
+        self.number = 0
+        """Of the last commit that was noted."""
+        self._at: dict[str, int] = {}
+        """Slots by the commit that changed them last, in that order."""
+        self._everything = 0
+        """Who lacks this commit lacks more than `_at` tells: all was cleared, or too much has changed."""
 
-    def add(self, key: str) -> None:
-        """A slot has changed, or is gone."""
-        if not self.everything:
-            self.slots.pop(key, None)
-            self.slots[key] = None
-            if len(self.slots) > _MISSED_SLOTS:
-                self.cleared()
+    def note(self, events: Sequence[Any]) -> None:
+        """Take a commit's events: [event type, key, value] each."""
+        self.number += 1
+        at = self._at
+        for kind, key, _ in events:
+            if kind == _CLEAR:
+                at.clear()
+                self._everything = self.number
+            elif kind != _SEND:
+                at.pop(key, None)
+                at[key] = self.number
+        while len(at) > _MISSED_SLOTS:
+            self._everything = at.pop(next(iter(at)))
 
-    def cleared(self) -> None:
-        """All slots are gone; those set afterwards are in the content."""
-        self.everything = True
-        self.slots.clear()
+    def since(self, number: int) -> list[str] | None:
+        """Slots that changed after that commit, in the order of their last change; None: all of them, and some are gone."""
+        if number < self._everything:
+            return None
+        keys: list[str] = []
+        for key, at in reversed(self._at.items()):
+            if at <= number:
+                break
+            keys.append(key)
+        return keys[::-1]
 
-    def nothing(self) -> None:
-        """It has got all of it."""
-        self.everything = False
-        self.slots.clear()
+    def forget(self) -> None:
+        """Nobody is behind any more."""
+        self._at.clear()
+        self._everything = self.number
 
 
 class ObjectFanout:
     """One SharedObject on this edge: a replica of its slots and its local members, by session number."""
 
     __slots__ = (
+        "_changes",
         "_chunk_size",
         "_contents",
         "_counters",
@@ -103,12 +121,14 @@ class ObjectFanout:
         """The events Clear and Change for all slots, by AMF version; empty after a change."""
         self._joined: dict[bool, bytes] = {}
         """What a joining member gets, in chunks; likewise."""
-        self._missed: dict[int, _Missed] = {}
+        self._changes = _Changes()
+        self._missed: dict[int, int] = {}
+        """Slow members, and up to which commit each has all."""
 
     def join(self, session: int, client: "Client") -> None:
         """A session uses the object: UseSuccess, Clear and the whole content."""
         self.members[session] = client
-        self._missed.pop(session, None)
+        self._has_all(session)
         chunks = self._joined.get(client.amf3)
         if chunks is None:
             events = (encode_event(EventType.USE_SUCCESS), self._content(client.amf3))
@@ -118,7 +138,7 @@ class ObjectFanout:
     def leave(self, session: int) -> None:
         """A session uses it no longer; unknown ones are ignored."""
         self.members.pop(session, None)
-        self._missed.pop(session, None)
+        self._has_all(session)
 
     def update(self, version: int, requester: int, events: Sequence[Any]) -> None:
         """Apply one commit and fan it out: [event type, key, value] each, asked for by the session `requester` (0: of nobody
@@ -126,13 +146,18 @@ class ObjectFanout:
         self._counters.object_updates += 1
         self._apply(version, events)
         shared: dict[bool, bytes] = {}
+        noted = False
         # A copy: a member that is closed because its queue is full leaves on the spot.
         for session, client in list(self.members.items()):
             if client.closed:
                 continue
             amf3 = client.amf3
             if client.objects_full or session in self._missed:
-                self._merge(session, client, events, session == requester)
+                if not noted:
+                    noted = True
+                    self._changes.note(events)
+                    silent = sum(kind != _SEND for kind, _, _ in events)
+                self._merge(session, client, events, silent, session == requester)
             elif session == requester:
                 client.enqueue(self._chunks([self._own(event, amf3) for event in events], amf3))
             else:
@@ -161,7 +186,6 @@ class ObjectFanout:
         client = self.members.get(session)
         if client is None or client.closed:
             return
-        missed = self._missed.get(session)
         events: list[bytes] = []
         for kind, text in rows:
             if kind == _STATUS:
@@ -170,61 +194,58 @@ class ObjectFanout:
                 events.append(encode_event(_SUCCESS, text))
             elif kind == _REMOVE:
                 events.append(self._slot(text, client.amf3))
-                if missed is not None:
-                    missed.slots.pop(text, None)
             elif kind == _CLEAR:
                 events.append(self._content(client.amf3))
-                if missed is not None:
-                    missed.nothing()
+                if session in self._missed:
+                    self._missed[session] = self._changes.number
         client.enqueue(self._chunks(events, client.amf3))
 
     # Slow members
 
-    def _merge(self, session: int, client: "Client", events: Sequence[Any], own: bool) -> None:
-        """Note what a member misses; answers to its own requests (`own`: these are) and messages go out."""
-        missed = self._missed.get(session)
-        if missed is None:
-            missed = self._missed[session] = _Missed()
+    def _merge(self, session: int, client: "Client", events: Sequence[Any], silent: int, own: bool) -> None:
+        """A slow member misses a commit, which was noted: answers to its own requests (`own`: these are) and messages go out.
+        `silent`: how many of the events are none."""
+        since = self._missed.get(session)
+        if since is None:
+            since = self._missed[session] = self._changes.number - 1
             if client.behind is None:
                 client.behind = set()
             client.behind.add(self)
+        if not own:
+            self._counters.object_merges += silent
+            if silent == len(events):
+                return
         amf3 = client.amf3
         urgent: list[bytes] = []
         for event in events:
             kind, key, value = event
+            if kind == _SEND:
+                # It may speak of the changes before it, so they go first.
+                urgent += self._lacking(since, amf3)
+                since = self._missed[session] = self._changes.number
             if kind == _SEND or own:
-                if kind == _SEND:
-                    # It may speak of the changes before it, so they go first.
-                    urgent += self._lacking(missed, amf3)
-                elif kind == _CLEAR:
-                    missed.nothing()
-                else:
-                    missed.slots.pop(key, None)
                 urgent.append(self._own(event, amf3) if own else self._event(kind, key, value, amf3))
-            elif kind == _CLEAR:
-                missed.cleared()
-            else:
-                missed.add(key)
-            self._counters.object_merges += not own and kind != _SEND
-        if urgent:
-            client.enqueue(self._chunks(urgent, amf3))
+        client.enqueue(self._chunks(urgent, amf3))
 
-    def _lacking(self, missed: _Missed, amf3: bool) -> list[bytes]:
-        """The events that bring a member up to date; it has missed nothing afterwards."""
-        if missed.everything:
-            events = [self._content(amf3)]
-        else:
-            events = [self._slot(key, amf3) for key in missed.slots]
-        missed.nothing()
-        return events
+    def _lacking(self, since: int, amf3: bool) -> list[bytes]:
+        """The events that bring a member up to date which has all up to a commit."""
+        keys = self._changes.since(since)
+        return [self._content(amf3)] if keys is None else [self._slot(key, amf3) for key in keys]
+
+    def _has_all(self, session: int) -> int | None:
+        """A member is behind no more; returns the commit up to which it had all, None where it was not behind."""
+        since = self._missed.pop(session, None)
+        if since is not None and not self._missed:
+            self._changes.forget()
+        return since
 
     def catch_up(self, client: "Client") -> None:
         """The queue of a member that missed something has drained."""
-        missed = self._missed.pop(client.session, None)
-        if missed is not None and not client.closed:
-            events = self._lacking(missed, client.amf3)
-            if events:
-                client.enqueue(self._chunks(events, client.amf3))
+        since = self._missed.get(client.session)
+        events = [] if since is None or client.closed else self._lacking(since, client.amf3)
+        self._has_all(client.session)
+        if events:
+            client.enqueue(self._chunks(events, client.amf3))
 
     # Encoding
 
