@@ -1,138 +1,31 @@
-"""A stream on the edge: one encoding for all players, joins, slow players, players that want a part."""
+"""A stream on the edge: one encoding for all players, joins, slow players, the publisher's end."""
 
 import errno
 import random
 from itertools import pairwise
-from typing import Any
 
 import pytest
-from headwater_edge.counters import Counters
-from headwater_edge.fanout import Player, StreamFanout
+from headwater_edge.fanout import StreamFanout
 from headwater_rtmp.message import Message
-from support.edge import CHUNK_SIZE, messages_in
-
-META = b"\x02\x00\x0aonMetaData\x05"
-AVC, AAC = b"\x17\x00\x00\x00\x00config", b"\xaf\x00\x12\x10"
-
-
-def key(timestamp: int, body: bytes = b"k") -> Message:
-    return Message(9, 0, timestamp, b"\x17\x01\x00\x00\x00" + body)
-
-
-def inter(timestamp: int, body: bytes = b"i") -> Message:
-    return Message(9, 0, timestamp, b"\x27\x01\x00\x00\x00" + body)
-
-
-def audio(timestamp: int, body: bytes = b"a") -> Message:
-    return Message(8, 0, timestamp, b"\xaf\x01" + body)
-
-
-HEADERS = [Message(18, 0, 0, META), Message(9, 0, 0, AVC), Message(8, 0, 0, AAC)]
-
-
-class FakeClient:
-    """A client whose socket takes `room` bytes (None: all), and whose media limit is 100 bytes."""
-
-    def __init__(self) -> None:
-        self.sock: Any = self
-        self.room: int | None = None
-        self.error: OSError | None = None
-        self.received = b""
-        self.queue = b""
-        self.closed = False
-        self.reason = ""
-        self.players: list[Player] = []
-
-    def send(self, data: bytes) -> int:
-        if self.error is not None:
-            raise self.error
-        size = len(data) if self.room is None else min(self.room, len(data))
-        if not size:
-            raise BlockingIOError
-        self.received += bytes(data[:size])
-        return size
-
-    @property
-    def backlog_bytes(self) -> int:
-        return len(self.queue)
-
-    @property
-    def outbox(self) -> bytes | None:
-        """There while something is queued."""
-        return self.queue or None
-
-    @property
-    def media_full(self) -> bool:
-        return self.backlog_bytes > 100
-
-    def queue_rest(self, data: bytes, sent: int) -> None:
-        assert not self.queue
-        self.queue = data[sent:]
-
-    def transmit(self, data: bytes) -> None:
-        sent = 0
-        if data and not self.queue:
-            try:
-                sent = self.send(data)
-            except BlockingIOError:
-                sent = 0
-        self.queue += data[sent:]
-
-    def close(self, reason: str, error: bool = False, gone: bool = False) -> None:
-        self.closed = True
-        self.reason = reason
-        for player in self.players:
-            player.fanout.leave(player)
-
-    def drain(self) -> None:
-        self.received += self.queue
-        self.queue = b""
-        self.room = None
-
-    def got(self) -> list[tuple[int, int, bytes]]:
-        """(stream id, timestamp, payload) of what was received since the last look."""
-        data, self.received = self.received, b""
-        return [(message.stream_id, message.timestamp, message.payload) for message in messages_in(data)]
-
-
-class Stage:
-    """A stream with its counters."""
-
-    def __init__(self) -> None:
-        self.counters = Counters()
-        self.fanout = StreamFanout("a", CHUNK_SIZE, 1 << 20, self.counters)
-
-    def feed(self, *messages: Message) -> None:
-        for message in messages:
-            self.fanout.add(message)
-
-    def push(self, *messages: Message) -> None:
-        self.feed(*messages)
-        self.fanout.flush()
-
-    def player(self, stream_id: int = 1, start: bool = True) -> tuple[FakeClient, Player]:
-        client = FakeClient()
-        player = Player(client, stream_id, self.fanout)  # type: ignore[arg-type]  # all that it needs of a Client
-        client.players.append(player)
-        self.fanout.join(player)
-        if start:
-            self.fanout.flush()
-            client.received = b""
-        return client, player
+from support.edge import CHUNK_SIZE
+from support.fanout_bench import (
+    AAC,
+    AVC,
+    HEADERS,
+    META,
+    FakeClient,
+    Stage,
+    audio,
+    headers_at,
+    inter,
+    key,
+    sent,
+)
 
 
 @pytest.fixture
 def stage() -> Stage:
     return Stage()
-
-
-def headers_at(timestamp: int) -> list[Message]:
-    """The headers as a player gets them: metadata belongs to the stream's beginning."""
-    return [HEADERS[0], *(Message(m.type_id, 0, timestamp, m.payload) for m in HEADERS[1:])]
-
-
-def sent(stream_id: int, *messages: Message) -> list[tuple[int, int, bytes]]:
-    return [(stream_id, message.timestamp, message.payload) for message in messages]
 
 
 def test_every_player_gets_every_message_and_each_is_encoded_once(stage: Stage) -> None:
@@ -397,100 +290,6 @@ def test_whatever_happens_what_a_player_gets_is_runs_from_keyframes(stage: Stage
         for before, after in pairwise(got):
             assert after == before + 1 or (after > before and frames[after][0] == 0x17)
     assert stage.counters.messages_dropped > 100
-
-
-# Players that want a part
-
-
-def test_without_video_a_player_gets_audio_and_data(stage: Stage) -> None:
-    stage.push(*HEADERS)
-    client, player = stage.player()
-    player.change(audio=True, video=False, paused=False)
-    stage.push(key(0), audio(1), Message(18, 0, 2, META))
-    assert client.got() == sent(1, audio(1), Message(18, 0, 2, META))
-    assert stage.counters.messages_delivered == 2
-    assert stage.counters.messages_dropped == 0
-
-
-def test_with_video_again_it_comes_from_the_next_keyframe_and_audio_goes_on(stage: Stage) -> None:
-    client, player = stage.player()
-    stage.push(*HEADERS, key(0))
-    player.change(audio=True, video=False, paused=False)
-    other = Message(9, 0, 10, b"\x17\x00\x00\x00\x00other")
-    stage.push(other, key(10), audio(11))
-    player.change(audio=True, video=True, paused=False)
-    client.received = b""
-    stage.push(inter(20), audio(21))
-    stage.push(inter(30), audio(31), key(40), inter(50))
-    stage.push(inter(60))
-    header = Message(9, 0, 40, other.payload)
-    assert client.got() == [
-        *sent(1, audio(21)),
-        *sent(1, header, audio(31), key(40), inter(50)),
-        *sent(1, inter(60)),
-    ]
-    assert player.plain
-
-
-def test_with_audio_again_it_comes_at_once_with_a_header_that_is_new(stage: Stage) -> None:
-    client, player = stage.player()
-    stage.push(*HEADERS, key(0))
-    player.change(audio=False, video=True, paused=False)
-    other = Message(8, 0, 10, b"\xaf\x00\x99\x99")
-    stage.push(other, audio(10), inter(11))
-    assert client.got()[-1:] == sent(1, inter(11))
-    player.change(audio=True, video=True, paused=False)
-    stage.push(audio(20), inter(21))
-    got = client.got()
-    assert [payload for _, _, payload in got if payload[0] == 0xAF] == [other.payload, audio(20).payload]
-    assert got[-1:] == sent(1, inter(21))
-    assert player.plain
-
-
-def test_a_paused_player_gets_nothing_and_goes_on_at_a_keyframe(stage: Stage) -> None:
-    client, player = stage.player()
-    stage.push(*HEADERS, key(0))
-    client.received = b""
-    player.change(audio=True, video=True, paused=True)
-    stage.push(inter(40))
-    stage.push(key(80))
-    player.change(audio=True, video=True, paused=False)
-    stage.push(inter(120), audio(121))
-    stage.push(audio(150), key(160), audio(161))
-    assert client.got() == sent(1, key(160), audio(161))
-    assert stage.counters.messages_delivered == 4 + 2
-
-
-def test_a_player_without_video_goes_on_at_once_after_a_pause(stage: Stage) -> None:
-    client, player = stage.player()
-    stage.push(*HEADERS, key(0))
-    player.change(audio=True, video=False, paused=True)
-    stage.push(audio(10))
-    player.change(audio=True, video=False, paused=False)
-    client.received = b""
-    stage.push(inter(20), audio(21))
-    assert client.got() == sent(1, audio(21))
-
-
-def test_players_that_want_the_same_part_share_its_bytes(stage: Stage) -> None:
-    stage.push(*HEADERS)
-    for _ in range(10):
-        stage.player()[1].change(audio=True, video=False, paused=False)
-    stage.player()
-    before = stage.counters.messages_encoded
-    stage.push(key(0), audio(1), inter(40))
-    assert stage.counters.messages_encoded - before == 3
-
-
-def test_a_change_before_the_start_counts_for_the_start(stage: Stage) -> None:
-    stage.push(*HEADERS, key(0), audio(1))
-    client, player = stage.player(start=False)
-    player.change(audio=True, video=False, paused=False)
-    stage.fanout.flush()
-    assert client.got() == sent(1, HEADERS[0], HEADERS[2], audio(1))
-    player.change(audio=True, video=True, paused=False)
-    stage.push(key(50))
-    assert client.got()[-2:] == sent(1, Message(9, 0, 50, AVC), key(50))
 
 
 # The publisher's end

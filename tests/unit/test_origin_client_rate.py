@@ -1,0 +1,74 @@
+"""The origin: a client that sends too much is closed with one line. No sockets."""
+
+import logging
+
+import gevent
+import pytest
+from headwater_bus.traffic import CloseSession, FromClient
+from headwater_rtmp.shared_object import EventType
+from support.attach_bench import OPEN
+from support.origin_bench import Bench, settle
+
+
+def test_a_client_that_sends_too_many_messages_is_closed_with_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench(OPEN, messages_per_s=8, messages_burst=16)
+    link = bench.edge()
+    client, other = bench.joined(link), bench.joined(link)
+    now = [1000.0]
+    client.session.group.clock = lambda: now[0]
+    for number in range(16):
+        client.command("createStream" if number % 2 else "nothing")
+    now[0] += 1.0
+    client.take()
+    for _ in range(8):
+        client.shared("board", (EventType.RELEASE,))
+    assert CloseSession not in [type(part) for part in client.take()]
+    # Media has limits of its own.
+    client.put(*(FromClient(client.number, kind, 1, 0, b"") for kind in (8, 9, 15, 18) for _ in range(50)))
+    client.command("nothing")
+    client.command("nothing")
+    assert client.take() == [
+        ("onStatus", 0, "NetConnection.Connect.Closed"),
+        CloseSession(client.number, "over 8 messages a second"),
+    ]
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+    other.command("createStream", transaction=2)
+    assert other.take() == [("_result", 2.0, 1.0)]
+
+
+def test_after_a_pause_there_is_one_burst_and_no_more() -> None:
+    bench = Bench(OPEN, messages_per_s=8, messages_burst=16)
+    client = bench.joined(bench.edge())
+    now = [1000.0]
+    session = client.session
+    session.group.clock = lambda: now[0]
+    assert [session.too_fast() for _ in range(17)] == [False] * 16 + [True]
+    now[0] += 3600
+    assert [session.too_fast() for _ in range(17)] == [False] * 16 + [True]
+
+
+def test_large_messages_count_for_more_and_answers_to_calls_for_nothing() -> None:
+    bench = Bench(OPEN, messages_per_s=8, messages_burst=16)
+    client = bench.joined(bench.edge())
+    session = client.session
+    session.group.clock = lambda: 1000.0
+    asking = gevent.spawn(session.client.call, "who")
+    settle()
+    (call,) = client.take()
+    for _ in range(100):
+        session.too_fast(0)
+    client.command("_result", "me", transaction=call[1])
+    assert asking.get(timeout=10) == "me"
+    # 1 for the message, 10 for its 80 events, 1 for its KiB: the second such message is over 16.
+    events = [(EventType.REQUEST_CHANGE, f"slot{number}", 1.0) for number in range(80)]
+    client.shared("board", (EventType.USE,))
+    client.shared("board", *events)
+    assert not session.closed
+    client.shared("board", *events)
+    assert session.closed
+    client = bench.joined(bench.edge())
+    client.session.group.clock = lambda: 1000.0
+    client.command("nothing", "x" * 17_000)
+    assert client.session.closed
