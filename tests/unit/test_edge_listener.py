@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from headwater_edge import service
-from headwater_edge.listener import Listener, ListenError, is_loopback, owner_of, resolve, shown
+from headwater_edge.listener import Listener, ListenError, block_of, is_loopback, resolve, shown
 from support.ports import free_base_port
 from support.waiting import TIME_FACTOR, eventually
 
@@ -162,10 +162,10 @@ def test_loopback() -> None:
 
 
 def test_an_ipv6_client_owns_its_network() -> None:
-    assert owner_of("203.0.113.1") == "203.0.113.1"
-    assert owner_of("2001:db8:1:2:3:4:5:6") == owner_of("2001:db8:1:2::9") == "2001:db8:1:2::"
-    assert owner_of("2001:db8:1:3::9") != owner_of("2001:db8:1:2::9")
-    assert owner_of("fe80::1%eth0") == "fe80::"
+    assert block_of("203.0.113.1") == "203.0.113.1"
+    assert block_of("2001:db8:1:2:3:4:5:6") == block_of("2001:db8:1:2::9") == "2001:db8:1:2::"
+    assert block_of("2001:db8:1:3::9") != block_of("2001:db8:1:2::9")
+    assert block_of("fe80::1%eth0") == "fe80::"
 
 
 def test_addresses_are_shown_as_in_urls() -> None:

@@ -332,7 +332,7 @@ class NetConnection:
             self._answer(Command("_error", _CONNECT_TRANSACTION, None, [str(error)]))
 
     def _command(self, command: Command) -> None:
-        if command.name in ("_result", "_error"):
+        if command.is_answer:
             self._answer(command)
         elif command.name == "onStatus":
             self._status(command)

@@ -25,6 +25,11 @@ class Command:
     stream_id: int = 0
     amf3: bool = False
 
+    @property
+    def is_answer(self) -> bool:
+        """Whether it answers a call, whose transaction id it has (7.2.1.2)."""
+        return self.name in ("_result", "_error")
+
 
 def decode_values(message: Message) -> list[Any]:
     """The AMF values of a command or data message of either kind. Raises RemoteProtocolError."""

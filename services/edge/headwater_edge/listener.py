@@ -154,7 +154,7 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def owner_of(address: str) -> str:
+def block_of(address: str) -> str:
     """Whose connections count together: an IPv4 address, or the /64 network of an IPv6 one, which one client has whole."""
     if ":" not in address:
         return address

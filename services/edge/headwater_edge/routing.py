@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 # Media too, of a client that publishes without waiting for the answer: the origin knows whether it may.
 _FORWARDED = COMMANDS | OBJECTS | MEDIA
-_DYNAMIC = 2
 _EARLY_MESSAGES = 64
 _EARLY_BYTES = 128 * 1024
 
@@ -58,7 +57,7 @@ class Router:
         client.object_encoding = 3 if command.command_object.get("objectEncoding") == 3 else 0
         client.enqueue(
             client.rtmp.send_window_ack_size()
-            + client.rtmp.send(control.set_peer_bandwidth(self._config.window_ack_bytes, _DYNAMIC))
+            + client.rtmp.send(control.set_peer_bandwidth(self._config.window_ack_bytes))
             + client.rtmp.send_chunk_size(self._config.chunk_size)
         )
         try:

@@ -83,7 +83,7 @@ _HOOKS = {"publish": "on_publish", "play": "on_play"}
 def run_command(session: Session, command: Command, size: int) -> None:
     """Carry out a command when its turn comes; `size`: its bytes. Answers to calls of ours do not wait for their turn: what
     has the turn may be waiting for them."""
-    if command.name in ("_result", "_error"):
+    if command.is_answer:
         session.answered(command)
         return
     handler = COMMANDS.get(command.name)

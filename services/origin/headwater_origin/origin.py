@@ -199,17 +199,17 @@ class Origin:
 
     def _broke_protocol(self, session: Session, error: RemoteProtocolError) -> None:
         self.counters.protocol_errors += 1
-        _log.warning(
-            "client closed",
-            group=session.group.name,
-            session=session.session_id,
-            address=session.address,
-            reason=error,
-        )
-        session.close(str(error))
+        self._close(session, str(error))
 
-    def _close_too_fast(self, session: Session) -> None:
-        reason = f"over {self.config.messages_per_s} messages a second"
+    def _within_rate(self, session: Session, count: int) -> bool:
+        """Count a message, a large one as `count`; a client that sends more than it may is closed."""
+        if not session.too_fast(count):
+            return True
+        self._close(session, f"over {self.config.messages_per_s} messages a second")
+        return False
+
+    def _close(self, session: Session, reason: str) -> None:
+        """Close a client for what it sent, with a log line."""
         _log.warning(
             "client closed",
             group=session.group.name,
@@ -242,21 +242,15 @@ class Origin:
     def _command_message(self, session: Session, message: Message) -> None:
         command, size = decode_command(message), len(message.payload)
         # What answers a call of ours was asked for.
-        if not session.asked_for(command) and session.too_fast(1 + size // _COUNTED_BYTES):
-            self._close_too_fast(session)
-        else:
+        if session.asked_for(command) or self._within_rate(session, 1 + size // _COUNTED_BYTES):
             run_command(session, command, size)
 
     def _object_message(self, session: Session, message: Message) -> None:
         objects = session.group.objects
-        decoded = decode_shared_object(message)
-        if session.too_fast(
-            1 + len(decoded.events) // _COUNTED_EVENTS + len(message.payload) // _COUNTED_BYTES
-        ):
-            self._close_too_fast(session)
-            return
-        waits = session.group.waits("shared_object_access") and objects.asks(session, decoded)
-        session.post(lambda: objects.handle(session, decoded), waits=waits, size=len(message.payload))
+        decoded, size = decode_shared_object(message), len(message.payload)
+        if self._within_rate(session, 1 + len(decoded.events) // _COUNTED_EVENTS + size // _COUNTED_BYTES):
+            waits = session.group.waits("shared_object_access") and objects.asks(session, decoded)
+            session.post(lambda: objects.handle(session, decoded), waits=waits, size=size)
 
     def _early_media(self, session: Session, message: Message) -> None:
         """Media of a client that publishes and has not waited for the answer: its edge does not know yet that it may."""

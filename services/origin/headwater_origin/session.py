@@ -167,11 +167,7 @@ class Session:
 
     def asked_for(self, command: Command) -> bool:
         """Whether a command answers a call that waits for it."""
-        return (
-            self._calls is not None
-            and command.name in ("_result", "_error")
-            and command.transaction_id in self._calls
-        )
+        return self._calls is not None and command.is_answer and command.transaction_id in self._calls
 
     def answered(self, command: Command) -> None:
         """`_result` or `_error` of the client: wakes the call that waits for it."""
