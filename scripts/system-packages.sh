@@ -11,13 +11,15 @@ need ffprobe ffmpeg
 need rtmpdump rtmpdump
 need ss iproute2
 need nginx nginx-light
+need redis-server redis-server
+need openssl openssl
 [ -e /usr/lib/nginx/modules/ngx_rtmp_module.so ] || missing="$missing libnginx-mod-rtmp"
 missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
 [ -n "$(printf %s "$missing" | tr -d ' ')" ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 	echo "headwater: installing from Debian: $missing"
-	# Debian's nginx would start on port 80: only the program is wanted.
+	# Debian's nginx and Redis would start on their ports: only the programs are wanted.
 	policy=/usr/sbin/policy-rc.d
 	made_policy=""
 	if [ ! -e "$policy" ]; then

@@ -133,7 +133,7 @@ def test_without_an_origin_the_answer_says_so(tmp_path: Path) -> None:
         with peers(endpoint, "origin-1"):
             see_origins(balancer, 1)
             assert asking.ask(AssignRequest("chat/lobby")) == Assigned("chat/lobby", "origin-1", 1)
-        refused = asking.ask(AssignRequest("x" * 300))
+        refused = asking.ask(AssignRequest("x" * 1400))
         assert isinstance(refused, Refused)
         assert refused.code == "bad-name"
         for group in ("live/a\nb", "live/\ud800"):

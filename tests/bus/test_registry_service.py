@@ -15,6 +15,7 @@ from headwater_bus.control import (
     Assigned,
     Changed,
     Done,
+    EpochSeen,
     Grant,
     Health,
     HealthRequest,
@@ -169,6 +170,28 @@ def test_a_lease_that_ends_frees_groups_and_tells_everybody(tmp_path: Path) -> N
         refused = first.ask(Renew("origin-1", first.boot))
         assert isinstance(refused, Refused)
         assert refused.code == "unknown-node"
+
+
+def test_a_table_that_went_back_in_time_goes_on_above_what_a_journal_has_seen(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        running_registry(tmp_path) as (_, endpoint),
+        peers(endpoint, "origin-1", "origin-2") as (origin, other),
+    ):
+        assert origin.ask(Grant("g", "origin-1")) == Assigned("g", "origin-1", 1)
+        refused = other.ask(EpochSeen("g", 7))
+        assert isinstance(refused, Refused)
+        assert refused.code == "not-yours"
+        assert origin.ask(EpochSeen("g", 7)) == origin.ask(EpochSeen("g", 7)) == Done()
+        eventually(lambda: other.view.groups.get("g") == Assignment("g", "origin-1", 8), within_s=5)
+        assert other.ask(Grant("h", "origin-2")) == Assigned("h", "origin-2", 9)
+    told = [record for record in caplog.records if "the table is behind the journals" in record.getMessage()]
+    assert [record.__dict__["fields"] for record in told] == [
+        {"group": "g", "origin": "origin-1", "seen": 7, "table": 1}
+    ]
+    with running_registry(tmp_path) as (registry, _):
+        assert registry.table.epoch == 9
 
 
 def test_a_restart_keeps_groups_and_epochs_and_nodes_come_back_to_it(tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ def free_base_port() -> int:
     chance = random.SystemRandom()
     for _ in range(200):
         base = chance.randrange(_LOWEST, _HIGHEST, _SPAN)
-        if all(_free(port) for port in range(base, base + _SPAN)):
+        if all(is_free(port) for port in range(base, base + _SPAN)):
             return base
     raise AssertionError("no free ports")
 
 
-def _free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens there now."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -5,9 +5,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from headwater_store import Records, StoreError, StoreUrl, open_records, sqlite_url
+from headwater_store import Records, StoreError, open_records, sqlite_url
 
 _HOLD_AND_DIE = """
 import os, sys
@@ -48,6 +49,22 @@ def test_a_failed_write_changes_nothing(records: Records) -> None:
     assert records.load() == {"b": b"3"}
 
 
+class Interrupted(dict[str, bytes]):
+    """Whoever looks into it is interrupted."""
+
+    def items(self) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_a_write_that_is_interrupted_changes_nothing_and_ends(records: Records) -> None:
+    records.write({"a": b"1"})
+    with pytest.raises(KeyboardInterrupt):
+        records.write(Interrupted(b=b"2"), ["a"])
+    assert records.load() == {"a": b"1"}
+    records.write({"b": b"3"})
+    assert records.load() == {"a": b"1", "b": b"3"}
+
+
 def test_records_last_over_a_kill(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", _HOLD_AND_DIE, sqlite_url(tmp_path)], check=False)
     assert ended.returncode == -9
@@ -77,32 +94,10 @@ def test_a_second_holder_is_refused_and_welcome_when_the_first_is_gone(
 )
 def test_durability_is_sqlites_synchronous(tmp_path: Path, durability: str, level: int) -> None:
     records = open_records(sqlite_url(tmp_path) + durability, "table")
-    db: sqlite3.Connection = records._db  # type: ignore[attr-defined]  # the pragma is seen on the connection only
+    db: sqlite3.Connection = records._file._db  # type: ignore[attr-defined]  # the pragma is seen on the connection only
     assert db.execute("PRAGMA synchronous").fetchone() == (level,)
     assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     records.close()
-
-
-def test_urls() -> None:
-    assert StoreUrl.parse("sqlite:data") == StoreUrl("sqlite", "data", "process")
-    assert StoreUrl.parse("sqlite:/var/lib?durability=power") == StoreUrl("sqlite", "/var/lib", "power")
-    odd = Path("/tmp/odd ?#%41 name")
-    assert StoreUrl.parse(sqlite_url(odd)).path == str(odd)
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("data", "expected SCHEME:PATH"),
-        ("sqlite:", "expected SCHEME:PATH"),
-        ("nosuch:data", "scheme nosuch: is not known; expected one of sqlite:"),
-        ("sqlite:data?durability=magic", "durability=magic: expected durability=process or =power"),
-        ("sqlite:data?speed=1", "option speed=1"),
-    ],
-)
-def test_a_url_that_will_not_do_is_refused(url: str, expected: str) -> None:
-    with pytest.raises(StoreError, match=expected):
-        open_records(url, "table")
 
 
 def test_a_file_that_is_no_database_is_named_with_the_remedy(tmp_path: Path) -> None:
@@ -146,7 +141,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_named_and_room_helps(records: Records) -> None:
-    db: sqlite3.Connection = records._db  # type: ignore[attr-defined]  # a page limit is SQLite's own full disk
+    db: sqlite3.Connection = records._file._db  # type: ignore[attr-defined]  # a page limit is SQLite's own full disk
     pages = db.execute("PRAGMA page_count").fetchone()[0]
     db.execute(f"PRAGMA max_page_count={pages + 2}")
     with pytest.raises(StoreError, match=r"table\.sqlite: the disk is full; make room, nothing was changed"):

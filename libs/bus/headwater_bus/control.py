@@ -7,8 +7,12 @@ again; all are idempotent.
 from dataclasses import dataclass, field
 from typing import Any
 
-MAX_GROUP_BYTES = 255
-"""Of a group's name in UTF-8."""
+MAX_SCOPE_BYTES = 255
+"""Of a scope's name in UTF-8: what a client's connect may name."""
+MAX_GROUP_BYTES = 1300
+"""Of a group's name in UTF-8: a scope, `#so:` or `#stream:`, and a name of up to 256 characters of up to 4 bytes."""
+MAX_EPOCH = 2**53 - 1
+"""Every store keeps epochs up to this one exactly (Redis' scripts calculate in doubles)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,17 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class EpochSeen:
+    """Origin -> registry: the journal of `group` was opened at `epoch`, which is above what I was granted: the registry's table
+    went back in time, or the store is another one's. Answered by Done: the registry has raised its counter to `epoch` at least
+    and, if the asking origin still has the group at an epoch that is not above, granted it a new one, which the feed tells.
+    Repeating it changes nothing. Only the origin that has a group may, and whoever asks for one that nobody has."""
+
+    group: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The answer to a request that has nothing to tell."""
 
@@ -149,6 +164,7 @@ CONTROL: dict[int, type] = {
     111: AssignRequest,
     112: Assigned,
     113: Release,
+    114: EpochSeen,
     120: Done,
     121: Refused,
     122: HealthRequest,

@@ -1,11 +1,7 @@
-"""Keyed records that last: the interface, and which engine a URL means."""
+"""Keyed records that last: the interface."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
-
-from headwater_store.errors import StoreError
-from headwater_store.sqlite import SqliteRecords
-from headwater_store.url import StoreUrl
 
 
 class Records(Protocol):
@@ -18,25 +14,9 @@ class Records(Protocol):
 
     def write(self, put: Mapping[str, bytes], delete: Collection[str] = ()) -> None:
         """Put and delete in one transaction: committed when this returns, unchanged when it raises. To delete what is
-        not there is no error."""
+        not there is no error. StoreAway of a server means that this is not known; the same write may be made again."""
         ...
 
     def close(self) -> None:
         """Let go of the engine. A second call does nothing."""
         ...
-
-
-_ENGINES: dict[str, Callable[[StoreUrl, str], Records]] = {"sqlite": SqliteRecords}
-
-
-def open_records(url: str, name: str) -> Records:
-    """The records called `name` (plain lower-case word) of the store at `url`; made when they are not there yet.
-
-    Raises StoreError: a scheme that nobody knows, a place that cannot be written, damage, another process that has it open.
-    """
-    parsed = StoreUrl.parse(url)
-    engine = _ENGINES.get(parsed.scheme)
-    if engine is None:
-        known = ", ".join(f"{scheme}:" for scheme in sorted(_ENGINES))
-        raise StoreError(f"store {url!r}: scheme {parsed.scheme}: is not known; expected one of {known}")
-    return engine(parsed, name)

@@ -68,8 +68,9 @@ class Balancer:
             return Assigned(known.group, known.origin, known.epoch)
         if caller.user is not None and caller.user.startswith("operator-"):
             return Refused("not-allowed", f"operators may look only, the key is {caller.user}'s")
-        if len(group) > MAX_GROUP_BYTES:
-            return Refused("bad-name", f"group: {len(group)} characters, expected at most {MAX_GROUP_BYTES}")
+        size = len(group.encode(errors="surrogatepass"))
+        if size > MAX_GROUP_BYTES:
+            return Refused("bad-name", f"group: {size} bytes, expected at most {MAX_GROUP_BYTES}")
         if not group.isprintable():
             return Refused("bad-name", f"group {group!r}: expected printable characters")
         if not self.node.registered.is_set():

@@ -68,8 +68,11 @@ def main() -> None:
 )
 @click.option(
     "--store",
+    envvar="HEADWATER_STORE",
+    show_envvar=True,
     metavar="URL",
-    help="Where the table is kept, sqlite:FOLDER[?durability=power] [default: --data].",
+    help="Where the table is kept: sqlite:FOLDER[?durability=power], redis://HOST[:PORT] or redis+sentinel://... "
+    "[default: sqlite: and --data; so with none, which is the origins' too].",
 )
 def serve(lease_ms: int, store: str | None, **options: Any) -> None:
     """Serve nodes until SIGTERM or SIGINT."""
@@ -83,7 +86,7 @@ def serve(lease_ms: int, store: str | None, **options: Any) -> None:
         endpoint=options["registries"][0]
         if options["registries"]
         else f"tcp://{node.bind}:{registry_port(node.base_port)}",
-        store=store or sqlite_url(node.data),
+        store=sqlite_url(node.data) if store in (None, "", "none") else store,
         lease_ms=lease_ms,
     )
     with operator_errors(StoreError, ServeError):

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from headwater_bus.control import Grant, Leave, Refused, Register, Release, Renew
+from headwater_bus.control import EpochSeen, Grant, Leave, Refused, Register, Release, Renew
 
-_ROLES: dict[type, str] = {Grant: "balancer", Release: "origin"}
+_ROLES: dict[type, str] = {Grant: "balancer", Release: "origin", EpochSeen: "origin"}
 
 
 def refusal(user: str | None, message: Any) -> Refused | None:
     """Refused where `user` (the name on the caller's key; None on a plain socket, whom only this machine reaches) may not ask
-    this. That an origin releases only what is its own is seen to by the table."""
+    this. That an origin speaks only of groups that are its own is seen to by the table."""
     if user is None:
         return None
     kind = type(message).__name__

@@ -15,6 +15,7 @@ from gevent.event import Event
 from gevent.threadpool import ThreadPool
 from headwater_bus.control import (
     Changed,
+    EpochSeen,
     Grant,
     Health,
     HealthRequest,
@@ -32,7 +33,7 @@ from headwater_bus.node import Node, NodeConfig
 from headwater_bus.requests import BindError, Caller, RefusedError, RequestError, ask
 from headwater_bus.security import SecurityError
 from headwater_bus.view import NodeInfo
-from headwater_store import Records, StoreError, open_records
+from headwater_store import Records, StoreError, open_records, shown_url
 
 from headwater_registry.config import RegistryConfig
 from headwater_registry.connections import Connections
@@ -81,6 +82,7 @@ class Registry:
             Leave: lambda caller, message, now: self.table.leave(message),
             Grant: lambda caller, message, now: self.table.grant(message),
             Release: self._release,
+            EpochSeen: self._epoch_seen,
         }
         self.server = node.serve(dict.fromkeys([*self._apply, Subscribe], self._take))
         node.health_provider = self.health
@@ -177,6 +179,20 @@ class Registry:
 
     def _release(self, caller: Caller, message: Release, now: float) -> tuple[Any, Changes]:
         return self.table.release(message, caller.user or self._connections.node_at(caller.identity))
+
+    def _epoch_seen(self, caller: Caller, message: EpochSeen, now: float) -> tuple[Any, Changes]:
+        owner, before = caller.user or self._connections.node_at(caller.identity), self.table.epoch
+        answer, changes = self.table.epoch_seen(message, owner)
+        if self.table.epoch > before:
+            _log.warning(
+                "the table is behind the journals: it went back in time, or the store of journals is another cluster's; "
+                "epochs go on above",
+                group=message.group,
+                origin=owner,
+                seen=message.epoch,
+                table=before,
+            )
+        return answer, changes
 
     # The tick
 
@@ -317,7 +333,7 @@ def run(node_config: NodeConfig, config: RegistryConfig) -> int:
     _log.info(
         "serving",
         endpoint=endpoint,
-        store=config.store,
+        store=shown_url(config.store),
         nodes=len(registry.table.nodes),
         groups=len(registry.table.groups),
     )

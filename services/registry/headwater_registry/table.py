@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from headwater_bus.control import (
+    MAX_EPOCH,
     MAX_GROUP_BYTES,
     Assigned,
     Done,
+    EpochSeen,
     Grant,
     Leave,
     Refused,
@@ -181,6 +183,24 @@ class Table:
         self._set_group(message.group, None)
         return Done(), [["group-gone", message.group]]
 
+    def epoch_seen(self, message: EpochSeen, owner: str | None) -> tuple[Done | Refused, Changes]:
+        """`owner` as for `release`. The counter is raised even where the group is not assigned any more."""
+        group, seen = message.group, message.epoch
+        refused = bad_name("group", group, MAX_GROUP_BYTES)
+        if refused is not None:
+            return refused, []
+        if not 0 < seen < MAX_EPOCH:
+            return Refused("bad-epoch", f"epoch {seen}, expected 1 to {MAX_EPOCH - 1}"), []
+        known = self.groups.get(group)
+        if known is not None and owner is not None and known.origin != owner:
+            return Refused("not-yours", f"{group} is of {known.origin}, not of {owner}"), []
+        self.epoch = max(self.epoch, seen)
+        if known is None or known.epoch > seen:
+            return Done(), []
+        self.epoch += 1
+        self._set_group(group, Assignment(group, known.origin, self.epoch))
+        return Done(), [["group", group, known.origin, self.epoch]]
+
     # Time
 
     def expire(self, now: float) -> tuple[list[str], Changes]:
@@ -208,7 +228,7 @@ class Table:
 
     def unsaved(self) -> Unsaved | None:
         """What to commit, or None when that is nothing."""
-        if not self._nodes_before and not self._groups_before:
+        if not self._nodes_before and not self._groups_before and self.epoch == self._epoch_before:
             return None
         return Unsaved(
             {name: self.nodes.get(name) for name in self._nodes_before},

@@ -1,0 +1,83 @@
+"""Which engine a store URL means."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from headwater_store.errors import StoreError
+from headwater_store.journals import Journals
+from headwater_store.leases import KEEP_S, Leases
+from headwater_store.records import Records
+from headwater_store.url import StoreUrl, shown_url
+
+
+class Engine(NamedTuple):
+    """What makes the three kinds of a store. Each raises StoreError."""
+
+    records: Callable[[StoreUrl, str], Records]
+    journals: Callable[[StoreUrl], Journals]
+    leases: Callable[[StoreUrl, str, float], Leases]
+
+
+def _sqlite() -> Engine:
+    from headwater_store.sqlite_journals import SqliteJournals
+    from headwater_store.sqlite_leases import SqliteLeases
+    from headwater_store.sqlite_records import SqliteRecords
+
+    return Engine(SqliteRecords, SqliteJournals, SqliteLeases)
+
+
+def _memory() -> Engine:
+    from headwater_store.memory import MemoryJournals, MemoryLeases, MemoryRecords
+
+    return Engine(MemoryRecords, MemoryJournals, MemoryLeases)
+
+
+def _redis() -> Engine:
+    from headwater_store.redis_journals import RedisJournals
+    from headwater_store.redis_leases import RedisLeases
+    from headwater_store.redis_records import RedisRecords
+
+    return Engine(RedisRecords, RedisJournals, RedisLeases)
+
+
+# Imported when they are asked for: the others' clients take their time to load.
+_ENGINES: dict[str, Callable[[], Engine]] = {
+    "memory": _memory,
+    "redis": _redis,
+    "rediss": _redis,
+    "redis+sentinel": _redis,
+    "sqlite": _sqlite,
+}
+
+
+def _engine(url: str) -> tuple[Engine, StoreUrl]:
+    parsed = StoreUrl.parse(url)
+    find = _ENGINES.get(parsed.scheme)
+    if find is None:
+        known = ", ".join(f"{scheme}:" for scheme in sorted(_ENGINES))
+        raise StoreError(
+            f"store {shown_url(url)!r}: scheme {parsed.scheme}: is not known; expected one of {known}"
+        )
+    return find(), parsed
+
+
+def open_records(url: str, name: str) -> Records:
+    """The records called `name` (plain lower-case word) of the store at `url`; made when they are not there yet.
+
+    Raises StoreError: a scheme that nobody knows, a place that cannot be used, damage, another process that has them open.
+    """
+    engine, parsed = _engine(url)
+    return engine.records(parsed, name)
+
+
+def open_journals(url: str) -> Journals:
+    """The journals of the store at `url`, shared with the other processes that open them. Raises StoreError."""
+    engine, parsed = _engine(url)
+    return engine.journals(parsed)
+
+
+def open_leases(url: str, name: str, *, keep_s: float = KEEP_S) -> Leases:
+    """The leased records called `name` (plain lower-case word) of the store at `url`, shared with the other processes that
+    open them. What nobody has held for `keep_s` is forgotten. Raises StoreError."""
+    engine, parsed = _engine(url)
+    return engine.leases(parsed, name, keep_s)

@@ -1,0 +1,78 @@
+"""Leased records in a SQLite file, which all processes of a machine share."""
+
+import time
+
+from headwater_store.errors import Held, Lost
+from headwater_store.leases import Taken
+from headwater_store.sqlite import Schema, SqliteFile, sqlite_folder
+from headwater_store.url import StoreUrl
+
+_FORGET_AT_ONCE = 100
+_SCHEMA = Schema(
+    1,
+    (
+        # `until`: seconds since 1970.
+        "CREATE TABLE leases (key TEXT PRIMARY KEY, holder TEXT NOT NULL, fence INTEGER NOT NULL,"
+        " until REAL NOT NULL, data BLOB) WITHOUT ROWID",
+        "CREATE INDEX leases_until ON leases (until)",
+    ),
+)
+
+
+class SqliteLeases:
+    """Implements `Leases` in FOLDER/leases-NAME.sqlite. The constructor raises StoreError too."""
+
+    def __init__(self, url: StoreUrl, name: str, keep_s: float) -> None:
+        url.only("files")
+        self._keep_s = keep_s
+        self._file = SqliteFile(sqlite_folder(url) / f"leases-{name}.sqlite", _SCHEMA, url.durability)
+
+    def take(self, key: str, holder: str, lease_s: float) -> Taken:
+        """See Leases."""
+        now = time.time()
+        with self._file.transaction() as db:
+            db.execute(
+                "DELETE FROM leases WHERE key IN (SELECT key FROM leases WHERE until < ? LIMIT ?)",
+                (now - self._keep_s, _FORGET_AT_ONCE),
+            )
+            row = db.execute("SELECT holder, fence, until, data FROM leases WHERE key = ?", (key,)).fetchone()
+            if row is not None and row[2] < now - self._keep_s:
+                row = None
+            if row is not None and row[0] != holder and row[2] > now:
+                raise Held(key, row[0])
+            # Microseconds: a record that was forgotten and made anew has a fence that nobody had before.
+            fence = max(int(now * 1e6), row[1] + 1 if row is not None else 0)
+            data = row[3] if row is not None else None
+            db.execute(
+                "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?)",
+                (key, holder, fence, now + lease_s, data),
+            )
+        return Taken(data, fence)
+
+    def write(self, key: str, fence: int, data: bytes, lease_s: float) -> None:
+        """See Leases."""
+        now = time.time()
+        with self._file.transaction() as db:
+            done = db.execute(
+                "UPDATE leases SET data = ?, until = ? WHERE key = ? AND fence = ? AND until >= ?",
+                (data, now + lease_s, key, fence, now - self._keep_s),
+            )
+            if done.rowcount == 0:
+                raise Lost(key)
+
+    def release(self, key: str, fence: int) -> None:
+        """See Leases."""
+        with self._file.transaction() as db:
+            db.execute(
+                "UPDATE leases SET until = min(until, ?) WHERE key = ? AND fence = ?",
+                (time.time(), key, fence),
+            )
+
+    def drop(self, key: str, fence: int) -> None:
+        """See Leases."""
+        with self._file.transaction() as db:
+            db.execute("DELETE FROM leases WHERE key = ? AND fence = ?", (key, fence))
+
+    def close(self) -> None:
+        """See Leases."""
+        self._file.close()
