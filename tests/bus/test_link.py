@@ -21,7 +21,7 @@ QUICK = LinkOptions(heartbeat_s=0.2 * TIME_FACTOR, timeout_s=0.8 * TIME_FACTOR)
 
 
 def up(number: int, size: int = 10) -> FromClient:
-    return FromClient(number, 20, 0, 0, b"u" * size)
+    return FromClient(number, 0, 20, 0, 0, b"u" * size)
 
 
 def down(number: int, size: int = 10) -> ToClient:
@@ -56,6 +56,19 @@ def test_both_ways_in_order_and_acknowledged_soon(context: Any) -> None:
     eventually(lambda: origin.downs, within_s=5)
     assert origin.downs == [("edge-1", "closed by the peer: done")]
     assert edge.downs == []
+    origin.close()
+
+
+def test_edges_and_origins_may_open_links_and_nobody_else(context: Any) -> None:
+    origin = Origin(context)
+    allowed = [Edge(context, origin.endpoint, node_id) for node_id in ("edge-1", "origin-2", "origin-1")]
+    eventually(lambda: all(edge.ups for edge in allowed), within_s=5)
+    other = Edge(context, origin.endpoint, "balancer-1")
+    eventually(lambda: origin.links.refused > 0, within_s=5)
+    assert other.ups == 0
+    assert sorted(link.peer for link in origin.ups) == ["edge-1", "origin-1", "origin-2"]
+    for edge in [*allowed, other]:
+        edge.link.close("done")
     origin.close()
 
 

@@ -22,7 +22,7 @@ def pair(options: LinkOptions | None = None) -> tuple[LinkState, LinkState]:
 
 
 def envelope(number: int, size: int = 4) -> FromClient:
-    return FromClient(number, 20, 0, 0, b"p" * size)
+    return FromClient(number, 1, 20, 0, 0, b"p" * size)
 
 
 def transfer(source: LinkState, sink: LinkState, now: float) -> list[int]:
@@ -257,7 +257,7 @@ def test_a_signal_of_a_newer_version_is_counted() -> None:
 
 def test_an_envelope_that_cannot_be_packed_ends_the_link() -> None:
     edge, _ = open_pair()
-    edge.send(FromClient(2**70, 20, 0, 0, b""))
+    edge.send(FromClient(2**70, 1, 20, 0, 0, b""))
     assert edge.outgoing(0.5) == []
     assert edge.failure is not None
     assert "not packable" in edge.failure
@@ -279,7 +279,7 @@ def test_a_link_that_is_over_takes_nothing_and_holds_nothing() -> None:
 def test_updates_of_objects_count_as_what_they_carry_and_batches_are_cut_by_it() -> None:
     _, origin = open_pair()
     for number in range(512):
-        origin.send(ObjectUpdate(1, number, 0, bytes(60_000)))
+        origin.send(ObjectUpdate(1, number, number, 0, bytes(60_000)))
         assert origin.queued_bytes > (number + 1) * 60_000
     messages = origin.outgoing(0.1)
     assert len(messages) > 50
@@ -290,7 +290,7 @@ def test_many_short_updates_are_weighed_too() -> None:
     """Those that stand in the batch itself."""
     _, origin = open_pair()
     for number in range(512):
-        origin.send(ObjectUpdate(1, number, 0, bytes(4000)))
+        origin.send(ObjectUpdate(1, number, number, 0, bytes(4000)))
     assert max(sum(map(len, frames)) for frames in origin.outgoing(0.1)) < link_state.MAX_BATCH_BYTES + 10_000
 
 
@@ -311,7 +311,7 @@ def test_a_frame_that_the_peer_would_not_take_ends_the_link_with_a_reason(
     monkeypatch.setattr(link_state, "MAX_FRAME_BYTES", 10_000)
     _, origin = open_pair()
     with pytest.raises(ValueError, match="10001 bytes, expected 10000 at most"):
-        origin.send(ObjectUpdate(1, 1, 0, bytes(10_001)))
+        origin.send(ObjectUpdate(1, 1, 1, 0, bytes(10_001)))
     origin.send(PublishStarted(1, 1, 1, "n" * 10_000))
     assert origin.outgoing(0.1) == []
     assert origin.failure is not None

@@ -18,6 +18,7 @@ from headwater_rtmp.shared_object import (
     encode_header,
     encode_shared_object,
     encode_status,
+    peek_shared_object,
     value_for,
 )
 
@@ -78,6 +79,35 @@ def test_every_truncation_is_told(event: Event, data: bytes) -> None:
         if size != len(HEAD):  # A message without events is one.
             with pytest.raises(RemoteProtocolError, match="SharedObject"):
                 decode_shared_object(Message(19, 0, 0, whole[:size]))
+
+
+@pytest.mark.parametrize("amf3", [False, True])
+def test_a_peek_tells_what_a_message_is_about(amf3: bool) -> None:
+    about = peek_shared_object(message(b"".join(data for _, data in VECTORS), amf3))
+    assert (about.name, about.persistent) == ("board", True)
+    assert about.kinds == {event.type for event, _ in VECTORS}
+    assert peek_shared_object(message(b"", amf3)).kinds == set()
+    # Types that nobody knows are left out here too; what an event holds is not looked at.
+    assert peek_shared_object(message(b"\x63\0\0\0\1x" + b"\x03\0\0\0\2\0\x63", amf3)).kinds == {3}
+
+
+@pytest.mark.parametrize("amf3", [False, True])
+def test_a_peek_tells_where_decoding_would_that_a_message_is_cut(amf3: bool) -> None:
+    whole = message(b"".join(data for _, data in VECTORS), amf3)
+    for size in range(len(whole.payload)):
+        cut = Message(whole.type_id, 0, 0, whole.payload[:size])
+        seen: list[str] = []
+        for read in (peek_shared_object, decode_shared_object):
+            try:
+                read(cut)
+                seen.append("")
+            except RemoteProtocolError as error:
+                seen.append(str(error))
+        assert seen[0] == seen[1]
+    with pytest.raises(RemoteProtocolError, match="expected at most 256"):
+        peek_shared_object(Message(19, 0, 0, b"\x01\x01" + bytes(300)))
+    with pytest.raises(RemoteProtocolError, match="expected a zero byte"):
+        peek_shared_object(Message(16, 0, 0, b"\x01" + HEAD))
 
 
 def test_pieces_are_the_whole() -> None:

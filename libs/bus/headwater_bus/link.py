@@ -35,6 +35,8 @@ __all__ = ["BindError", "EdgeLink", "Link", "LinkOptions", "OriginLinks"]
 _CODEC = Codec(TRAFFIC)
 _TICK_S = 0.05
 _BYE_LINGER_MS = 200
+_MAY_LINK = ("edge-", "origin-")
+"""Whose node ids may open a link: edges, and origins for what their applications do at others."""
 _RECEIVE_HWM = 4096
 """Messages that ZeroMQ holds for a reader; TCP holds back the sender then, nothing is dropped."""
 _log = get_log("link")
@@ -357,8 +359,10 @@ class OriginLinks:
         if not link_id.startswith(f"{state.peer}|{state.peer_boot}|".encode()):
             # Also what ZeroMQ still reads from the old connection of an edge that has reconnected.
             raise LinkProtocolError("HELLO: the identity of the socket is not that of the link")
-        if not state.peer.startswith("edge-"):
-            raise LinkProtocolError(f"HELLO: node id {state.peer!r}, expected an edge (edge-NAME)")
+        if not state.peer.startswith(_MAY_LINK):
+            raise LinkProtocolError(
+                f"HELLO: node id {state.peer!r}, expected an edge (edge-NAME) or an origin"
+            )
         for other in [other for other in self.links.values() if other.peer == state.peer]:
             reason = "restarted" if other.boot != state.peer_boot else "opened another link"
             self._farewell(other.id, bye(f"{state.peer} {reason}"))

@@ -14,9 +14,12 @@ _FRAME = {"frame": True}
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Edge -> origin: a client sent `connect`; it wants `group` at `epoch`. Answered by Attached, ToClient +
-    CloseSession (rejected by the application) or AttachRefused. `session_id` names the session in the whole
-    cluster. `payload` is the body of its connect command, `type_id` 20 (AMF0) or 17 (AMF3)."""
+    """Edge -> origin: a session wants `group` at `epoch`. Answered by Attached, ToClient + CloseSession (rejected by the
+    application) or AttachRefused. `session` is a number of this link for this session in this group, `session_id` names the
+    session in the whole cluster. `type_id` 20 (AMF0) or 17 (AMF3): the session's home, the scope that it connects to; `payload`
+    is the body of its connect command. `type_id` 0: it is a guest of the group (one of a spread scope, or another scope whose
+    object it uses), and its home has allowed what it will ask for; `payload` is empty, or the name of a scope whose application
+    is the guest itself. `resumed`: the session had this group on another origin; it goes on with what the journal holds."""
 
     session: int
     session_id: str
@@ -24,15 +27,20 @@ class Attach:
     epoch: int
     address: str
     object_encoding: int
+    resumed: bool
     type_id: int
     payload: bytes = field(metadata=_FRAME)
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """Origin -> edge: the application accepted the session; its `_result` follows as ToClient."""
+    """Origin -> edge: the session is accepted; a home's `_result` follows as ToClient. `number` of the session's last message
+    that the group has applied (0: none). `spread_objects`: each SharedObject message of the session that this home gets is
+    answered with Routed or Unrouted."""
 
     session: int
+    number: int
+    spread_objects: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +62,79 @@ class Detach:
 
 @dataclass(frozen=True, slots=True)
 class FromClient:
-    """Edge -> origin: a command, data or SharedObject message of a client. `timestamp` in ms."""
+    """Edge -> origin: a command, data or SharedObject message of a client. `number` counts what this session sends to this
+    group, FromClient and FromGuest together, from 1. `timestamp` in ms."""
 
     session: int
+    number: int
     type_id: int
     stream_id: int
     timestamp: int
     payload: bytes = field(metadata=_FRAME)
+
+
+@dataclass(frozen=True, slots=True)
+class FromGuest:
+    """Edge -> origin: a message of a guest that its home has sent on (Routed). `access` to the SharedObject that it is about,
+    bits of `headwater_origin.Access`; the events with these indexes are `denied` to it and answered so. `number` as in
+    FromClient."""
+
+    session: int
+    number: int
+    access: int
+    denied: list[int]
+    type_id: int
+    stream_id: int
+    timestamp: int
+    payload: bytes = field(metadata=_FRAME)
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Origin -> edge: the session's home allows this message of it and has it sent on to `group`, as FromGuest; the edge attaches
+    the session there if need be. `route` is about the SharedObject of the message: 0 the next message comes here as well, 1 those
+    without Use and Release go straight to the group (as FromClient) once every one that was sent here is back, 2 after this
+    one nothing goes there any more."""
+
+    session: int
+    group: str
+    route: int
+    access: int
+    denied: list[int]
+    type_id: int
+    stream_id: int
+    timestamp: int
+    payload: bytes = field(metadata=_FRAME)
+
+
+@dataclass(frozen=True, slots=True)
+class Unrouted:
+    """Origin -> edge: a SharedObject message of the session about this object goes nowhere; the client has its answer."""
+
+    session: int
+    name: str
+    persistent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GuestStream:
+    """Edge -> home origin: a guest's message stream has begun or ended, as the `group` that has the stream says. `publishes`
+    or plays; `started` or stopped. Those of two groups come in any order."""
+
+    session: int
+    stream_id: int
+    publishes: bool
+    started: bool
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestIdle:
+    """Origin -> edge: the guest has no stream and no object here after its message `number`. If that was its last, the edge
+    detaches it."""
+
+    session: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,35 +251,73 @@ class PlayStopped:
 @dataclass(frozen=True, slots=True)
 class ObjectOpened:
     """Origin -> edge: the number and the whole content of a SharedObject of a scope, before its first ObjectJoined. From here
-    to ObjectClosed the edge keeps a replica: it applies every ObjectUpdate, members or not. Rows of `payload`: [key, value];
-    values are AMF0-framed bytes (AMF3 behind an 0x11 marker)."""
+    to ObjectClosed the edge keeps a replica: it applies every ObjectUpdate, members or not. `events` counts its commits, of
+    messages (`send`) too, up to here. From version `base` on differences are known. Rows of `payload` in the order of the last
+    changes: [key, value, version]; values are AMF0-framed bytes (AMF3 behind an 0x11 marker), empty for a deleted slot. For a
+    number that is open already it replaces the replica (the answer to ObjectResync): members are told what differs."""
 
     shared_object: int
     name: str
     persistent: bool
     version: int
+    base: int
+    events: int
     payload: bytes = field(metadata=_FRAME)
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectJoined:
-    """Origin -> edge: `session` uses the object (again). The edge sends UseSuccess, Clear and the content of its replica."""
+    """Origin -> edge: `session` uses the object (again). The edge sends UseSuccess and, with `since` -1, Clear and the content
+    of its replica; otherwise what has changed after version `since`, which the client has, if the replica knows that, else
+    likewise."""
 
     session: int
     shared_object: int
+    since: int
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectUpdate:
-    """Origin -> edge, once per edge: the events of one commit, in order. Rows of `payload`: [event type, key, value]; the type is
+    """Origin -> edge, once per edge: the events of one commit, in order; `events` is one more than in the last, else the edge
+    lacks some and asks with ObjectResync. Rows of `payload`: [event type, key, value]; the type is
     the wire's for the others (4 Change, 6 SendMessage, 8 Clear, 9 Remove). `session` is who asked, where it is on this edge,
     else 0: for a Change it gets Success instead, and so it does for a Remove with a value, which answers a change to null
     or undefined."""
 
     shared_object: int
     version: int
+    events: int
     session: int
     payload: bytes = field(metadata=_FRAME)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectResync:
+    """Edge -> origin: the replica lacks a commit. Answered by ObjectOpened."""
+
+    shared_object: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRequest:
+    """Origin -> origin, which has the object: an application's changes, applied together in this order, and committed. `session`
+    is the application's as a guest. Rows of `payload`: [operation, key, value], operations of
+    `headwater_origin.object_operations`. Answered by ObjectReply."""
+
+    session: int
+    request: int
+    name: str
+    persistent: bool
+    payload: bytes = field(metadata=_FRAME)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectReply:
+    """Origin -> origin: what was asked in `request` is committed, or refused as a whole: `error` says why."""
+
+    session: int
+    request: int
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +354,8 @@ TRAFFIC: dict[int, type] = {
     5: FromClient,
     6: ToClient,
     7: CloseSession,
+    8: FromGuest,
+    9: Routed,
     10: PublishStarted,
     11: PublishStopped,
     12: PublisherMedia,
@@ -252,11 +366,17 @@ TRAFFIC: dict[int, type] = {
     17: PlayStarted,
     18: PlayChanged,
     19: PlayStopped,
+    20: Unrouted,
+    21: GuestStream,
+    22: GuestIdle,
     30: ObjectOpened,
     31: ObjectJoined,
     32: ObjectUpdate,
     33: ObjectLeft,
     34: ObjectClosed,
     35: ObjectAnswer,
+    36: ObjectResync,
+    37: ObjectRequest,
+    38: ObjectReply,
 }
 """Kind numbers on the wire. A number is never used again for another envelope."""

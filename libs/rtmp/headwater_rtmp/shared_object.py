@@ -74,6 +74,15 @@ class SharedObjectMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedObjectSubject:
+    """What a message is about, without its values: the types of its events too, as far as they are known."""
+
+    name: str
+    persistent: bool
+    kinds: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class SharedObjectLimits:
     """What one message may hold; bytes."""
 
@@ -93,6 +102,7 @@ _BARE = frozenset(
         (EventType.USE, EventType.RELEASE, EventType.CLEAR, EventType.USE_SUCCESS, EventType.REQUEST_CLEAR),
     )
 )
+_KINDS = frozenset(map(int, EventType))
 _SEND_MESSAGE, _STATUS = int(EventType.SEND_MESSAGE), int(EventType.STATUS)
 
 
@@ -121,6 +131,35 @@ def decode_shared_object(
 ) -> SharedObjectMessage:
     """The events of a message of type 19 or 16; unknown event types are left out. Raises RemoteProtocolError."""
     data = message.payload
+    name, version, flags, at = _read_header(message, limits)
+    events: list[Event] = []
+    end = len(data)
+    while at < end:
+        kind, start, at = _next_event(data, at, name)
+        _event(events, kind, data[start:at], limits)
+        if len(events) > limits.events:
+            raise RemoteProtocolError(
+                f"SharedObject {name!r}: {len(events)} events or more, expected at most {limits.events}"
+            )
+    return SharedObjectMessage(name, version, bool(flags & _PERSISTENT), flags, events)
+
+
+def peek_shared_object(message: Message, limits: SharedObjectLimits = DEFAULT_LIMITS) -> SharedObjectSubject:
+    """What a message of type 19 or 16 is about; what its events hold is not looked at, nor how many there are. Raises
+    RemoteProtocolError, as `decode_shared_object` would."""
+    data = message.payload
+    name, _, flags, at = _read_header(message, limits)
+    kinds: set[int] = set()
+    end = len(data)
+    while at < end:
+        kind, _, at = _next_event(data, at, name)
+        kinds.add(kind)
+    return SharedObjectSubject(name, bool(flags & _PERSISTENT), _KINDS.intersection(kinds))
+
+
+def _read_header(message: Message, limits: SharedObjectLimits) -> tuple[str, int, int, int]:
+    """Name, version and flags, and where the events begin."""
+    data = message.payload
     at = 0
     if message.type_id == MessageType.SHARED_OBJECT_AMF3:
         if data[:1] not in (b"\x00", b"\x03"):
@@ -134,27 +173,23 @@ def decode_shared_object(
             f"SharedObject {name!r}: {len(data) - at} bytes left, expected {_HEADER.size} of version and flags"
         )
     version, flags, _ = _HEADER.unpack_from(data, at)
-    at += _HEADER.size
-    events: list[Event] = []
+    return name, version, flags, at + _HEADER.size
+
+
+def _next_event(data: bytes, at: int, name: str) -> tuple[int, int, int]:
+    """An event's type, and where its body begins and ends."""
     end = len(data)
-    while at < end:
-        if end - at < _EVENT_SIZE:
-            raise RemoteProtocolError(
-                f"SharedObject {name!r}: {end - at} bytes left, expected an event of {_EVENT_SIZE} or more"
-            )
-        kind, size = _EVENT.unpack_from(data, at)
-        at += _EVENT_SIZE
-        if end - at < size:
-            raise RemoteProtocolError(
-                f"SharedObject {name!r}: {end - at} bytes left, expected {size} of event {kind}"
-            )
-        _event(events, kind, data[at : at + size], limits)
-        if len(events) > limits.events:
-            raise RemoteProtocolError(
-                f"SharedObject {name!r}: {len(events)} events or more, expected at most {limits.events}"
-            )
-        at += size
-    return SharedObjectMessage(name, version, bool(flags & _PERSISTENT), flags, events)
+    if end - at < _EVENT_SIZE:
+        raise RemoteProtocolError(
+            f"SharedObject {name!r}: {end - at} bytes left, expected an event of {_EVENT_SIZE} or more"
+        )
+    kind, size = _EVENT.unpack_from(data, at)
+    at += _EVENT_SIZE
+    if end - at < size:
+        raise RemoteProtocolError(
+            f"SharedObject {name!r}: {end - at} bytes left, expected {size} of event {kind}"
+        )
+    return kind, at, at + size
 
 
 def _event(events: list[Event], kind: int, body: bytes, limits: SharedObjectLimits) -> None:
