@@ -3,10 +3,13 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from support.cluster import Cluster
+from support.redis import RedisServer
+from support.waiting import eventually
 
 # No deadlines: machines are busy. In CI always the same examples; elsewhere new ones each time.
 settings.register_profile("new", deadline=None)
@@ -55,3 +58,22 @@ def tool() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture
+def make_redis(tool: Callable[[str], str], tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Makes servers of a test's own, which it may break."""
+    made: list[RedisServer] = []
+
+    def make(
+        master: RedisServer | None = None, options: dict[str, str] | None = None, sentinel: str = ""
+    ) -> RedisServer:
+        folder = tmp_path / f"redis-{len(made)}"
+        made.append(RedisServer(tool("redis-server"), folder, master, options, sentinel))
+        if master is not None:
+            eventually(made[-1].follows, within_s=20)
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()

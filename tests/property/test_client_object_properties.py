@@ -28,6 +28,7 @@ OPERATIONS = st.lists(
         st.tuples(st.just("say"), WHO),
         st.tuples(st.just("server"), KEYS, VALUES),
         st.tuples(st.just("resync"), WHO),
+        st.tuples(st.just("use again"), WHO),
         st.tuples(st.just("up"), WHO),
         st.tuples(st.just("up"), WHO),
         st.tuples(st.just("down"), WHO),
@@ -45,7 +46,7 @@ class World:
     """A server, three clients (one of them speaks AMF3), and what is on the wires between them."""
 
     def __init__(self) -> None:
-        self.server = ModelObject(refuses=refuses)
+        self.server = ModelObject(persistent=True, refuses=refuses)
         self.states = {client: ObjectState(amf3=client == 1) for client in CLIENTS}
         self.up: dict[int, deque[Message]] = {client: deque() for client in CLIENTS}
         self.down: dict[int, deque[Message]] = {client: deque() for client in CLIENTS}
@@ -56,7 +57,7 @@ class World:
 
     def ask(self, client: int, *events: Event) -> None:
         self.up[client].append(
-            encode_shared_object("board", self.states[client].version, False, events, client == 1)
+            encode_shared_object("board", self.states[client].version, True, events, client == 1)
         )
 
     def deliver(self, deliveries: list[tuple[Any, Message]]) -> None:
@@ -65,9 +66,9 @@ class World:
 
     def carry_up(self, client: int) -> None:
         if self.up[client]:
-            events = decode_shared_object(self.up[client].popleft()).events
-            self.said += [1.0 for event in events if event.type == EventType.SEND_MESSAGE]
-            self.deliver(self.server.request(client, events, amf3=client == 1))
+            asked = decode_shared_object(self.up[client].popleft())
+            self.said += [1.0 for event in asked.events if event.type == EventType.SEND_MESSAGE]
+            self.deliver(self.server.request(client, asked.events, client == 1, asked.version))
 
     def carry_down(self, client: int) -> None:
         if self.down[client]:
@@ -96,6 +97,8 @@ class World:
             self.ask(client, *(state.set(key, value) for key, value in args[0].items()))
         elif what == "say":
             self.ask(client, state.handler_call("say", (1.0,)))
+        elif what == "use again":
+            self.ask(client, Event(EventType.USE))
         elif what == "resync":
             if client in self.server.users:
                 self.deliver(self.server.resync(client))

@@ -36,25 +36,6 @@ def redis_pair(
 
 
 @pytest.fixture
-def make_redis(tool: Callable[[str], str], tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
-    """Makes servers of a test's own, which it may break."""
-    made: list[RedisServer] = []
-
-    def make(
-        master: RedisServer | None = None, options: dict[str, str] | None = None, sentinel: str = ""
-    ) -> RedisServer:
-        folder = tmp_path / f"redis-{len(made)}"
-        made.append(RedisServer(tool("redis-server"), folder, master, options, sentinel))
-        if master is not None:
-            eventually(made[-1].follows, within_s=20)
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.stop()
-
-
-@pytest.fixture
 def redis_url(lone_redis: RedisServer) -> str:
     """A server that is empty."""
     with lone_redis.client() as client:

@@ -30,7 +30,7 @@ class FakeLink:
         self.origin = self.peer = origin
         self.failure: str | None = None
         self.queued_bytes = 0
-        self.data = Directory()
+        self.data = Directory(self)  # type: ignore[arg-type]  # all that it needs of a Link
         self.state = SimpleNamespace(resent_batches=0, unknown=0)
         self.sent: list[Any] = []
         self.closed: list[str] = []
@@ -84,7 +84,9 @@ def end_all() -> None:
     for peer in _peers:
         peer.sock.close()
     _peers.clear()
-    for edge in _edges:
+    edges = _edges[:]
+    _edges.clear()
+    for edge in edges:
         for client in list(edge.clients.values()):
             client.close("the test is over", gone=True)
         for lingering in list(edge.lingering):
@@ -93,7 +95,6 @@ def end_all() -> None:
         assert edge.admission.count == 0
         assert edge.lingering == edge.paused == set()  # type: ignore[comparison-overlap]  # each is to be empty
         assert edge.counters.internal_errors == 0
-    _edges.clear()
 
 
 class Peer:
@@ -173,14 +174,14 @@ class Peer:
         return [info["code"] for info in infos if isinstance(info, dict) and "code" in info]
 
 
-def attached(edge: Edge, link: FakeLink, **properties: Any) -> Peer:
+def attached(edge: Edge, link: FakeLink, spread_objects: bool = False, **properties: Any) -> Peer:
     """A client that its origin has accepted."""
     peer = Peer(edge)
     peer.connect(**properties)
     assert peer.client is not None
     session = peer.client.session
-    eventually(lambda: session in link.data.clients, 10, "attach")
-    say(edge, link, traffic.Attached(session))
+    eventually(lambda: session in link.data.attachments, 10, "attach")
+    say(edge, link, traffic.Attached(session, 0, spread_objects))
     return peer
 
 
@@ -189,10 +190,10 @@ def say(edge: Edge, link: FakeLink, *envelopes: Any) -> None:
     edge.cluster._on_batch(link, list(envelopes))  # type: ignore[arg-type]  # all that it needs of a Link
 
 
-def messages_in(data: bytes) -> list[Message]:
-    """The messages in whole chunks of the edge's size."""
+def messages_in(data: bytes, chunk_size: int = CHUNK_SIZE) -> list[Message]:
+    """The messages in whole chunks."""
     reader = ChunkReader()
-    reader.chunk_size = CHUNK_SIZE
+    reader.chunk_size = chunk_size
     reader.feed(data)
     found = []
     while (message := reader.next_message()) is not None:

@@ -105,6 +105,11 @@ def refused(client: FakeClient) -> list[tuple[Any, ...]]:
     return list(events)
 
 
+def application(bench: Bench, group: str = "app/room") -> Any:
+    """The application object of a group."""
+    return bench.origin.groups[group].application
+
+
 def content(bench: Bench, group: str = "app/room", name: str = "board") -> dict[str, bytes]:
     """What an edge that opens the object is told."""
     link = bench.edge()
@@ -112,7 +117,7 @@ def content(bench: Bench, group: str = "app/room", name: str = "board") -> dict[
     client.shared(name, (USE,))
     settle()
     (opened,) = link.take(ObjectOpened)
-    return dict(unpack_rows(opened.payload, str, bytes))
+    return {key: value for key, value, _ in unpack_rows(opened.payload, str, bytes, int) if value}
 
 
 def idle(bench: Bench, seconds: float, group: str = "app/room") -> None:

@@ -11,7 +11,7 @@ import gevent
 from headwater_amf import amf0
 from headwater_bus import traffic
 from headwater_bus.codec import Codec
-from headwater_bus.control import Done, Release
+from headwater_bus.control import Done, EpochSeen, Release
 from headwater_bus.view import ClusterView
 from headwater_origin import Application
 from headwater_origin.config import OriginConfig
@@ -19,6 +19,7 @@ from headwater_origin.origin import Origin
 from headwater_rtmp.command import decode_command, decode_data, encode_command
 from headwater_rtmp.message import Message, MessageType
 from headwater_rtmp.shared_object import Event, EventType, decode_shared_object, encode_shared_object
+from headwater_store import Journals
 
 _CODEC = Codec(traffic.TRAFFIC)
 _CONTROL = {0: "StreamBegin", 1: "StreamEOF"}
@@ -85,20 +86,34 @@ class FakeLink:
 
 
 class Bench:
-    """An origin with applications; every group is its own at epoch 1 unless `owned` is False."""
+    """An origin with applications; every group is its own at `epoch` unless `owned` is False. Without `journals` the journal
+    is off."""
 
-    def __init__(self, applications: dict[str, type[Application]], owned: bool = True, **config: Any) -> None:
+    def __init__(
+        self,
+        applications: dict[str, type[Application]],
+        owned: bool = True,
+        journals: Journals | None = None,
+        epoch: int = 1,
+        **config: Any,
+    ) -> None:
         self.view = ClusterView()
         self.released: list[tuple[str, int]] = []
         self.on_release: Callable[[str, int], Any] = lambda name, epoch: self.change("group-gone", name)
         node: Any = SimpleNamespace(node_id=ME, view=self.view, request_registry=self._request)
-        self.origin = Origin(node, OriginConfig(**config), applications)
+        self.epoch = epoch
+        self.epochs_seen: list[tuple[str, int]] = []
+        self.origin = Origin(node, OriginConfig(**config), applications, journals)
+        self.committing = gevent.spawn(self.origin.committer.run)
         self._owned = owned
         self._numbers = 0
         self._edges = 0
 
-    def _request(self, release: Release) -> Any:
+    def _request(self, release: Release | EpochSeen) -> Any:
         """The registry's answer: what `on_release` returns, or Done."""
+        if isinstance(release, EpochSeen):
+            self.epochs_seen.append((release.group, release.epoch))
+            return Done()
         self.released.append((release.group, release.epoch))
         return self.on_release(release.group, release.epoch) or Done()
 
@@ -116,7 +131,7 @@ class Bench:
     def client(self, link: FakeLink, group: str = "app/room", **how: Any) -> "FakeClient":
         """A client that has sent connect."""
         if self._owned and group not in self.view.groups:
-            self.change("group", group, ME, 1)
+            self.change("group", group, ME, self.epoch)
         self._numbers += 1
         client = FakeClient(self, link, self._numbers, group)
         client.attach(**how)
@@ -126,7 +141,7 @@ class Bench:
         """A client that was accepted; what it was told of that is taken away."""
         client = self.client(link, group, **how)
         settle()
-        assert traffic.Attached(client.number) in client.take()
+        assert client.attached in client.take()
         return client
 
 
@@ -136,6 +151,10 @@ class FakeClient:
     def __init__(self, bench: Bench, link: FakeLink, number: int, group: str) -> None:
         self.bench, self.link, self.number, self.group = bench, link, number, group
         self.amf3 = False
+        self.sent = 0
+        """Messages so far; the next one has the next number."""
+        self.attached = traffic.Attached(number, 0, False)
+        """What its edge is told when it is accepted."""
 
     def put(self, *envelopes: Any) -> None:
         """The edge says something."""
@@ -148,6 +167,7 @@ class FakeClient:
         amf3: bool = False,
         properties: dict[str, Any] | None = None,
         arguments: tuple[Any, ...] = (),
+        resumed: bool = False,
     ) -> None:
         """Send connect with these arguments."""
         self.amf3 = amf3
@@ -161,6 +181,7 @@ class FakeClient:
                 epoch,
                 "192.0.2.7",
                 3 if amf3 else 0,
+                resumed,
                 message.type_id,
                 message.payload,
             )
@@ -168,9 +189,10 @@ class FakeClient:
 
     def message(self, message: Message) -> None:
         """Send a message."""
+        self.sent += 1
         self.put(
             traffic.FromClient(
-                self.number, message.type_id, message.stream_id, message.timestamp, message.payload
+                self.number, self.sent, message.type_id, message.stream_id, message.timestamp, message.payload
             )
         )
 

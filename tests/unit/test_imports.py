@@ -3,6 +3,7 @@
 import ast
 from pathlib import Path
 
+import headwater_origin
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -64,3 +65,10 @@ def test_no_library_patches_the_process() -> None:
     for path in ROOT.glob("libs/*/headwater_*/**/*.py"):
         if path.name != "__main__.py":
             assert "patch_all" not in path.read_text(), path
+
+
+def test_every_name_that_authors_use_is_there() -> None:
+    for name in headwater_origin.__all__:
+        assert getattr(headwater_origin, name).__name__ == name
+    with pytest.raises(AttributeError):
+        _ = headwater_origin.nothing

@@ -7,8 +7,9 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from headwater_bus.traffic import Attach, Attached, AttachRefused, CloseSession, Detach, FromClient, ToClient
+from headwater_bus.traffic import Attach, Attached, AttachRefused, CloseSession, Detach, ToClient
 from headwater_origin import Application, Client, Reject
+from headwater_rtmp.message import Message
 from support.attach_bench import OPEN, Noting, raw_command, refused_with
 from support.origin_bench import ME, Bench, plain, settle
 
@@ -25,7 +26,7 @@ def test_an_accepted_connect_is_answered_with_attached_and_success() -> None:
     bench = Bench(OPEN)
     client = bench.client(bench.edge())
     attached, answer = client.link.take()
-    assert attached == Attached(1)
+    assert attached == Attached(1, 0, False)
     command = raw_command(answer)
     assert (command.name, command.transaction_id, command.amf3) == ("_result", 1.0, False)
     assert command.command_object == {"fmsVer": "FMS/3,5,7,7009", "capabilities": 31.0, "mode": 1.0}
@@ -158,7 +159,7 @@ def test_an_attach_is_held_until_the_feed_has_told() -> None:
     bench.change("group", "app/else", ME, 4)
     assert early.take() == []
     bench.change("group", "app/room", ME, 7)
-    assert early.take()[0] == Attached(early.number)
+    assert early.take()[0] == early.attached
     assert other.take() == []
     assert bench.origin.groups["app/room"].epoch == 7
 
@@ -210,7 +211,7 @@ def test_a_connect_that_cannot_be_read_closes_the_client_alone() -> None:
     other = bench.joined(link)
     client = bench.client(link, "app/room")
     client.take()
-    client.put(Attach(77, "broken", "app/room", 1, "192.0.2.7", 0, 20, b"\x02\x00\x07conn"))
+    client.put(Attach(77, "broken", "app/room", 1, "192.0.2.7", 0, False, 20, b"\x02\x00\x07conn"))
     answer, closed = [envelope for envelope in link.take() if getattr(envelope, "session", 0) == 77]
     assert refused_with([plain(answer), closed]) == "NetConnection.Connect.Failed"
     assert bench.origin.counters.protocol_errors == 1
@@ -228,8 +229,8 @@ def test_clients_wait_for_on_start_and_then_come_in_order(noting: type[Noting]) 
     noting.gate.set()
     settle()
     assert noting.log == [("on_start",), ("on_connect", "one"), ("on_connect", "two")]
-    assert one.take()[0] == Attached(1)
-    assert two.take()[0] == Attached(2)
+    assert one.take()[0] == one.attached
+    assert two.take()[0] == two.attached
     assert len(bench.origin.groups) == 1
 
 
@@ -375,7 +376,7 @@ def test_a_broken_message_closes_its_client_with_one_line(caplog: pytest.LogCapt
     bench = Bench(OPEN)
     link = bench.edge()
     client, other = bench.joined(link), bench.joined(link)
-    client.put(FromClient(client.number, 20, 0, 0, b"\xff\xff"))
+    client.message(Message(20, 0, 0, b"\xff\xff"))
     assert [type(part) for part in client.take()] == [tuple, CloseSession]
     assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
     other.command("createStream", transaction=2)
@@ -400,7 +401,7 @@ def test_a_fault_of_the_origin_ends_one_session(
     def fail(*args: Any) -> None:
         raise KeyError("a fault")
 
-    monkeypatch.setattr("headwater_origin.origin.run_command", fail)
+    monkeypatch.setattr("headwater_origin.inbound.run_command", fail)
     client.command("createStream", transaction=2)
     monkeypatch.undo()
     other.command("createStream", transaction=2)

@@ -4,7 +4,8 @@ import logging
 
 import gevent
 import pytest
-from headwater_bus.traffic import CloseSession, FromClient
+from headwater_bus.traffic import CloseSession
+from headwater_rtmp.message import Message
 from headwater_rtmp.shared_object import EventType
 from support.attach_bench import OPEN
 from support.origin_bench import Bench, settle
@@ -26,7 +27,8 @@ def test_a_client_that_sends_too_many_messages_is_closed_with_one_line(
         client.shared("board", (EventType.RELEASE,))
     assert CloseSession not in [type(part) for part in client.take()]
     # Media has limits of its own.
-    client.put(*(FromClient(client.number, kind, 1, 0, b"") for kind in (8, 9, 15, 18) for _ in range(50)))
+    for kind in (8, 9, 15, 18) * 50:
+        client.message(Message(kind, 1, 0, b""))
     client.command("nothing")
     client.command("nothing")
     assert client.take() == [

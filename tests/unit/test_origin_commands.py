@@ -326,7 +326,6 @@ def named(code: str, name: str, level: str = "status") -> dict[str, str]:
         ("FCUnsubscribe", [("_result", 5.0, None)]),
         ("getStreamLength", [("_result", 5.0, 0.0)]),
         ("_checkbw", [("_result", 5.0, None), ("onBWDone", 0.0)]),
-        ("checkBandwidth", [("_result", 5.0, None), ("onBWDone", 0.0)]),
         ("FCPublish", [("_result", 5.0, None), ("onFCPublish", 0.0, named("NetStream.Publish.Start", "a"))]),
         (
             "FCUnpublish",

@@ -10,7 +10,7 @@ import pytest
 from gevent.event import Event
 from headwater_bus.control import Refused
 from headwater_bus.requests import RequestError
-from headwater_bus.traffic import Attach, Attached, AttachRefused, CloseSession, ToClient
+from headwater_bus.traffic import Attach, AttachRefused, CloseSession, ToClient
 from headwater_origin import Application, Client
 from headwater_rtmp.command import encode_command
 from support.attach_bench import OPEN, Noting, refused_with
@@ -102,7 +102,7 @@ def test_who_comes_while_the_group_is_being_released_is_sent_away_until_it_is_ou
     bench.change("group", "app/room", ME, 2)
     late.attach(epoch=2)
     settle()
-    assert late.take()[0] == Attached(late.number)
+    assert late.take()[0] == late.attached
     assert bench.released == [("app/room", 1)]
 
 
@@ -116,7 +116,7 @@ def test_a_release_whose_change_came_inside_a_snapshot_does_not_block_the_next_e
     bench.change("group", "app/room", ME, 2)  # "group-gone" was between the two.
     client = bench.client(link, epoch=2)
     settle()
-    assert client.take()[0] == Attached(client.number)
+    assert client.take()[0] == client.attached
 
 
 def test_while_the_registry_is_away_groups_are_served_on_and_later_released(
@@ -240,7 +240,7 @@ def test_the_answer_has_the_transaction_of_the_connect() -> None:
     bench = Bench({"app": Slow})
     client = bench.client(bench.edge())
     message = encode_command("connect", 7, {"app": "app/room"})
-    client.put(Attach(9, "other", "app/room", 1, "192.0.2.7", 0, message.type_id, message.payload))
+    client.put(Attach(9, "other", "app/room", 1, "192.0.2.7", 0, False, message.type_id, message.payload))
     settle()
     client.link.log.clear()
     bench.origin.shutdown("bye")

@@ -98,9 +98,10 @@ def test_who_may_not_read_sees_nothing_of_the_content() -> None:
 @pytest.mark.parametrize(
     ("answer", "users", "logged"),
     [
-        (Access.WRITE, 1, 0),
-        (Access.READ, 1, 0),
-        (2, 1, 0),
+        (Access.ALL, 1, 0),
+        (Access.READ | Access.CREATE, 1, 0),
+        (31, 1, 0),
+        (Access.READ | Access.WRITE | Access.DELETE | Access.SEND, 0, 0),
         (Access.NONE, 0, 0),
         (Reject("no"), 0, 0),
         (None, 0, 1),
@@ -151,7 +152,7 @@ def test_a_hook_that_waits_holds_up_its_client_only_and_nobody_joins_twice() -> 
         def shared_object_access(self, client: Client, name: str, persistent: bool) -> Access:
             if name == "slow":
                 gate.wait()
-            return Access.WRITE
+            return Access.ALL
 
     bench = Bench({"app": Slow})
     link = bench.edge()
@@ -184,7 +185,7 @@ def test_using_an_object_anew_asks_anew_and_does_not_hold_up_the_link() -> None:
     class Asked(Application):
         def shared_object_access(self, client: Client, name: str, persistent: bool) -> Access:
             asked.append(gevent.getcurrent() is link_greenlet)
-            return Access.WRITE
+            return Access.ALL
 
     bench = Bench({"app": Asked})
     client = user(bench, bench.edge())

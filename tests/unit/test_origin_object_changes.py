@@ -17,6 +17,7 @@ from support.object_bench import (
     SET,
     Open,
     Reading,
+    application,
     content,
     events_of,
     link_bytes,
@@ -84,7 +85,7 @@ def test_setting_to_nothing_deletes(bench: Bench, nothing: bytes) -> None:
     client.shared("board", (SET, "x", nothing))
     # The value tells the edge to answer its requester with Success instead of Remove.
     (update,) = link.take()
-    assert update == ObjectUpdate(1, 2, client.number, rows((REMOVED, "x", nothing)))
+    assert update == ObjectUpdate(1, 2, 2, client.number, rows((REMOVED, "x", nothing)))
     client.shared("board", (SET, "x", nothing))
     assert own(client) == [("SUCCESS", "x")]
 
@@ -95,7 +96,7 @@ def test_a_delete_has_no_value_so_that_its_requester_gets_remove(bench: Bench) -
     client.shared("board", (SET, "x", 1.0))
     link.take()
     client.shared("board", (DELETE, "x"))
-    assert link.take() == [ObjectUpdate(1, 2, client.number, rows((REMOVED, "x", b"")))]
+    assert link.take() == [ObjectUpdate(1, 2, 2, client.number, rows((REMOVED, "x", b"")))]
 
 
 def test_deleting_a_missing_slot_is_answered_and_no_commit(bench: Bench) -> None:
@@ -163,7 +164,7 @@ def test_what_says_how_a_slot_is_comes_last() -> None:
 def test_a_message_is_answered_once_for_each_slot_and_never_with_content(bench: Bench) -> None:
     link = bench.edge()
     client = user(bench, link, "read/room")
-    made = bench.origin.groups["read/room"].application.shared_object("board")
+    made = application(bench, "read/room").shared_object("board")
     made.change({f"big{number}": "b" * 59_000 for number in range(15)})
     link.take()
     client.shared("board", *[(CLEAR,)] * 200)

@@ -45,19 +45,21 @@ def test_use_is_answered_with_number_and_content(bench: Bench) -> None:
     one, two = bench.joined(link), bench.joined(link)
     one.shared("board", (USE,))
     opened, joined = link.take()
-    assert opened == ObjectOpened(opened.shared_object, "board", False, 0, rows())
-    assert joined == ObjectJoined(one.number, opened.shared_object)
+    assert opened == ObjectOpened(opened.shared_object, "board", False, 0, 0, 0, rows())
+    assert joined == ObjectJoined(one.number, opened.shared_object, -1)
     one.shared("board", (SET, "x", 1.0))
     link.take()
     two.shared("board", (USE,))
-    assert link.take() == [ObjectJoined(two.number, opened.shared_object)]
+    assert link.take() == [ObjectJoined(two.number, opened.shared_object, -1)]
     other = bench.edge()
     third, fourth = bench.joined(other), bench.joined(other)
     third.shared("board", (USE,))
     fourth.shared("board", (USE,))
     opened, *joined = other.take()
-    assert opened == ObjectOpened(opened.shared_object, "board", False, 1, rows(("x", amf0.encode(1.0))))
-    assert joined == [ObjectJoined(client.number, opened.shared_object) for client in (third, fourth)]
+    assert opened == ObjectOpened(
+        opened.shared_object, "board", False, 1, 0, 1, rows(("x", amf0.encode(1.0), 1))
+    )
+    assert joined == [ObjectJoined(client.number, opened.shared_object, -1) for client in (third, fourth)]
 
 
 def test_use_again_is_a_join_again(bench: Bench) -> None:
@@ -66,7 +68,7 @@ def test_use_again_is_a_join_again(bench: Bench) -> None:
     client.shared("board", (SET, "x", 1.0))
     link.take()
     client.shared("board", (USE,))
-    assert link.take() == [ObjectJoined(client.number, 1)]
+    assert link.take() == [ObjectJoined(client.number, 1, -1)]
     assert bench.origin.groups["app/room"].objects.view("board", False).users == 1
 
 
@@ -78,7 +80,7 @@ def test_many_uses_in_one_message_are_one(bench: Bench) -> None:
     assert [type(envelope) for envelope in link.log] == [ObjectOpened, ObjectJoined, ObjectUpdate]
     link.take()
     client.shared("board", *[(USE,)] * 200)
-    assert link.take() == [ObjectJoined(client.number, 1)]
+    assert link.take() == [ObjectJoined(client.number, 1, -1)]
 
 
 def test_the_content_crosses_a_link_once_however_many_join(bench: Bench) -> None:
@@ -112,7 +114,7 @@ def test_an_edge_that_has_much_to_take_gets_no_more_content(bench: Bench) -> Non
     assert [type(envelope) for envelope in link.take()] == [ObjectOpened, ObjectJoined]
     link.queued_bytes = 100 * MIB
     two.shared("board", (USE,))
-    assert link.take() == [ObjectJoined(two.number, 1)]
+    assert link.take() == [ObjectJoined(two.number, 1, -1)]
 
 
 def test_use_and_changes_in_one_message_keep_their_order(bench: Bench) -> None:
@@ -150,7 +152,7 @@ def test_leaving_is_a_release_that_the_edge_knows(bench: Bench) -> None:
     assert link.take() == []
     three = bench.joined(link)
     three.shared("board", (USE,))
-    assert link.take() == [ObjectJoined(three.number, 1)]
+    assert link.take() == [ObjectJoined(three.number, 1, -1)]
     idle(bench, 50.0)
     assert link.take() == []
     three.detach()
@@ -159,7 +161,7 @@ def test_leaving_is_a_release_that_the_edge_knows(bench: Bench) -> None:
     assert other.take() == []
     four = bench.joined(link)
     four.shared("board", (USE,))
-    assert link.take(ObjectOpened) == [ObjectOpened(2, "board", False, 0, rows())]
+    assert link.take(ObjectOpened) == [ObjectOpened(2, "board", False, 0, 0, 0, rows())]
 
 
 def test_an_edge_whose_users_left_gets_the_updates_until_its_replica_is_freed(bench: Bench) -> None:

@@ -21,6 +21,7 @@ from support.object_bench import (
     USE,
     Open,
     Reading,
+    application,
     content,
     rows,
     updates,
@@ -43,7 +44,7 @@ def test_persistent_and_temporary_objects_of_one_name_are_two(bench: Bench) -> N
     client.shared("board", (USE,), persistent=True)
     assert [type(told) for told in link.take()] == [ObjectOpened, ObjectJoined]
     client.shared("board", (SET, "x", 1.0), persistent=True)
-    assert link.take() == [ObjectUpdate(2, 1, client.number, rows((CHANGED, "x", amf0.encode(1.0))))]
+    assert link.take() == [ObjectUpdate(2, 1, 1, client.number, rows((CHANGED, "x", amf0.encode(1.0))))]
     assert len(client.scope.shared_object("board")) == 0
 
 
@@ -63,7 +64,10 @@ def test_a_temporary_object_without_users_is_forgotten_after_a_while(bench: Benc
     assert len(objects._objects) == 0
     link.take()
     client.shared("board", (USE,))
-    assert link.take() == [ObjectOpened(2, "board", False, 0, rows()), ObjectJoined(client.number, 2)]
+    assert link.take() == [
+        ObjectOpened(2, "board", False, 1, 1, 0, rows()),
+        ObjectJoined(client.number, 2, -1),
+    ]
 
 
 def test_who_comes_back_in_time_finds_the_content(bench: Bench) -> None:
@@ -93,7 +97,7 @@ def test_persistent_objects_with_content_stay_and_keep_their_group(bench: Bench)
 @pytest.fixture
 def view(bench: Bench) -> SharedObjectView:
     bench.joined(bench.edge())
-    made: SharedObjectView = bench.origin.groups["app/room"].application.shared_object("board")
+    made: SharedObjectView = application(bench).shared_object("board")
     return made
 
 
@@ -161,12 +165,12 @@ def test_a_change_that_is_refused_changes_nothing(view: SharedObjectView, change
 def test_a_refused_change_of_a_nearly_full_object_is_taken_back() -> None:
     bench = Bench({"app": Open}, object_total_bytes=100)
     bench.joined(bench.edge())
-    view = bench.origin.groups["app/room"].application.shared_object("board")
+    view = application(bench).shared_object("board")
     view.change({"a": "x" * 60, "b": 1.0})
     with pytest.raises(ValueError, match="at most 100 bytes"):
         view.change({"a": None, "c": "x" * 60, "d": "x" * 60})
     assert dict(view) == {"a": "x" * 60, "b": 1.0}
-    assert view._shared.size_bytes == 1 + 63 + 1 + 9
+    assert view._target.content.size_bytes == 1 + 63 + 1 + 9
     view.change({"a": None, "c": "x" * 60})
     assert sorted(view) == ["b", "c"]
 
@@ -182,14 +186,14 @@ def test_the_application_cannot_make_objects_with_bad_names(
     view: SharedObjectView, name: Any, bench: Bench
 ) -> None:
     with pytest.raises(ValueError, match="name"):
-        bench.origin.groups["app/room"].application.shared_object(name)
+        application(bench).shared_object(name)
 
 
 def test_objects_of_the_application_are_kept_without_users(view: SharedObjectView, bench: Bench) -> None:
     view["x"] = 1.0
     objects = bench.origin.groups["app/room"].objects
     objects.tick(objects._group.clock() + 1000)
-    assert bench.origin.groups["app/room"].application.shared_object("board")["x"] == 1.0
+    assert application(bench).shared_object("board")["x"] == 1.0
 
 
 def test_iteration_bears_changes(view: SharedObjectView) -> None:

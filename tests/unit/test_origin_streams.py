@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from headwater_amf import amf0
 from headwater_bus.traffic import (
-    FromClient,
     PlayStarted,
     PlayStopped,
     PublisherMedia,
@@ -17,6 +16,7 @@ from headwater_bus.traffic import (
     StreamReset,
 )
 from headwater_origin import Application
+from headwater_rtmp.message import Message
 from support.origin_bench import Bench, FakeClient, FakeLink
 
 AUDIO, VIDEO, DATA, DATA3 = 8, 9, 18, 15
@@ -276,7 +276,8 @@ def test_media_that_comes_before_the_edge_knows_of_the_publication_is_used(stage
     link = stage.bench.edge()
     stage.player(link)
     link.take()
-    stage.publisher.put(FromClient(1, VIDEO, 1, 5, HEADER), FromClient(1, VIDEO, 2, 5, KEY))
+    for stream_id, payload in ((1, HEADER), (2, KEY)):
+        stage.publisher.message(Message(VIDEO, stream_id, 5, payload))
     ((envelope),) = link.take(StreamMedia)
     assert (envelope.number, envelope.timestamp, envelope.payload) == (0, 5, HEADER)
 
@@ -285,9 +286,9 @@ def test_media_of_who_does_not_publish_is_nothing() -> None:
     bench = Bench({"app": Application})
     client = joined(bench, bench.edge())
     client.command("publish", "a", stream_id=1)
-    client.put(
-        *(FromClient(client.number, kind, stream, 0, b"\xff") for kind in (8, 9, 15, 18) for stream in (0, 1))
-    )
+    for kind in (8, 9, 15, 18):
+        for stream_id in (0, 1):
+            client.message(Message(kind, stream_id, 0, b"\xff"))
     client.put(PublisherMedia(1, 1, VIDEO, 0, KEY))
     assert client.codes() == ["NetStream.Publish.Denied"]
     assert bench.origin.counters.media_in == 0

@@ -1,19 +1,23 @@
 """What an application sees of a session."""
 
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from headwater_origin.bandwidth import Bandwidth, measure
+from headwater_origin.transaction import current
+
 if TYPE_CHECKING:
+    from headwater_origin.rooms import Room
     from headwater_origin.session import Session
 
 
 class Client:
     """A connected client."""
 
-    __slots__ = ("_attributes", "_session")
+    __slots__ = ("_session",)
 
     def __init__(self, session: "Session") -> None:
         self._session = session
-        self._attributes: dict[str, Any] | None = None
 
     @property
     def id(self) -> str:
@@ -36,11 +40,15 @@ class Client:
         return self._session.properties
 
     @property
-    def attributes(self) -> dict[str, Any]:
-        """Whatever the application keeps for this client."""
-        if self._attributes is None:
-            self._attributes = {}
-        return self._attributes
+    def attributes(self) -> MutableMapping[str, Any]:
+        """Whatever the application keeps for this client. It lasts as long as the client's session, whichever origin has it:
+        values are what AMF can say (else ValueError), and reading one gives a copy."""
+        return self._session.attributes
+
+    @property
+    def rooms(self) -> "tuple[Room, ...]":
+        """The rooms that it has joined."""
+        return self._session.group.rooms.rooms_of(self._session)
 
     def call(self, name: str, *args: Any, timeout_s: float = 10.0) -> Any:
         """Call a method of the client and wait for its result; only this client's later messages wait with it.
@@ -48,12 +56,22 @@ class Client:
         return self._session.call(name, args, timeout_s)
 
     def notify(self, name: str, *args: Any) -> None:
-        """Call a method of the client without an answer. Nothing happens when the client is gone."""
+        """Call a method of the client without an answer, when the running hook or method has returned. Nothing happens when the
+        client is gone. Raises LocalProtocolError for a value without an AMF form."""
         self._session.notify(name, args)
 
+    def measure_bandwidth(self) -> Bandwidth:
+        """Measure how fast the client takes what it is sent, by calls of its `onBWCheck`; about two seconds. Only this client's
+        later messages wait. Raises ClientCallError: it has no `onBWCheck`, does not answer, or is gone."""
+        return measure(self._session)
+
     def close(self, reason: str = "closed by the application") -> None:
-        """Tell the client `NetConnection.Connect.Closed` and close it."""
-        self._session.close(reason)
+        """Tell the client `NetConnection.Connect.Closed` and close it, when the running hook or method has returned."""
+        now = current()
+        if now is None:
+            self._session.close(reason)
+        else:
+            now.after(lambda: self._session.close(reason))
 
     def __repr__(self) -> str:
         return f"<Client {self.id} of {self._session.group.name}>"

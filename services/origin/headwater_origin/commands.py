@@ -6,9 +6,9 @@ from headwater_rtmp.command import Command
 from headwater_rtmp.errors import LocalProtocolError
 from headwater_rtmp.status import StatusCode, status
 
-from headwater_origin import hooks, netstreams
-from headwater_origin.application import remote_method
-from headwater_origin.errors import CallError
+from headwater_origin import bandwidth, hooks, netstreams
+from headwater_origin.application import remote_method, runs_once
+from headwater_origin.errors import CallError, GroupLost, StoreUnavailable
 from headwater_origin.session import Session
 
 Handler = Callable[[Session, Command], None]
@@ -17,10 +17,10 @@ Handler = Callable[[Session, Command], None]
 def check_bandwidth(session: Session, command: Command) -> None:
     """_checkbw: nothing is measured. The client is told that it is over (onBWDone), once: some ask again when they hear it."""
     if command.transaction_id:
-        session.send_command("_result", command.transaction_id, None, None)
+        session.reply_command("_result", command.transaction_id, None, None)
     if not session.bandwidth_done:
         session.bandwidth_done = True
-        session.send_command("onBWDone", 0, None)
+        session.reply_command("onBWDone", 0, None)
 
 
 def close(session: Session, command: Command) -> None:
@@ -33,17 +33,38 @@ def call_remote(session: Session, command: Command) -> None:
     group, transaction = session.group, command.transaction_id
     group.counters.calls += 1
     method = remote_method(group.application, command.name)
+    if method is not None and group.stalled:
+        group.counters.calls_failed += 1
+        if transaction:
+            info = status(StatusCode.CALL_FAILED, str(StoreUnavailable()))
+            session.reply_command("_error", transaction, None, info)
+        return
     try:
         if method is None:
             raise CallError(StatusCode.CALL_FAILED, f"there is no method {command.name[:64]!r} to call")
+        if runs_once(method):
+            _begin_once(session)
         result = hooks.call_remote(group, method, (session.client, *command.args))
         if transaction and not session.closed:
             session.send_command("_result", transaction, None, result)
     except CallError as error:
         _failed(session, transaction, error)
+    except GroupLost:
+        pass  # Its next owner answers.
     except LocalProtocolError as error:
         hooks.failed(group, command.name, error)
         _failed(session, transaction, CallError(StatusCode.CALL_FAILED, "the result has no AMF form"))
+
+
+def _begin_once(session: Session) -> None:
+    """Note in the journal that a call begins which must not run twice. Raises CallError where it has begun already, on an origin
+    that has died since."""
+    durable, number = session.group.durable, session.handling
+    if durable.members.started.get(session.session_id) == number:
+        durable.applied(session, number)
+        raise CallError("NetConnection.Call.Interrupted", "the origin died while the method ran")
+    durable.started(session, number)
+    session.group.flushed()
 
 
 def _failed(session: Session, transaction: float, error: CallError) -> None:
@@ -55,7 +76,7 @@ def _failed(session: Session, transaction: float, error: CallError) -> None:
 
 COMMANDS: dict[str, Handler] = {
     "_checkbw": check_bandwidth,
-    "checkBandwidth": check_bandwidth,
+    "checkBandwidth": bandwidth.check_bandwidth,
     "close": close,
     "closeStream": netstreams.close_stream,
     "createStream": netstreams.create_stream,
@@ -80,18 +101,17 @@ COMMANDS: dict[str, Handler] = {
 _HOOKS = {"publish": "on_publish", "play": "on_play"}
 
 
-def run_command(session: Session, command: Command, size: int) -> None:
-    """Carry out a command when its turn comes; `size`: its bytes. Answers to calls of ours do not wait for their turn: what
-    has the turn may be waiting for them."""
+def run_command(session: Session, command: Command, size: int, number: int = 0) -> None:
+    """Carry out a command when its turn comes; `size`: its bytes, `number` of the client's message. Answers to calls of ours do
+    not wait for their turn: what has the turn may be waiting for them."""
     if command.is_answer:
         session.answered(command)
         return
     handler = COMMANDS.get(command.name)
     if handler is None:
         waits = remote_method(session.group.application, command.name) is not None
-        session.post(lambda: call_remote(session, command), waits=waits, size=size)
+        session.post(lambda: call_remote(session, command), waits=waits, size=size, number=number)
         return
     hook = _HOOKS.get(command.name)
-    session.post(
-        lambda: handler(session, command), waits=hook is not None and session.group.waits(hook), size=size
-    )
+    waits = hook is not None and session.group.waits(hook)
+    session.post(lambda: handler(session, command), waits=waits, size=size, number=number)

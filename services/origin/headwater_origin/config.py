@@ -36,3 +36,20 @@ class OriginConfig:
     inbox_bytes: int = 4 * 1024 * 1024
     calls_pending: int = 256
     """Calls to one client that wait for an answer."""
+    commit_ms: float = 2.0
+    """At least so long between the starts of two commits; what happens meanwhile is committed together."""
+    store_patience_s: float = 5.0
+    """While the store is away for longer, changes are refused."""
+    pending_bytes: int = 4 * 1024 * 1024
+    """Of one group: while the store is away and more waits for it, changes are refused."""
+    resume_grace_s: float = 2.0
+    """Members that the journal knows and that do not come back within this time have left."""
+    snapshot_entries: int = 2000
+    """A snapshot is written when so many entries have come since the last one."""
+    snapshot_bytes: int = 4 * 1024 * 1024
+    """Or so many bytes of entries."""
+    jobs_per_group: int = 10_000
+    state_bytes: int = 16 * 1024 * 1024
+    """Keys and values of an application's `state` together."""
+    attributes_bytes: int = 64 * 1024
+    """Keys and values of one client's attributes together."""

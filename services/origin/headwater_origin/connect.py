@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from headwater_bus.traffic import Attached
+from headwater_bus.traffic import Attached, GuestIdle
 from headwater_rtmp.capabilities import parse_capabilities, relay_capabilities
 from headwater_rtmp.command import Command, encode_command
+from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode, status
 
 from headwater_origin import hooks
+from headwater_origin.errors import Reject
 from headwater_origin.session import Session
 
 _VERSION = "FMS/3,5,7,7009"
@@ -16,8 +18,9 @@ _CAPABILITIES = 31.0
 """What Flash Media Server 3.5 says."""
 
 
-def connect(session: Session, command: Command) -> None:
-    """Have the application decide, then answer. Runs in the session's order, before everything else the client sends."""
+def connect(session: Session, command: Command, message: Message, resumed: bool) -> None:
+    """Have the application decide, then answer. Runs in the session's order, before everything else the client sends. `message`
+    is what `command` was read from; `resumed`: it may have been a member before, which the application need not decide again."""
     group = session.group
     session.connect_transaction = command.transaction_id
 
@@ -28,19 +31,22 @@ def connect(session: Session, command: Command) -> None:
         if group.failure is not None:
             session.close(group.failure)
             return
+        if resumed and _resume(session):
+            return
         args = (session.client, *command.args)
         # Of this hook alone the arguments are the client's, so it is no failure of the application when they do not fit.
-        reason = hooks.arguments_problem(group.application.on_connect, args)
-        if reason is None:
-            reason = hooks.allowed(group, "on_connect", *args)
+        assert group.application is not None
+        problem = hooks.arguments_problem(group.application.on_connect, args)
+        refused = Reject(problem) if problem is not None else hooks.refusal(group, "on_connect", *args)
         if session.closed:
             # It went while the application thought: what that has noted of the client ends as for any other.
-            if reason is None and group.waits("on_disconnect"):
+            if refused is None and group.waits("on_disconnect"):
                 hooks.tell(group, "on_disconnect", session.client)
-        elif reason is None:
+        elif refused is None:
+            group.durable.joined(session, message.type_id, bytes(message.payload))
             accept(session, command)
         else:
-            session.refuse(reason, StatusCode.CONNECT_REJECTED)
+            session.refuse(refused, StatusCode.CONNECT_REJECTED)
 
     waits = not group.started.is_set() or group.waits("on_connect")
     session.post(decide, waits=waits)
@@ -49,8 +55,9 @@ def connect(session: Session, command: Command) -> None:
 def accept(session: Session, command: Command) -> None:
     """The client is a member of the scope from now on."""
     session.accepted = True
-    session.group.counters.connects_accepted += 1
-    session.edge.link.send(Attached(session.number))
+    group = session.group
+    group.counters.connects_accepted += 1
+    group.send(session.edge, Attached(session.number, 0, group.spread_objects), session)
     enhanced = relay_capabilities() if parse_capabilities(command.command_object).enhanced else {}
     properties: dict[str, Any] = {"fmsVer": _VERSION, "capabilities": _CAPABILITIES, "mode": 1.0, **enhanced}
     info = status(
@@ -62,3 +69,45 @@ def accept(session: Session, command: Command) -> None:
     )
     # In AMF0 for every client: the AMF version is what this answer settles.
     session.send(encode_command("_result", command.transaction_id, properties, info))
+
+
+def _resume(session: Session) -> bool:
+    """Go on with a member as the journal has it. Returns whether it has."""
+    group = session.group
+    before = group.returned(session.session_id)
+    if before is None:
+        return False
+    session.restore(group.durable.members.known[session.session_id], before.applied)
+    session.accepted = True
+    rooms = group.durable.members.rooms.get(session.session_id)
+    if rooms:
+        group.rooms.joined[session] = rooms
+    group.reply(session, Attached(session.number, session.applied, group.spread_objects))
+    if group.waits("on_resume"):
+        hooks.tell(group, "on_resume", session.client)
+    return True
+
+
+def join_guest(session: Session, resumed: bool) -> None:
+    """Its home has decided: it is here from now on, when the group has started."""
+    group = session.group
+
+    def join() -> None:
+        group.started.wait()
+        if session.closed:
+            return
+        if group.failure is not None:
+            session.send_away(group.failure)
+            return
+        session.accepted = True
+        if resumed:
+            session.applied = group.durable.members.numbers.get(session.session_id, 0)
+        group.reply(session, Attached(session.number, session.applied, False))
+
+    session.post(join, waits=not group.started.is_set())
+
+
+def tell_idle(session: Session, number: int) -> None:
+    """Tell the edge of a guest that uses nothing here after its message `number`."""
+    if not session.closed and not session.objects and not session.uses_streams:
+        session.group.send(session.edge, GuestIdle(session.number, number), session)

@@ -13,6 +13,8 @@ class Counters:
     connects_rejected: int = 0
     messages_in: int = 0
     """Commands, data and SharedObject messages of clients."""
+    messages_again: int = 0
+    """Messages that edges have sent once more, and that were here already."""
     bytes_in: int = 0
     """Payload bytes of everything that edges sent, media included."""
     media_in: int = 0
@@ -21,10 +23,21 @@ class Counters:
     media_dropped: int = 0
     """Media messages not sent to an edge that did not keep up."""
     object_commits: int = 0
+    object_snapshots_out: int = 0
+    """Whole contents to edges: one for each that has users of an object, however many."""
     object_updates_out: int = 0
     object_changes_refused: int = 0
     calls: int = 0
     calls_failed: int = 0
+    commits: int = 0
+    """Commits of the journal, each of all groups that had something."""
+    commit_us: int = 0
+    """How long they took together."""
+    commits_failed: int = 0
+    """Attempts that met no store."""
+    snapshots: int = 0
+    groups_lost: int = 0
+    """Groups that another origin was found to have."""
     handler_errors: int = 0
     internal_errors: int = 0
     """Faults of the origin itself."""

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from headwater_origin.group import Group
     from headwater_origin.session import Session
     from headwater_origin.streams import Publication
 
@@ -24,13 +25,17 @@ class LinkLike(Protocol):
 class EdgePort:
     """One edge that is linked to this origin. Numbers of streams and objects count up and are never used again."""
 
-    __slots__ = ("_last_number", "link", "publications", "sessions")
+    __slots__ = ("_last_number", "link", "object_groups", "publications", "sessions", "up")
 
     def __init__(self, link: LinkLike) -> None:
         self.link = link
+        self.up = True
+        """Whether there is still somebody to say something to."""
         self.sessions: dict[int, Session] = {}
         self.publications: dict[int, Publication] = {}
         """By the number that PublisherMedia carries."""
+        self.object_groups: dict[int, Group] = {}
+        """Whose object it is that the edge knows by a number."""
         self._last_number = 0
 
     def next_number(self) -> int:

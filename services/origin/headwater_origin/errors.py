@@ -11,6 +11,31 @@ class Reject(Exception):
         self.reason = reason
 
 
+class Redirect(Reject):
+    """Raised (or returned) by `on_connect` to send a client elsewhere: its connect is refused with the address, as Flash Media
+    Server does (`info.ex.redirect`)."""
+
+    def __init__(self, url: str, reason: str = "redirected by the application") -> None:
+        super().__init__(reason)
+        self.url = url
+
+
+class StoreUnavailable(Exception):
+    """The store has been away for too long: what would be journaled is refused for now, and nothing was changed."""
+
+    def __init__(self) -> None:
+        super().__init__("the store cannot be reached; nothing was changed")
+
+
+class GroupLost(Exception):
+    """The scope is at another origin now; what was not committed yet is not going to be."""
+
+
+class ObjectUnavailable(Exception):
+    """A SharedObject could not be read or changed: it is at another origin that is not reached, locked for too long, or the store
+    is away. The text says which, and whether anything was changed."""
+
+
 class CallError(Exception):
     """Raised by a `@remote` method: the caller gets `_error` with this code and description."""
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from headwater_bus.logs import get_log
 
-from headwater_origin.errors import CallError, Reject
+from headwater_origin.client import Client
+from headwater_origin.errors import CallError, GroupLost, ObjectUnavailable, Reject, StoreUnavailable
+from headwater_origin.transaction import transaction
 
 if TYPE_CHECKING:
     from headwater_origin.group import Group
@@ -21,45 +23,71 @@ FAILURES = (Exception, gevent.Timeout, SystemExit)
 
 def failed(group: "Group", what: str, error: BaseException) -> None:
     """Count and log an exception of application code: what it was and the innermost place, in one line."""
+    if group.stopped and isinstance(error, (ObjectUnavailable, StoreUnavailable)):
+        # What it needed has stopped as well: that is no fault of its.
+        _log.info("application stopped half-way", group=group.name, what=what, error=str(error))
+        return
     group.counters.handler_errors += 1
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else "?"
     _log.error("application failed", group=group.name, what=what, error=repr(error), at=place)
 
 
-def allowed(group: "Group", hook: str, *args: Any) -> str | None:
-    """Ask a hook that may refuse. Returns why it does, or None when it allows."""
+def refusal(group: "Group", hook: str, *args: Any) -> Reject | None:
+    """Ask a hook that may refuse. Returns why it does, or None when it allows. Without an application nothing is refused: the
+    guests' homes have asked."""
+    if group.application is None:
+        return None
     try:
-        answer = getattr(group.application, hook)(*args)
+        answer = run(group, getattr(group.application, hook), args)
     except Reject as reject:
-        return reject.reason
+        return reject
+    except (GroupLost, ObjectUnavailable, StoreUnavailable) as away:
+        return Reject(str(away))
     except FAILURES as error:
         failed(group, hook, error)
-        return "the application failed"
+        return Reject("the application failed")
     if answer is False:
-        return "refused by the application"
-    return answer.reason if isinstance(answer, Reject) else None
+        return Reject("refused by the application")
+    return answer if isinstance(answer, Reject) else None
+
+
+def allowed(group: "Group", hook: str, *args: Any) -> str | None:
+    """`refusal`, as its text."""
+    refused = refusal(group, hook, *args)
+    return None if refused is None else refused.reason
 
 
 def tell(group: "Group", hook: str, *args: Any) -> None:
     """Run a hook whose answer does not matter."""
     try:
-        getattr(group.application, hook)(*args)
+        run(group, getattr(group.application, hook), args, must=True)
+    except GroupLost:
+        pass  # Its next owner runs it.
     except FAILURES as error:
         failed(group, hook, error)
 
 
+def run(group: "Group", function: Callable[..., Any], args: tuple[Any, ...], must: bool = False) -> Any:
+    """Run application code as one transaction; raises what it raises. `must`: it is carried out while the store is away, too."""
+    session = args[0]._session if args and isinstance(args[0], Client) else None
+    with transaction(group, session, must):
+        return function(*args)
+
+
 def call_remote(group: "Group", method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Run a `@remote` method. Raises CallError, whatever went wrong."""
+    """Run a `@remote` method. Raises CallError, whatever went wrong, or GroupLost."""
     problem = arguments_problem(method, args)
     if problem is not None:
         raise CallError("NetConnection.Call.BadArguments", problem)
     try:
-        return method(*args)
-    except CallError:
+        return run(group, method, args)
+    except (CallError, GroupLost):
         raise
     except Reject as reject:
         raise CallError("NetConnection.Call.Failed", reject.reason) from None
+    except (ObjectUnavailable, StoreUnavailable) as away:
+        raise CallError("NetConnection.Call.Failed", str(away)) from None
     except FAILURES as error:
         failed(group, method.__name__, error)
         raise CallError("NetConnection.Call.Failed", "the application failed") from None

@@ -5,45 +5,76 @@ import os
 import re
 import sys
 import traceback
+from dataclasses import dataclass
 
 from headwater_origin.application import Application
 
-_SPEC = re.compile(r"([A-Za-z0-9_.~\-]+)=([A-Za-z0-9_.]+):([A-Za-z0-9_]+)")
+_SPEC = re.compile(r"(?:(?P<name>[A-Za-z0-9_.~\-]+)=)?(?P<module>[A-Za-z0-9_.]+):(?P<class>[A-Za-z0-9_]+)")
 
 
 class LoadError(Exception):
     """An application that cannot be loaded; the text is for the operator."""
 
 
-def load_applications(specs: tuple[str, ...]) -> dict[str, type[Application]]:
-    """Application classes by name. Modules are looked for in the working directory first. Raises LoadError."""
+@dataclass(frozen=True, slots=True)
+class ApplicationSpec:
+    """Where an application is found. `name` is its part of connect URLs, empty where none was given; `given`: as it stands on
+    the command line, for error texts."""
+
+    name: str
+    module: str
+    class_name: str
+    given: str
+
+    def load(self) -> type[Application]:
+        """Import the module, if it is not yet, and find the class. Raises LoadError."""
+        try:
+            module = importlib.import_module(self.module)
+        except (Exception, SystemExit) as error:
+            raise LoadError(f"{self.given}: {_why(self.module, error)}") from error
+        application = getattr(module, self.class_name, None)
+        if not (isinstance(application, type) and issubclass(application, Application)):
+            seen = "nothing" if application is None else repr(application)
+            raise LoadError(
+                f"{self.given}: expected a subclass of headwater_origin.Application, {self.class_name} is {seen}"
+            )
+        return application
+
+
+def parse_spec(given: str) -> ApplicationSpec:
+    """`MODULE:CLASS`, or `NAME=MODULE:CLASS`. Raises LoadError."""
+    found = _SPEC.fullmatch(given)
+    if found is None:
+        raise LoadError(f"{given}: expected MODULE:CLASS or NAME=MODULE:CLASS, such as chat=apps.chat:Chat")
+    return ApplicationSpec(found["name"] or "", found["module"], found["class"], given)
+
+
+def parse_specs(given: tuple[str, ...]) -> dict[str, ApplicationSpec]:
+    """The values of `--app` by the applications' names. Raises LoadError."""
+    specs: dict[str, ApplicationSpec] = {}
+    for text in given:
+        found = _SPEC.fullmatch(text)
+        if found is None or not found["name"]:
+            raise LoadError(f"--app {text}: expected NAME=MODULE:CLASS, such as chat=apps.chat:Chat")
+        if found["name"] in specs:
+            raise LoadError(f"--app {text}: {found['name']!r} is given twice")
+        specs[found["name"]] = ApplicationSpec(
+            found["name"], found["module"], found["class"], f"--app {text}"
+        )
+    return specs
+
+
+def look_here_first() -> None:
+    """Have modules looked for in the working directory first, as `python -m` does."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    applications: dict[str, type[Application]] = {}
-    for spec in specs:
-        name, application = _load(spec)
-        if name in applications:
-            raise LoadError(f"--app {spec}: {name!r} is given twice")
-        applications[name] = application
-    return applications
 
 
-def _load(spec: str) -> tuple[str, type[Application]]:
-    found = _SPEC.fullmatch(spec)
-    if found is None:
-        raise LoadError(f"--app {spec}: expected NAME=MODULE:CLASS, such as chat=apps.chat:Chat")
-    name, module_name, class_name = found.groups()
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
-        raise LoadError(f"--app {spec}: {_why(module_name, error)}") from error
-    application = getattr(module, class_name, None)
-    if not (isinstance(application, type) and issubclass(application, Application)):
-        seen = "nothing" if application is None else repr(application)
-        raise LoadError(
-            f"--app {spec}: expected a subclass of headwater_origin.Application, {class_name} is {seen}"
-        )
-    return name, application
+def load_applications(given: tuple[str, ...]) -> dict[str, type[Application]]:
+    """Application classes by name, for the values of `--app`. Raises LoadError."""
+    specs = parse_specs(given)
+    look_here_first()
+    return {name: spec.load() for name, spec in specs.items()}
 
 
 def _why(module_name: str, error: BaseException) -> str:
@@ -51,9 +82,14 @@ def _why(module_name: str, error: BaseException) -> str:
     missing = isinstance(error, ModuleNotFoundError) and error.name
     if missing and f"{module_name}.".startswith(f"{missing}."):
         return f"{error}; run it where the module is, or install it"
+    return f"importing {module_name} {failed_at(error)}"
+
+
+def failed_at(error: BaseException) -> str:
+    """Where in an application something was raised, and what, in one line."""
     if isinstance(error, SyntaxError):
         place, text = f"{error.filename}:{error.lineno}", error.msg
     else:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place, text = f"{frame.filename}:{frame.lineno}", str(error)
-    return f"importing {module_name} failed at {place}: {type(error).__name__}: {text}"
+    return " ".join(f"failed at {place}: {type(error).__name__}: {text}".split())

@@ -1,17 +1,24 @@
-"""NetStream commands (RTMP 1.0, 7.2.2): publish, play and what goes with them, for live streams."""
+"""NetStream commands (RTMP 1.0, 7.2.2): publish, play and what goes with them, for live streams.
+
+Where streams are spread, a client's home checks and asks the application, and then sends on what is to be done to the group that
+the stream is (`stream_routes`). There the client is a guest: the same commands run, without an application.
+"""
 
 from headwater_amf import UNDEFINED
 from headwater_bus.logs import get_log
 from headwater_bus.traffic import PlayChanged
 from headwater_rtmp.command import Command, encode_data
 from headwater_rtmp.control import stream_begin
+from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode, status
 
-from headwater_origin import hooks
+from headwater_origin import hooks, stream_routes
 from headwater_origin.names import BadName, split_stream_name
 from headwater_origin.session import NetStream, Session
 
 _log = get_log("origin")
+_LIVE, _ENDLESS = -1.0, -1.0
+"""start and duration of a play (7.2.2.1)."""
 
 
 def create_stream(session: Session, command: Command) -> None:
@@ -20,9 +27,17 @@ def create_stream(session: Session, command: Command) -> None:
     if net_stream is None:
         limit = session.group.config.streams_per_session
         info = status(StatusCode.CALL_FAILED, f"a client has at most {limit} streams")
-        session.send_command("_error", command.transaction_id, None, info)
+        session.reply_command("_error", command.transaction_id, None, info)
     else:
-        session.send_command("_result", command.transaction_id, None, float(net_stream.id))
+        session.reply_command("_result", command.transaction_id, None, float(net_stream.id))
+
+
+def _net_stream(session: Session, command: Command) -> NetStream | None:
+    """The message stream of a command. A guest's has been created at its home."""
+    net_stream = session.streams.get(command.stream_id)
+    if net_stream is None and session.guest:
+        net_stream = session.streams[command.stream_id] = NetStream(command.stream_id)
+    return net_stream
 
 
 def delete_stream(session: Session, command: Command) -> None:
@@ -42,6 +57,9 @@ def close_stream(session: Session, command: Command) -> None:
 
 
 def _end(session: Session, net_stream: NetStream) -> None:
+    """What the stream publishes or plays ends, here or where it was sent on to."""
+    if net_stream.route:
+        stream_routes.end(session, net_stream)
     publication = net_stream.publication
     session.group.stop(session, net_stream)
     if publication is not None:
@@ -51,7 +69,7 @@ def _end(session: Session, net_stream: NetStream) -> None:
 
 def publish(session: Session, command: Command) -> None:
     """publish(name, type): `live` only. `publish(false)` ends it."""
-    net_stream = session.streams.get(command.stream_id)
+    net_stream = _net_stream(session, command)
     if net_stream is None:
         _refuse(session, command, StatusCode.PUBLISH_BAD_NAME, "publish on a stream that was not created")
         return
@@ -70,8 +88,7 @@ def publish(session: Session, command: Command) -> None:
         )
         return
     group = session.group
-    if net_stream.publication is not None or net_stream.playing is not None:
-        group.stop(session, net_stream)
+    _end(session, net_stream)
     if _taken(session, name):
         _refuse(session, command, StatusCode.PUBLISH_BAD_NAME, f"{name} is published already")
         return
@@ -81,15 +98,20 @@ def publish(session: Session, command: Command) -> None:
         return
     if reason is not None:
         _refuse(session, command, StatusCode.PUBLISH_DENIED, reason)
+    elif group.spread_streams:
+        net_stream.route = stream_routes.group_of(session, name)
+        stream_routes.send_command(session, net_stream, "publish", name, "live")
     elif _taken(session, name):
         _refuse(session, command, StatusCode.PUBLISH_BAD_NAME, f"{name} is published already")
     else:
         group.publish(session, net_stream, name)
-        session.send(stream_begin(net_stream.id))
+        session.reply(stream_begin(net_stream.id))
         session.send_status(net_stream.id, status(StatusCode.PUBLISH_START, f"{name} is published"))
 
 
 def _taken(session: Session, name: str) -> bool:
+    if session.group.spread_streams:
+        return stream_routes.is_published(session, name)
     stream = session.group.streams.get(name)
     return stream is not None and stream.publication is not None
 
@@ -101,12 +123,15 @@ def _refuse(session: Session, command: Command, code: StatusCode, text: str) -> 
 
 def play(session: Session, command: Command) -> None:
     """play(name, start, duration, reset): live streams, so start and duration mean nothing. `play(false)` stops."""
-    net_stream = session.streams.get(command.stream_id)
+    net_stream = _net_stream(session, command)
     if net_stream is None:
         _refuse(session, command, StatusCode.PLAY_FAILED, "play on a stream that was not created")
         return
     group = session.group
     if command.args and command.args[0] is False:
+        if net_stream.route:
+            stream_routes.end(session, net_stream, "play", False)
+            return
         group.stop(session, net_stream)
         session.send_status(net_stream.id, status(StatusCode.PLAY_STOP, "stopped"))
         return
@@ -115,17 +140,20 @@ def play(session: Session, command: Command) -> None:
     except BadName as error:
         _refuse(session, command, StatusCode.PLAY_FAILED, str(error))
         return
-    if net_stream.publication is not None or net_stream.playing is not None:
-        group.stop(session, net_stream)
+    _end(session, net_stream)
     reason = hooks.allowed(group, "on_play", session.client, name, query)
     if session.closed or session.streams.get(net_stream.id) is not net_stream:
         return
+    reset = len(command.args) < 4 or command.args[3] is not False
     if reason is not None:
         _refuse(session, command, StatusCode.PLAY_FAILED, reason)
-    elif not (_taken(session, name) or group.application.wait_for_publisher):
+    elif group.spread_streams:
+        net_stream.route = stream_routes.group_of(session, name)
+        stream_routes.send_command(session, net_stream, "play", name, _LIVE, _ENDLESS, reset)
+    elif not (_taken(session, name) or group.policy.wait_for_publisher):
         _refuse(session, command, StatusCode.PLAY_STREAM_NOT_FOUND, f"nobody publishes {name}")
     else:
-        _start_playing(session, net_stream, name, reset=len(command.args) < 4 or command.args[3] is not False)
+        _start_playing(session, net_stream, name, reset)
 
 
 def _start_playing(session: Session, net_stream: NetStream, name: str, reset: bool) -> None:
@@ -135,20 +163,24 @@ def _start_playing(session: Session, net_stream: NetStream, name: str, reset: bo
     net_stream.audio = net_stream.video = True
     net_stream.paused = False
     stream_id = net_stream.id
-    session.send(stream_begin(stream_id))
+    session.reply(stream_begin(stream_id))
     if reset:
         session.send_status(
             stream_id, status(StatusCode.PLAY_RESET, f"{name} is played from its start", details=name)
         )
     session.send_status(stream_id, status(StatusCode.PLAY_START, f"{name} is played", details=name))
     # No NetStream.Data.Start, which Flash Media Server sends here: FFmpeg takes it for a data stream without a codec.
-    session.send(encode_data("|RtmpSampleAccess", True, True, stream_id=stream_id))
+    session.reply(encode_data("|RtmpSampleAccess", True, True, stream_id=stream_id))
     stream.add_player(session, net_stream)
 
 
 def pause(session: Session, command: Command) -> None:
     """pause(flag, ms) and pauseRaw: a paused player gets nothing; unpaused it goes on live, at a keyframe."""
     net_stream = session.streams.get(command.stream_id)
+    if net_stream is not None and net_stream.route:
+        stream_routes.send_command(
+            session, net_stream, "pause", *(argument is True for argument in command.args[:1])
+        )
     if net_stream is None or net_stream.playing is None:
         return
     net_stream.paused = command.args[0] is True if command.args else not net_stream.paused
@@ -176,6 +208,8 @@ def _receive(session: Session, command: Command, kind: str) -> None:
     if net_stream is None:
         return
     wanted = bool(command.args[0]) if command.args else True
+    if net_stream.route:
+        stream_routes.send_command(session, net_stream, command.name, wanted)
     setattr(net_stream, kind, wanted)
     if net_stream.playing is None:
         return
@@ -187,9 +221,8 @@ def _receive(session: Session, command: Command, kind: str) -> None:
 
 
 def _changed(session: Session, net_stream: NetStream) -> None:
-    session.edge.link.send(
-        PlayChanged(session.number, net_stream.id, net_stream.audio, net_stream.video, net_stream.paused)
-    )
+    change = PlayChanged(session.number, net_stream.id, net_stream.audio, net_stream.video, net_stream.paused)
+    session.group.reply(session, change)
 
 
 def seek(session: Session, command: Command) -> None:
@@ -205,19 +238,19 @@ def release_stream(session: Session, command: Command) -> None:
 def fc_publish(session: Session, command: Command) -> None:
     """FCPublish(name): Flash Media Live Encoder waits for onFCPublish before it publishes."""
     _result(session, command)
-    session.send_command("onFCPublish", 0, None, status(StatusCode.PUBLISH_START, _described(command)))
+    session.reply_command("onFCPublish", 0, None, status(StatusCode.PUBLISH_START, _described(command)))
 
 
 def fc_unpublish(session: Session, command: Command) -> None:
     """FCUnpublish(name): closeStream or deleteStream, which follows it, ends the publication."""
     _result(session, command)
-    session.send_command("onFCUnpublish", 0, None, status(StatusCode.UNPUBLISH_SUCCESS, _described(command)))
+    session.reply_command("onFCUnpublish", 0, None, status(StatusCode.UNPUBLISH_SUCCESS, _described(command)))
 
 
 def fc_subscribe(session: Session, command: Command) -> None:
     """FCSubscribe(name): players for content delivery networks wait for onFCSubscribe before they play."""
     _result(session, command)
-    session.send_command("onFCSubscribe", 0, None, status(StatusCode.PLAY_START, _described(command)))
+    session.reply_command("onFCSubscribe", 0, None, status(StatusCode.PLAY_START, _described(command)))
 
 
 def fc_unsubscribe(session: Session, command: Command) -> None:
@@ -232,9 +265,20 @@ def get_stream_length(session: Session, command: Command) -> None:
 
 def _result(session: Session, command: Command, value: float | None = None) -> None:
     if command.transaction_id:
-        session.send_command("_result", command.transaction_id, None, value)
+        session.reply_command("_result", command.transaction_id, None, value)
 
 
 def _described(command: Command) -> str:
     name = command.args[0] if command.args else ""
     return name[:256] if isinstance(name, str) else ""
+
+
+def early_media(session: Session, message: Message) -> None:
+    """Media of a client that publishes and has not waited for the answer: its edge does not know yet that it may."""
+    net_stream = session.streams.get(message.stream_id)
+    if net_stream is None:
+        return
+    if net_stream.publication is not None:
+        net_stream.publication.stream.media(0, message)
+    elif net_stream.route:
+        stream_routes.send_message(session, net_stream.route, message)

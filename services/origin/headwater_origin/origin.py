@@ -11,24 +11,28 @@ from headwater_bus.logs import get_log
 from headwater_bus.node import Node
 from headwater_rtmp.command import decode_command, encode_command
 from headwater_rtmp.errors import RemoteProtocolError
-from headwater_rtmp.message import COMMANDS, MEDIA, OBJECTS, Message
-from headwater_rtmp.shared_object import decode_shared_object
+from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode, status
+from headwater_store import Journals
 
+from headwater_origin import hooks
 from headwater_origin.application import Application
-from headwater_origin.commands import run_command
+from headwater_origin.commits import Committer
 from headwater_origin.config import OriginConfig
-from headwater_origin.connect import connect
+from headwater_origin.connect import connect, join_guest
 from headwater_origin.counters import Counters
 from headwater_origin.edge_port import EdgePort
+from headwater_origin.epochs import Epochs
 from headwater_origin.group import Group
+from headwater_origin.host import Host
+from headwater_origin.inbound import Inbound, close_for
+from headwater_origin.loading import LoadError, failed_at
+from headwater_origin.peers import Peers
 from headwater_origin.releases import Releases
 from headwater_origin.session import Session
 
 _log = get_log("origin")
 _TICK_S = 0.25
-_COUNTED_BYTES, _COUNTED_EVENTS = 1024, 8
-"""So many bytes, or events of a SharedObject message, count as one message more towards a client's rate."""
 _FIRST_ATTACH_S = 1.0
 """A group that was just granted has at least so long until its first client attaches."""
 
@@ -37,20 +41,30 @@ class Origin:
     """See the module. `applications`: the class for each application name of connect URLs."""
 
     def __init__(
-        self, node: Node, config: OriginConfig, applications: Mapping[str, type[Application]]
+        self,
+        node: Node,
+        config: OriginConfig,
+        applications: Mapping[str, type[Application]],
+        journals: Journals | None = None,
     ) -> None:
-        self.node, self.config, self.applications = node, config, applications
+        self.node, self.config, self.applications = node, config, dict(applications)
         self.counters = Counters()
+        self.committer = Committer(journals, config, self.counters)
+        self.host = Host(
+            node, config, self.counters, self.committer, peers=Peers(node), on_fenced=self._fenced
+        )
         self.groups: dict[str, Group] = {}
         self._held: list[tuple[EdgePort, traffic.Attach, float]] = []
         self._ports: dict[EdgePort, None] = {}
         self._releases = Releases(node)
+        self._epochs = Epochs(node)
+        self._ending: dict[str, Group] = {}
+        """Groups that have stopped and are being committed for the last time."""
         self._stopping = False
         self._handlers: dict[type, Callable[[EdgePort, Any], None]] = {
             traffic.Attach: self._attach,
             traffic.Detach: self._detach,
-            traffic.FromClient: self._from_client,
-            traffic.PublisherMedia: self._publisher_media,
+            **Inbound(config, self.counters).handlers,
         }
         node.view.on_change(self._table_changed)
 
@@ -65,6 +79,7 @@ class Origin:
     def link_down(self, link: Link, reason: str) -> None:
         """An edge is lost: its sessions are over."""
         port: EdgePort = link.data
+        port.up = False
         self._ports.pop(port, None)
         _log.info("link down", edge=link.peer, reason=reason, sessions=len(port.sessions))
         self._held = [held for held in self._held if held[0] is not port]
@@ -72,6 +87,7 @@ class Origin:
             session.ended(f"edge {link.peer} is lost: {reason}")
         port.sessions.clear()
         port.publications.clear()
+        port.object_groups.clear()
 
     def batch(self, link: Link, envelopes: list[Any]) -> None:
         """Carry out what an edge says, in order."""
@@ -116,6 +132,8 @@ class Origin:
 
     def _owned(self, envelope: traffic.Attach) -> bool | None:
         """Whether this origin has the group at that epoch; None while the change feed has not come that far."""
+        if envelope.group in self._ending:
+            return None
         if self._releases.under_way(envelope.group, envelope.epoch):
             return False
         assignment = self.node.view.groups.get(envelope.group)
@@ -141,6 +159,7 @@ class Origin:
         if group is None:
             self._reject(port, envelope, StatusCode.CONNECT_FAILED, "the application did not start")
             return
+        guest = envelope.type_id == 0
         session = Session(
             port,
             envelope.session,
@@ -148,17 +167,24 @@ class Origin:
             group,
             envelope.address,
             envelope.object_encoding,
+            guest,
+            envelope.payload.decode(errors="replace") if guest else "",
         )
         port.sessions[envelope.session] = session
         group.add(session)
+        if guest:
+            join_guest(session, envelope.resumed)
+            return
+        message = Message(envelope.type_id, 0, 0, envelope.payload)
         try:
-            command = decode_command(Message(envelope.type_id, 0, 0, envelope.payload))
+            command = decode_command(message)
         except RemoteProtocolError as error:
-            self._broke_protocol(session, error)
+            self.counters.protocol_errors += 1
+            close_for(session, str(error))
             return
         if isinstance(command.command_object, dict):
             session.properties = command.command_object
-        connect(session, command)
+        connect(session, command, message, envelope.resumed)
 
     def _reject(self, port: EdgePort, envelope: traffic.Attach, code: StatusCode, reason: str) -> None:
         """Answer a connect that no group takes; if it does not run for others, it is given back."""
@@ -173,12 +199,12 @@ class Origin:
         """The group of an attach, started if need be; None when its application object cannot be made."""
         group = self.groups.get(envelope.group)
         if group is not None and group.failure is not None and not group.sessions:
-            self._drop_group(group, "the application did not start")
-            self._note_unused(group.name, time.monotonic())
+            del self.groups[group.name]
+            group.close("the application did not start")
             group = None
         if group is None:
             try:
-                group = Group(envelope.group, envelope.epoch, application, self.config, self.counters)
+                group = Group(envelope.group, envelope.epoch, application, self.host)
             except Exception as error:
                 self.counters.handler_errors += 1
                 _log.error("application failed", group=envelope.group, what="__init__", error=repr(error))
@@ -196,80 +222,6 @@ class Origin:
         session = port.sessions.pop(envelope.session, None)
         if session is not None:
             session.ended(envelope.reason)
-
-    def _broke_protocol(self, session: Session, error: RemoteProtocolError) -> None:
-        self.counters.protocol_errors += 1
-        self._close(session, str(error))
-
-    def _within_rate(self, session: Session, count: int) -> bool:
-        """Count a message, a large one as `count`; a client that sends more than it may is closed."""
-        if not session.too_fast(count):
-            return True
-        self._close(session, f"over {self.config.messages_per_s} messages a second")
-        return False
-
-    def _close(self, session: Session, reason: str) -> None:
-        """Close a client for what it sent, with a log line."""
-        _log.warning(
-            "client closed",
-            group=session.group.name,
-            session=session.session_id,
-            address=session.address,
-            reason=reason,
-        )
-        session.close(reason)
-
-    # Messages
-
-    def _from_client(self, port: EdgePort, envelope: traffic.FromClient) -> None:
-        self.counters.messages_in += 1
-        self.counters.bytes_in += len(envelope.payload)
-        session = port.sessions.get(envelope.session)
-        if session is None or session.closed:
-            self.counters.stray_messages += 1
-            return
-        message = Message(envelope.type_id, envelope.stream_id, envelope.timestamp, envelope.payload)
-        try:
-            if message.type_id in MEDIA:
-                self._early_media(session, message)
-            elif message.type_id in COMMANDS:
-                self._command_message(session, message)
-            elif message.type_id in OBJECTS:
-                self._object_message(session, message)
-        except RemoteProtocolError as error:
-            self._broke_protocol(session, error)
-
-    def _command_message(self, session: Session, message: Message) -> None:
-        command, size = decode_command(message), len(message.payload)
-        # What answers a call of ours was asked for.
-        if session.asked_for(command) or self._within_rate(session, 1 + size // _COUNTED_BYTES):
-            run_command(session, command, size)
-
-    def _object_message(self, session: Session, message: Message) -> None:
-        objects = session.group.objects
-        decoded, size = decode_shared_object(message), len(message.payload)
-        if self._within_rate(session, 1 + len(decoded.events) // _COUNTED_EVENTS + size // _COUNTED_BYTES):
-            waits = session.group.waits("shared_object_access") and objects.asks(session, decoded)
-            session.post(lambda: objects.handle(session, decoded), waits=waits, size=size)
-
-    def _early_media(self, session: Session, message: Message) -> None:
-        """Media of a client that publishes and has not waited for the answer: its edge does not know yet that it may."""
-
-        def publish() -> None:
-            net_stream = session.streams.get(message.stream_id)
-            if net_stream is not None and net_stream.publication is not None:
-                net_stream.publication.stream.media(0, message)
-
-        session.post(publish, waits=False, size=len(message.payload))
-
-    def _publisher_media(self, port: EdgePort, envelope: traffic.PublisherMedia) -> None:
-        self.counters.bytes_in += len(envelope.payload)
-        publication = port.publications.get(envelope.stream)
-        if publication is None:
-            self.counters.stray_messages += 1
-            return
-        message = Message(envelope.type_id, 0, envelope.timestamp, envelope.payload)
-        publication.stream.media(envelope.number, message)
 
     # Groups
 
@@ -292,6 +244,10 @@ class Origin:
         else:
             linger_s = max(self.config.group_linger_s, _FIRST_ATTACH_S)
             self._releases.unused(name, epoch, time.monotonic() + linger_s)
+        self._decide_held(name)
+
+    def _decide_held(self, name: str) -> None:
+        """Attaches that waited for a group go on."""
         waiting = [held for held in self._held if held[1].group == name]
         if waiting:
             self._held = [held for held in self._held if held[1].group != name]
@@ -299,9 +255,32 @@ class Origin:
                 self._decide(port, envelope, until)
 
     def _drop_group(self, group: Group, reason: str) -> None:
+        """Stop a group; it is given back when that is over."""
         del self.groups[group.name]
         _log.info("group stopped", group=group.name, reason=reason)
         group.close(reason)
+        ending = group.ending
+        if ending is None:
+            self._note_unused(group.name, 0.0)
+        else:
+            self._ending[group.name] = group
+            ending.link(lambda _: self._ended(group))
+
+    def _ended(self, group: Group) -> None:
+        if self._ending.get(group.name) is not group:
+            return
+        del self._ending[group.name]
+        self._note_unused(group.name, 0.0)
+        if not self._stopping:
+            self._decide_held(group.name)
+            self._releases.tend(time.monotonic())
+
+    def _fenced(self, group: Group, epoch: int) -> None:
+        """Another origin has a group that this one took for its own: the registry must not have forgotten that."""
+        if self.groups.get(group.name) is group:
+            del self.groups[group.name]
+        group.close(f"the application instance is elsewhere since epoch {epoch}")
+        self._epochs.seen(group.name, epoch)
 
     def tick(self) -> None:
         """Job: attaches that waited too long, objects and groups that nobody uses, for ever."""
@@ -316,11 +295,11 @@ class Origin:
             self._held = [held for held in self._held if held[2] > now]
             for port, envelope, _ in late:
                 self._refuse(port, envelope, "the registry has not told of this epoch")
+        self.committer.tend(now)
         for group in list(self.groups.values()):
             group.tick(now)
             if group.lingered(now):
                 self._drop_group(group, "nobody uses it")
-                self._note_unused(group.name, now)
         if not self._stopping:
             self._releases.tend(now)
 
@@ -330,11 +309,54 @@ class Origin:
         if name not in self.groups and assignment is not None and assignment.origin == self.node.node_id:
             self._releases.unused(name, assignment.epoch, due)
 
+    def start_applications(self) -> None:
+        """Before anything else: `on_app_start` of each. Raises LoadError."""
+        for application in self._classes():
+            try:
+                application.on_app_start()
+            except hooks.FAILURES as error:
+                raise LoadError(f"{application.__name__}.on_app_start {failed_at(error)}") from error
+
+    def stop_applications(self) -> None:
+        """After everything else: `on_app_stop` of each."""
+        for application in self._classes():
+            try:
+                application.on_app_stop()
+            except hooks.FAILURES as error:
+                self.counters.handler_errors += 1
+                _log.error(
+                    "application failed", what=f"{application.__name__}.on_app_stop", error=repr(error)
+                )
+
+    def _classes(self) -> list[type[Application]]:
+        return list(dict.fromkeys(self.applications.values()))
+
+    def replace_application(self, name: str, application: type[Application]) -> None:
+        """Go on with another class of an application, in every scope of it; a scope where it does not start keeps the old one."""
+        old, self.applications[name] = self.applications[name], application
+        for step, of in ((application.on_app_start, application), (old.on_app_stop, old)):
+            try:
+                step()
+            except hooks.FAILURES as error:
+                self.counters.handler_errors += 1
+                _log.error("application failed", what=f"{of.__name__}.{step.__name__}", error=repr(error))
+        for group in list(self.groups.values()):
+            if group.name.partition("/")[0] != name:
+                continue
+            if group.application is None:
+                group.policy = application
+                continue
+            try:
+                group.replace_application(application)
+            except hooks.FAILURES as error:
+                hooks.failed(group, "reload", error)
+
     def shutdown(self, reason: str, within_s: float = 0.0) -> None:
-        """Close every group; their clients are told. Waits for `on_stop` of the applications, but not longer than so."""
+        """Close every group; their clients are told. Waits for `on_stop` of the applications, and until everything is committed,
+        but not longer than so."""
         self._stopping = True
         self._held.clear()
-        groups = list(self.groups.values())
+        groups = [*self.groups.values(), *self._ending.values()]
         self.groups.clear()
         for group in groups:
             group.close(reason, StatusCode.CONNECT_APP_SHUTDOWN)
@@ -358,6 +380,7 @@ class Origin:
             "sessions": self.sessions,
             "groups": {name: group.health() for name, group in self.groups.items()},
             "unused": len(self._releases),
+            "peers": {} if self.host.peers is None else self.host.peers.health(),
             "links": [
                 {
                     "edge": port.link.peer,

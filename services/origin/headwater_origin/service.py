@@ -1,5 +1,6 @@
-"""The origin process: node, the ROUTER for the edges' links, jobs, drain."""
+"""The origin process: node, the ROUTER for the edges' links, the store, jobs, drain."""
 
+import sys
 import time
 from collections.abc import Mapping
 
@@ -7,18 +8,34 @@ import gevent
 from headwater_bus.link import OriginLinks
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node, NodeConfig
+from headwater_store import Journals, open_journals
 
 from headwater_origin.application import Application
 from headwater_origin.config import OriginConfig
+from headwater_origin.loading import ApplicationSpec, LoadError
 from headwater_origin.origin import Origin
+from headwater_origin.reload import Reloader
 
 _log = get_log("origin")
+NO_STORE = "none"
+"""Instead of a store's URL: the journal is off."""
+_SWITCH_S = 0.001
+"""How long the event loop may keep the thread that commits from running."""
 
 
-def run(node_config: NodeConfig, config: OriginConfig, applications: Mapping[str, type[Application]]) -> int:
-    """Serve until a signal; returns the exit status."""
+def run(
+    node_config: NodeConfig,
+    config: OriginConfig,
+    applications: Mapping[str, type[Application]],
+    store: str,
+    watched: Mapping[str, ApplicationSpec] | None = None,
+) -> int:
+    """Serve until a signal; returns the exit status. `store`: a URL, or `none`. `watched`: where the applications are found, to
+    take them anew when their files change. Raises StoreError, or LoadError for an application that does not start."""
+    journals: Journals | None = None if store == NO_STORE else open_journals(store)
+    sys.setswitchinterval(_SWITCH_S)
     node = Node(node_config)
-    origin = Origin(node, config, applications)
+    origin = Origin(node, config, applications, journals)
     links = OriginLinks(
         context=node.context,
         security=node.security,
@@ -28,12 +45,21 @@ def run(node_config: NodeConfig, config: OriginConfig, applications: Mapping[str
         on_up=origin.link_up,
         on_down=origin.link_down,
     )
+    try:
+        origin.start_applications()
+    except LoadError:
+        node.close()
+        raise
     endpoint = links.bind(f"tcp://{node_config.bind}:*")
-    for name, job in [*links.jobs(), ("tick", origin.tick)]:
+    jobs = [*links.jobs(), ("tick", origin.tick), ("commits", origin.committer.run)]
+    if watched:
+        jobs.append(("reload", Reloader(watched, origin.replace_application).job))
+    for name, job in jobs:
         node.spawn(name, job)
     node.load_provider = origin.load
     node.health_provider = lambda: {**origin.health(), "messages_refused": links.refused}
-    node.start(endpoint, meta={"apps": sorted(applications)})
+    spread = [name for name, application in applications.items() if application.shared_objects == "spread"]
+    node.start(endpoint, meta={"apps": sorted(applications), "spread_objects": sorted(spread)})
     _log.info("serving", applications=" ".join(sorted(applications)), endpoint=endpoint)
 
     def drain(deadline_s: float) -> None:
@@ -41,6 +67,10 @@ def run(node_config: NodeConfig, config: OriginConfig, applications: Mapping[str
         origin.shutdown("the origin is stopping", within_s=deadline_s / 2)
         while time.monotonic() < deadline and any(not link.state.idle for link in links.links.values()):
             gevent.sleep(0.01)
+        if origin.host.peers is not None:
+            origin.host.peers.close("the origin is stopping")
         links.close("the origin is stopping")
+        origin.stop_applications()
+        origin.committer.close()
 
     return node.run(drain=drain)

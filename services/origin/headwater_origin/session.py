@@ -6,19 +6,31 @@ from typing import TYPE_CHECKING, Any
 
 from gevent.event import AsyncResult
 from headwater_bus.logs import get_log
-from headwater_bus.traffic import CloseSession, ToClient
-from headwater_rtmp.command import Command, encode_command
+from headwater_bus.traffic import AttachRefused, CloseSession, ToClient
+from headwater_rtmp.command import Command, decode_command, encode_command
+from headwater_rtmp.errors import RemoteProtocolError
 from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode, status
 
 from headwater_origin import hooks
 from headwater_origin.client import Client
-from headwater_origin.errors import ClientCallError, ClientCallFailed, ClientCallTimeout, ClientGone
+from headwater_origin.edge_port import EdgePort
+from headwater_origin.errors import (
+    ClientCallError,
+    ClientCallFailed,
+    ClientCallTimeout,
+    ClientGone,
+    Redirect,
+    Reject,
+)
+from headwater_origin.transaction import current
+from headwater_origin.values import Changes, Values, unpack_values
 
 if TYPE_CHECKING:
-    from headwater_origin.application import Access
-    from headwater_origin.edge_port import EdgePort
+    from headwater_origin.access import Access
+    from headwater_origin.bandwidth import Measurement
     from headwater_origin.group import Group
+    from headwater_origin.members import Member
     from headwater_origin.objects import SharedObject
     from headwater_origin.streams import Publication, Stream
 
@@ -29,10 +41,12 @@ _LONGEST_REASON = 500
 class NetStream:
     """A message stream of a session. It publishes, plays, or does nothing."""
 
-    __slots__ = ("audio", "id", "paused", "playing", "publication", "video")
+    __slots__ = ("audio", "id", "paused", "playing", "publication", "route", "video")
 
     def __init__(self, stream_id: int) -> None:
         self.id = stream_id
+        self.route = ""
+        """The group of its own that has the stream, where streams are spread; its commands are sent on there."""
         self.publication: Publication | None = None
         self.playing: Stream | None = None
         self.audio = self.video = True
@@ -42,10 +56,10 @@ class NetStream:
 class _Work:
     """What a session does next. `always`: also when the client is gone."""
 
-    __slots__ = ("always", "run", "size")
+    __slots__ = ("always", "number", "run", "size")
 
-    def __init__(self, run: Callable[[], None], size: int, always: bool) -> None:
-        self.run, self.size, self.always = run, size, always
+    def __init__(self, run: Callable[[], None], size: int, always: bool, number: int) -> None:
+        self.run, self.size, self.always, self.number = run, size, always, number
 
 
 class Session:
@@ -61,29 +75,42 @@ class Session:
         "_streams",
         "accepted",
         "address",
+        "applied",
+        "attributes",
+        "bandwidth",
         "bandwidth_done",
         "client",
         "closed",
         "connect_transaction",
         "edge",
         "group",
+        "guest",
+        "guest_streams",
+        "handling",
         "number",
         "object_encoding",
         "objects",
         "properties",
+        "received",
+        "scope",
         "session_id",
+        "waiting",
     )
 
     def __init__(
         self,
-        edge: "EdgePort",
+        edge: EdgePort,
         number: int,
         session_id: str,
         group: "Group",
         address: str,
         object_encoding: int,
+        guest: bool = False,
+        scope: str = "",
     ) -> None:
         self.edge, self.number, self.group = edge, number, group
+        self.guest, self.scope = guest, scope
+        """Whether its home is another group, which decides for it; `scope`: it is that scope's application."""
         self.session_id, self.address, self.object_encoding = session_id, address, object_encoding
         self.properties: dict[str, Any] = {}
         self.accepted = False
@@ -92,7 +119,25 @@ class Session:
         """Whether the client is gone or being closed; nothing it still sends counts."""
         self.connect_transaction = 1.0
         """Of its connect (1: RTMP 1.0, 7.2.1.1), which is answered when the application has decided, or by `close`."""
+        self.received = 0
+        """Number of its last message."""
+        self.handling = 0
+        """Number of the message that is being handled, 0: none is."""
+        self.applied = 0
+        """Number of its last message that was applied where it was before."""
+        self.waiting = 0
+        """How much of what is said to it waits for the journal."""
         self.bandwidth_done = False
+        self.bandwidth: Measurement | None = None
+        """Of the bandwidth, the one that is under way."""
+        self.guest_streams: set[tuple[int, str, bool]] | None = None
+        """What is published (True) and played elsewhere: message stream id and group."""
+        self.attributes = Values(
+            group,
+            f"attributes of client {session_id}",
+            group.config.attributes_bytes,
+            self._attributes_changed,
+        )
         self.client = Client(self)
         self.objects: dict[SharedObject, Access] | None = None
         self._streams: dict[int, NetStream] | None = None
@@ -107,12 +152,35 @@ class Session:
         """Whether the client speaks AMF3 (`objectEncoding` 3)."""
         return self.object_encoding == 3
 
+    def restore(self, member: "Member", number: int) -> None:
+        """It was a member before: take what the journal says, and the number of its last message that was applied."""
+        self.attributes.apply(dict(unpack_values(member.attributes)))
+        self.applied = number
+        try:
+            command = decode_command(Message(member.type_id, 0, 0, member.payload))
+        except RemoteProtocolError:
+            return  # A former version took it; nothing depends on what the client said of itself.
+        if isinstance(command.command_object, dict):
+            self.properties = command.command_object
+
+    def _attributes_changed(self, changes: Changes) -> None:
+        self.group.durable.attributes_changed(self)
+
     # To the client
 
     def send(self, message: Message) -> None:
-        """Send a message to this client alone."""
-        self.edge.link.send(
-            ToClient(self.number, message.type_id, message.stream_id, message.timestamp, message.payload)
+        """Send a message to this client alone, when everything that the group has journaled so far is committed."""
+        self.group.send(
+            self.edge,
+            ToClient(self.number, message.type_id, message.stream_id, message.timestamp, message.payload),
+            self,
+        )
+
+    def reply(self, message: Message) -> None:
+        """Send a message that depends on nothing journaled: it waits only behind others of this client."""
+        self.group.reply(
+            self,
+            ToClient(self.number, message.type_id, message.stream_id, message.timestamp, message.payload),
         )
 
     def send_command(
@@ -123,15 +191,38 @@ class Session:
             encode_command(name, transaction, command_object, *args, stream_id=stream_id, amf3=self.amf3)
         )
 
+    def reply_command(
+        self, name: str, transaction: float, command_object: Any, *args: Any, stream_id: int = 0
+    ) -> None:
+        """`send_command` as `reply` does it: for answers that depend on nothing journaled."""
+        self.reply(
+            encode_command(name, transaction, command_object, *args, stream_id=stream_id, amf3=self.amf3)
+        )
+
     def send_status(self, stream_id: int, info: dict[str, Any]) -> None:
-        """onStatus on a message stream (RTMP 1.0, 7.2.2)."""
-        self.send_command("onStatus", 0, None, info, stream_id=stream_id)
+        """onStatus on a message stream (RTMP 1.0, 7.2.2), as `reply` does it."""
+        self.reply_command("onStatus", 0, None, info, stream_id=stream_id)
 
     def notify(self, name: str, args: tuple[Any, ...]) -> None:
-        """A call without an answer (transaction id 0). Before the client is accepted it waits until it is."""
+        """A call without an answer (transaction id 0), sent when the running transaction is committed. Before the client is
+        accepted it waits until it is."""
+        message = encode_command(name, 0, None, *args, amf3=self.amf3)
+        now = current()
+        if now is None:
+            self._notify(message)
+        else:
+            now.after(lambda: self._notify(message))
+
+    @property
+    def behind(self) -> bool:
+        """Whether as much waits to be said to it as may, with the store away: then it is closed rather than told still more."""
+        return self.waiting >= self.group.config.inbox_messages and self.group.outputs.stalled
+
+    def _notify(self, message: Message) -> None:
+        if self.behind:
+            self.close(f"{self.waiting} messages to it wait for the store already")
         if self.closed:
             return
-        message = encode_command(name, 0, None, *args, amf3=self.amf3)
         if self.accepted:
             self.send(message)
         else:
@@ -188,27 +279,38 @@ class Session:
         if self.closed:
             return
         if self.accepted:
-            self.send_command("onStatus", 0, None, status(code, _told(reason)))
+            self.send_status(0, status(code, _told(reason)))
             self.drop(reason)
+        elif self.group.outputs.lost:
+            self.send_away("another origin has it")
         else:
             self.refuse(reason, StatusCode.CONNECT_FAILED if code == StatusCode.CONNECT_CLOSED else code)
 
-    def refuse(self, reason: str, code: StatusCode) -> None:
+    def refuse(self, why: str | Reject, code: StatusCode) -> None:
         """Answer its connect with `_error`, and close it."""
         if self.closed:
             return
+        reason = why if isinstance(why, str) else why.reason
+        elsewhere = {"ex": {"code": 302.0, "redirect": why.url}} if isinstance(why, Redirect) else {}
         self.group.counters.connects_rejected += 1
         _log.info("connect refused", group=self.group.name, address=self.address, reason=_told(reason))
         # In AMF0 for every client, as the answer of a connect that succeeds is.
-        info = status(code, _told(reason))
+        info = {**status(code, _told(reason)), **elsewhere}
         self.send(encode_command("_error", self.connect_transaction, None, info))
         self.drop(f"connect refused: {reason}")
+
+    def send_away(self, reason: str) -> None:
+        """Have the edge look for the origin that has the group; the client notices nothing."""
+        if not self.closed:
+            self.group.counters.attaches_refused += 1
+            self.edge.link.send(AttachRefused(self.number, self.group.name, reason))
+            self.ended(reason)
 
     def drop(self, reason: str) -> None:
         """Close the client without another word."""
         if not self.closed:
             text = _told(reason)
-            self.edge.link.send(CloseSession(self.number, text))
+            self.group.reply(self, CloseSession(self.number, text))
             self.ended(text)
 
     def ended(self, reason: str) -> None:
@@ -230,6 +332,13 @@ class Session:
             self._streams = {}
         return self._streams
 
+    @property
+    def uses_streams(self) -> bool:
+        """Whether it publishes or plays."""
+        return self._streams is not None and any(
+            stream.publication is not None or stream.playing is not None for stream in self._streams.values()
+        )
+
     def create_stream(self) -> NetStream | None:
         """A new message stream with the lowest free id from 1; None when there are too many."""
         streams = self.streams
@@ -250,13 +359,21 @@ class Session:
         self._full_at = max(self._full_at, now) + count / config.messages_per_s
         return self._full_at - now > config.messages_burst / config.messages_per_s
 
-    def post(self, run: Callable[[], None], *, waits: bool, size: int = 0, always: bool = False) -> None:
+    def post(
+        self,
+        run: Callable[[], None],
+        *,
+        waits: bool,
+        size: int = 0,
+        always: bool = False,
+        number: int = 0,
+    ) -> None:
         """Run something in this session's order. `waits`: it may wait, so it needs a greenlet. `size`: bytes it holds.
-        A client that gets too far ahead of its application is closed."""
+        `number` of the client's message that it carries out. A client that gets too far ahead of its application is closed."""
         inbox = self._inbox
         if inbox is None:
             if not waits:
-                self._run(run)
+                self._run(run, number)
                 return
             inbox = self._inbox = deque()
             self.group.run(self._work)
@@ -267,7 +384,7 @@ class Session:
             self.close(f"{len(inbox)} messages wait for the application already")
             return
         self._inbox_bytes += size
-        inbox.append(_Work(run, size, always))
+        inbox.append(_Work(run, size, always, number))
 
     def _work(self) -> None:
         inbox = self._inbox
@@ -276,16 +393,45 @@ class Session:
             work = inbox.popleft()
             self._inbox_bytes -= work.size
             if work.always or not self.closed:
-                self._run(work.run)
+                self._run(work.run, work.number)
         self._inbox = None
 
-    def _run(self, run: Callable[[], None]) -> None:
+    def _run(self, run: Callable[[], None], number: int) -> None:
+        outputs = self.group.outputs
+        before, self.handling = outputs.count, number
+        if 0 < number <= self.applied:
+            self.group.counters.messages_again += 1
+            return
         try:
             run()
+            if number and outputs.count != before:
+                self.group.durable.applied(self, number)
         except hooks.FAILURES as error:
             self.group.counters.handler_errors += 1
             _log.error("session failed", group=self.group.name, session=self.session_id, error=repr(error))
             self.close("internal error")
+
+
+class _NoLink:
+    """Of a member that is not here."""
+
+    data: Any = None
+    peer = "nobody"
+    queued_bytes = 0
+
+    def send(self, envelope: Any) -> None:
+        """Nobody hears it."""
+
+
+_NOWHERE = EdgePort(_NoLink())
+
+
+def absent(group: "Group", session_id: str, member: "Member") -> Session:
+    """A member that the journal knows and that is not here (yet)."""
+    session = Session(_NOWHERE, 0, session_id, group, member.address, member.object_encoding)
+    session.accepted = session.closed = True
+    session.restore(member, group.durable.members.numbers.get(session_id, 0))
+    return session
 
 
 def _told(reason: str) -> str:

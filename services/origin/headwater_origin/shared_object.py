@@ -1,17 +1,17 @@
-"""One SharedObject of a scope: its slots, its users by edge, and one commit at a time (RTMP 1.0, 7.1.3).
-
-Every slot that a client asks to change is answered, with Success, Change or Remove: Flash sends no further change before it
-was.
+"""One SharedObject of a group: its slots, its users by edge, and one commit at a time (RTMP 1.0, 7.1.3).
 
 The content goes to an edge once, when its first user joins (`ObjectOpened`); from then on the edge has a replica, which each
 commit brings up to date (`ObjectUpdate`, once per edge). Whoever joins later, or is told what a slot holds (`ObjectAnswer`),
 gets that from the replica: the link keeps the order, so it holds what the origin held when it said so. So what a client
 asks for never crosses the link in many times the bytes of the question.
+
+All of it leaves by `Group.send`: when what the journal was given before is committed.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from headwater_bus.rows import pack_rows
+from headwater_bus.rows import pack_rows, unpack_rows
 from headwater_bus.traffic import (
     ObjectAnswer,
     ObjectClosed,
@@ -20,27 +20,25 @@ from headwater_bus.traffic import (
     ObjectOpened,
     ObjectUpdate,
 )
-from headwater_rtmp.shared_object import (
-    Event,
-    EventType,
-)
-from headwater_rtmp.status import StatusCode
+from headwater_rtmp.slots import Slots
 
-from headwater_origin.application import Access
-from headwater_origin.slot_values import NOTHING, sound_arguments, sound_value
+from headwater_origin.errors import ObjectUnavailable, StoreUnavailable
+from headwater_origin.journal import ObjectKind, RowKind
+from headwater_origin.object_lock import ObjectLock
+from headwater_origin.object_operations import CLEAR, EVENTS, REMOVE, SEND, Operation, Row
+from headwater_origin.object_watchers import Watchers
+from headwater_origin.slot_values import SlotLimits
 
 if TYPE_CHECKING:
     from headwater_origin.edge_port import EdgePort
     from headwater_origin.group import Group
+    from headwater_origin.overlay import Overlay
     from headwater_origin.session import Session
 
 
-_Own = dict[tuple[EventType, str], None]
-"""What concerns a requester alone, each once: rows of an ObjectAnswer."""
-_ANSWER_ORDER = (EventType.STATUS, EventType.SUCCESS, EventType.REMOVE, EventType.CLEAR)
-_DENIED = (EventType.STATUS, str(StatusCode.OBJECT_NO_WRITE_ACCESS))
 _LINK_CONTENT_BYTES = 64 * 1024 * 1024
 """An object is not opened on an edge to which more would be under way with it: half of what ends the link."""
+_OBJECT, _OBJECT_SET = int(RowKind.OBJECT), int(RowKind.OBJECT_SET)
 
 
 class _Users:
@@ -56,65 +54,127 @@ class _Users:
 
 
 class SharedObject:
-    """One object. Slot values stay the bytes they came as. The version counts commits that changed a slot."""
+    """One object. `events` counts its commits, also those that only send. `limits`: of its content."""
 
     __slots__ = (
         "_group",
         "_users",
         "acquired",
+        "auto_commit",
+        "content",
+        "events",
         "idle_since",
+        "journaled",
+        "kind",
+        "limits",
+        "lock",
+        "lock_overlay",
         "name",
         "persistent",
-        "size_bytes",
-        "slots",
-        "version",
+        "resync_depth",
+        "uncommitted",
+        "watchers",
     )
 
-    def __init__(self, group: "Group", name: str, persistent: bool) -> None:
+    def __init__(
+        self, group: "Group", kind: ObjectKind, name: str, limits: SlotLimits, floor: int = 0
+    ) -> None:
         self._group = group
-        self.name, self.persistent = name, persistent
-        self.version = 0
-        self.slots: dict[str, bytes] = {}
-        self.size_bytes = 0
-        """Keys and values together."""
+        self.kind, self.name, self.limits = int(kind), name, limits
+        self.persistent = kind is not ObjectKind.TEMPORARY
+        self.content = Slots(floor)
+        self.events = 0
+        self.resync_depth = -1
+        self.auto_commit = True
+        self.uncommitted = False
+        """Whether there is something that the journal does not know, without `auto_commit`."""
+        self.journaled = False
+        """Whether the journal knows of it."""
+        self.lock = ObjectLock()
         self.acquired = False
         """Whether the application holds it."""
         self.idle_since: float | None = group.clock()
+        self.watchers: Watchers | None = None
+        self.lock_overlay: Overlay | None = None
+        """Changes of the greenlet that holds the lock."""
         self._users: dict[EdgePort, _Users] = {}
+
+    @property
+    def version(self) -> int:
+        """Counts commits that changed a slot."""
+        return self.content.version
+
+    @property
+    def durable(self) -> bool:
+        """Whether it stays when nobody uses it."""
+        return self.persistent and bool(self.content.values)
 
     # Users
 
     @property
     def users(self) -> int:
-        """How many sessions use it."""
-        return sum(len(users.sessions) for users in self._users.values())
+        """How many clients use it."""
+        return sum(sum(not session.scope for session in users.sessions) for users in self._users.values())
 
     def crowded(self, edge: "EdgePort") -> bool:
         """Whether the edge lacks the content and has too much to take before it."""
-        return edge not in self._users and edge.link.queued_bytes + self.size_bytes > _LINK_CONTENT_BYTES
+        return (
+            edge not in self._users and edge.link.queued_bytes + self.content.size_bytes > _LINK_CONTENT_BYTES
+        )
 
-    def join(self, session: "Session") -> None:
-        """A session uses the object (again): its edge tells it the whole content."""
+    def join(self, session: "Session", version: int = 0) -> None:
+        """A session uses the object (again): its edge tells it the whole content, or what is newer than `version`, which it has
+        (0: nothing)."""
         edge = session.edge
         users = self._users.get(edge)
         if users is None:
             users = self._users[edge] = _Users(edge.next_number())
-            content = pack_rows([*self.slots.items()])
-            edge.link.send(ObjectOpened(users.number, self.name, self.persistent, self.version, content))
+            edge.object_groups[users.number] = self._group
+            self._open(edge, users)
         users.sessions[session] = None
         self.idle_since = None
-        edge.link.send(ObjectJoined(session.number, users.number))
+        self._group.send(edge, ObjectJoined(session.number, users.number, self._since(version)), session)
+
+    def _open(self, edge: "EdgePort", users: _Users) -> None:
+        content = self.content
+        payload = pack_rows(content.rows())
+        self._group.counters.object_snapshots_out += 1
+        self._group.send(
+            edge,
+            ObjectOpened(
+                users.number, self.name, self.persistent, content.version, content.base, self.events, payload
+            ),
+        )
+
+    def _since(self, version: int) -> int:
+        """From which version on a client that has `version` may be told a difference; -1: it is told everything. Only who comes
+        back to a persistent object can have one that means anything."""
+        content = self.content
+        if not self.persistent or not 0 < version <= content.version or version < content.base:
+            return -1
+        near = self.resync_depth < 0 or content.version - version <= self.resync_depth
+        return version if near else -1
+
+    def resync(self, edge: "EdgePort", number: int) -> bool:
+        """An edge lacks a commit of the object that it knows by this number: it gets the content again. Returns whether it is
+        this one."""
+        users = self._users.get(edge)
+        if users is None or users.number != number:
+            return False
+        self._open(edge, users)
+        return True
 
     def leave(self, session: "Session", tell: bool) -> None:
         """A session uses it no longer. `tell`: its edge does not know yet."""
         users = self._users.get(session.edge)
         if users is None or users.sessions.pop(session, 0) == 0:
             return
+        self.lock.release(session)
         if tell:
-            session.edge.link.send(ObjectLeft(session.number, users.number))
+            self._group.send(session.edge, ObjectLeft(session.number, users.number), session)
         if not users.sessions:
             users.idle_since = self._group.clock()
-            if not self.users:
+            if not any(users.sessions for users in self._users.values()):
                 self.idle_since = users.idle_since
 
     def close(self, before: float | None = None) -> None:
@@ -122,136 +182,147 @@ class SharedObject:
         for edge, users in list(self._users.items()):
             if before is None or (not users.sessions and users.idle_since <= before):
                 del self._users[edge]
-                edge.link.send(ObjectClosed(users.number))
+                edge.object_groups.pop(users.number, None)
+                self._group.send(edge, ObjectClosed(users.number))
 
-    # Changes
+    # The application's side, see `headwater_origin.object_view.ViewedTarget`
 
-    def commit(self, changes: "list[tuple[int, str, bytes]]", requester: "Session | None") -> None:
-        """Tell every edge once what has changed: (event type, key, value) each. A batch that changed slots is a new version."""
+    waits = False
+
+    def ready(self) -> None:
+        """It is here. Raises ObjectUnavailable when the application has let it go."""
+        if not self.acquired:
+            raise ObjectUnavailable(f"SharedObject {self.name!r}: closed; ask for it again (shared_object)")
+
+    def writable(self) -> None:
+        """Raise StoreUnavailable while the store is away."""
+        if self._group.stalled:
+            raise StoreUnavailable
+
+    def acquire(self, holder: object) -> None:
+        """Take the lock. Raises LockTimeout."""
+        self.lock.acquire(holder)
+
+    def watched(self) -> Watchers:
+        """The application's callbacks."""
+        if self.watchers is None:
+            self.watchers = Watchers(self._group, self.name, self.content.values)
+        return self.watchers
+
+    def let_go(self) -> None:
+        """The application holds it no longer."""
+        self.acquired = False
+        self.watchers = None
+
+    # Commits
+
+    def carry_out(
+        self, rows: Sequence[Row], holder: object | None = None, requester: "Session | None" = None
+    ) -> None:
+        """Apply what application code wants, as one commit, and give the lock of `holder` back. `requester`: the application of
+        another origin."""
+        content, version = self.content, self.content.next_version()
+        changes: list[Row] = []
+        rewritten = False
+        for row in rows:
+            operation, key, _ = row
+            if operation == Operation.PURGE:
+                content.purge(int(key))
+                rewritten = True
+            elif operation == Operation.RESYNC_DEPTH:
+                self.resync_depth = int(key)
+                rewritten = True
+            elif operation == Operation.AUTO_COMMIT:
+                self.auto_commit = key != "0"
+                rewritten = True
+            elif operation == Operation.COMMIT:
+                rewritten = rewritten or self.uncommitted
+            elif operation in EVENTS and self._has_effect(operation, key):
+                if operation != SEND:
+                    content.apply(version, (row,))
+                changes.append(row)
+        self.commit(changes, requester)
+        if rewritten:
+            self.uncommitted = False
+            self.journaled = True
+            self._group.journal(self.row())
+        if holder is not None:
+            self.unlock(holder)
+
+    def _has_effect(self, operation: int, key: str) -> bool:
+        values = self.content.values
+        return key in values if operation == REMOVE else bool(values) if operation == CLEAR else True
+
+    def unlock(self, holder: object) -> None:
+        """Give a lock back, however often it was taken."""
+        self.lock.release(holder)
+
+    def commit(self, changes: Sequence[Row], requester: "Session | None") -> None:
+        """Journal changes that the content has already, and tell every edge once: (event type, key, value) each. A batch that
+        changed slots is a new version."""
         if not changes:
             return
-        if any(kind != EventType.SEND_MESSAGE for kind, _, _ in changes):
-            self.version = (self.version + 1) & 0xFFFFFFFF
-            self._group.counters.object_commits += 1
-        if not self._users:
-            return
-        events = pack_rows(changes)
+        group, version = self._group, self.content.version
+        self.events += 1
+        if changes[0][0] != SEND or any(row[0] != SEND for row in changes):
+            group.counters.object_commits += 1
+        payload = pack_rows(changes)
+        if self.auto_commit:
+            self.journaled = True
+            group.journal([_OBJECT, self.kind, self.name, version, self.events, payload])
+        else:
+            self.uncommitted = True
         for edge, users in self._users.items():
             number = requester.number if requester is not None and requester.edge is edge else 0
-            self._group.counters.object_updates_out += 1
-            edge.link.send(ObjectUpdate(users.number, self.version, number, events))
+            group.counters.object_updates_out += 1
+            group.send(edge, ObjectUpdate(users.number, version, self.events, number, payload))
+        if self.watchers is not None:
+            self.watchers.observe(changes, own=requester is None)
 
-    def too_long(self, value: bytes) -> str | None:
-        """Why a value, or the arguments of a `send`, cannot be that long, or None."""
-        most = self._group.config.object_value_bytes
-        return f"a value has at most {most} bytes" if len(value) > most else None
-
-    def put(self, key: str, value: bytes) -> str | None:
-        """Set a slot; returns why that is refused, or None."""
-        config = self._group.config
-        old = self.slots.get(key)
-        if not key:
-            return "the name of a slot is empty"
-        if (problem := self.too_long(value)) is not None:
-            return problem
-        size = self.size_bytes + len(value) - (len(old) if old is not None else -len(key.encode()))
-        if size > config.object_total_bytes:
-            return f"an object has at most {config.object_total_bytes} bytes"
-        if old is None and len(self.slots) >= config.object_slots:
-            return f"an object has at most {config.object_slots} slots"
-        self.slots[key] = value
-        self.size_bytes = size
-        return None
-
-    def take(self, key: str) -> bool:
-        """Delete a slot; returns whether it was there."""
-        value = self.slots.pop(key, None)
-        if value is None:
-            return False
-        self.size_bytes -= len(key.encode()) + len(value)
-        return True
-
-    def empty(self) -> bool:
-        """Delete all slots; returns whether there were any."""
-        had = bool(self.slots)
-        self.slots.clear()
-        self.size_bytes = 0
-        return had
-
-    def request(self, session: "Session", access: Access, events: "list[Event]") -> None:
-        """Apply what one message of a client asks for, as one commit. Answers that are for the requester alone are sent behind
-        it, so they say what the object holds by then, and so once for each slot, however often the message has named it."""
-        changes: list[tuple[int, str, bytes]] = []
-        own: _Own = {}
-        writes = access >= Access.WRITE
-        for event in events:
-            kind = event.type
-            if kind == EventType.REQUEST_CHANGE:
-                self._change(event, writes, changes, own)
-            elif kind == EventType.REQUEST_REMOVE:
-                self._remove(event.key or "", writes, changes, own)
-            elif kind == EventType.SEND_MESSAGE:
-                if writes and event.value is not None and sound_arguments(event.value):
-                    changes.append((EventType.SEND_MESSAGE, "", event.value))
-                else:
-                    self._deny(own)
-            elif kind == EventType.REQUEST_CLEAR:
-                self._clear(writes, changes, own)
-        self.commit(changes, session)
-        if own:
-            self._answer(session, own, alone=not changes)
-
-    def _change(self, event: Event, writes: bool, changes: list[tuple[int, str, bytes]], own: _Own) -> None:
-        key, value = event.key or "", event.value or b""
-        if not writes or not sound_value(value):
-            self._deny_slot(key, own)
-        elif value in NOTHING:
-            # The value tells the edge that this Remove answers a change, so the requester gets Success.
-            if self.take(key):
-                changes.append((EventType.REMOVE, key, value))
-            else:
-                own[EventType.SUCCESS, key] = None
-        elif self.put(key, value) is not None:
-            self._deny_slot(key, own)
-        else:
-            changes.append((EventType.CHANGE, key, value))
-
-    def _remove(self, key: str, writes: bool, changes: list[tuple[int, str, bytes]], own: _Own) -> None:
-        if not writes:
-            self._deny_slot(key, own)
-        elif self.take(key):
-            changes.append((EventType.REMOVE, key, b""))
-        else:
-            own[EventType.REMOVE, key] = None
-
-    def _clear(self, writes: bool, changes: list[tuple[int, str, bytes]], own: _Own) -> None:
-        if not writes:
-            self._deny(own)
-            own[EventType.CLEAR, ""] = None
-        elif self.empty():
-            changes.append((EventType.CLEAR, "", b""))
-        else:
-            own[EventType.CLEAR, ""] = None
-
-    def _deny(self, own: _Own) -> None:
-        self._group.counters.object_changes_refused += 1
-        own[_DENIED] = None
-
-    def _deny_slot(self, key: str, own: _Own) -> None:
-        """Status, and the slot as it is: the client takes its own change back."""
-        self._deny(own)
-        own[EventType.REMOVE, key] = None
-
-    def _answer(self, session: "Session", own: _Own, alone: bool) -> None:
-        """Have the edge tell one session: Remove stands for a slot as it is now, Clear for all of them. They come last, and
-        Success (of a slot set to nothing that was not there) only `alone`, when nothing was committed: behind a commit a client
-        could take it for the answer to another change of that slot."""
+    def answer(self, session: "Session", rows: Sequence[tuple[int, str]]) -> None:
+        """Have the edge tell one session: rows of an ObjectAnswer. It comes behind what was committed before."""
         users = self._users.get(session.edge)
         if users is None:
             return
-        if not alone:
-            own = {
-                (EventType.REMOVE if kind == EventType.SUCCESS else kind, text): None for kind, text in own
-            }
-        rows = sorted(own, key=lambda row: _ANSWER_ORDER.index(row[0]))
-        session.edge.link.send(ObjectAnswer(session.number, users.number, pack_rows(rows)))
+        answer = ObjectAnswer(session.number, users.number, pack_rows(rows))
+        if self._group.stalled:
+            # Not behind what waits for the store.
+            self._group.reply(session, answer)
+        else:
+            self._group.send(session.edge, answer, session)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether nothing can be changed, as the store is away."""
+        return self._group.stalled
+
+    def count_refusal(self) -> None:
+        """One more change that was refused."""
+        self._group.counters.object_changes_refused += 1
+
+    # The journal
+
+    def row(self) -> list[Any]:
+        """The whole object as a journal row."""
+        content = self.content
+        return [
+            _OBJECT_SET,
+            int(self.kind),
+            self.name,
+            content.version,
+            content.base,
+            self.events,
+            [self.resync_depth, self.auto_commit],
+            pack_rows(content.rows()),
+        ]
+
+    def replay(self, version: int, events: int, payload: bytes) -> None:
+        """Take a commit from the journal."""
+        self.content.apply(version, unpack_rows(payload, int, str, bytes))
+        self.events, self.journaled = events, True
+
+    def restore(self, version: int, base: int, events: int, settings: Sequence[Any], payload: bytes) -> None:
+        """Take what `row` gave."""
+        self.content = Slots.from_rows(version, base, unpack_rows(payload, str, bytes, int))
+        self.events, self.journaled = events, True
+        self.resync_depth, self.auto_commit = int(settings[0]), bool(settings[1])

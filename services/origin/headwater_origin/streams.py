@@ -176,7 +176,7 @@ class Stream:
         subscription = self.open_for(session.edge)
         subscription.players[net_stream] = session
         net_stream.playing = self
-        session.edge.link.send(PlayStarted(session.number, net_stream.id, subscription.number))
+        session.group.reply(session, PlayStarted(session.number, net_stream.id, subscription.number))
 
     def remove_player(self, session: "Session", net_stream: "NetStream", tell_player: bool) -> None:
         """Stop a player; the edge of the last one is unsubscribed."""
@@ -186,10 +186,11 @@ class Stream:
         if subscription is None or subscription.players.pop(net_stream, None) is None:
             return
         if tell_player:
-            edge.link.send(PlayStopped(session.number, net_stream.id))
+            session.group.reply(session, PlayStopped(session.number, net_stream.id))
         if not subscription.players:
             del self.subscriptions[edge]
-            edge.link.send(StreamClosed(subscription.number))
+            # Behind what this player is told.
+            session.group.reply(session, StreamClosed(subscription.number))
 
     def health(self) -> dict[str, object]:
         """Messages in, and out for each edge."""

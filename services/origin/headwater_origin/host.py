@@ -1,0 +1,31 @@
+"""What all groups of one origin process share."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headwater_origin.commits import Committer
+from headwater_origin.config import OriginConfig
+from headwater_origin.counters import Counters
+
+if TYPE_CHECKING:
+    from headwater_bus.node import Node
+
+    from headwater_origin.group import Group
+    from headwater_origin.peers import Peers
+
+
+@dataclass(slots=True)
+class Host:
+    """See the module. `clock` gives monotonic seconds. `peers`: the links to other origins, for what applications do with
+    objects of other groups."""
+
+    node: "Node"
+    config: OriginConfig
+    counters: Counters
+    committer: Committer
+    peers: "Peers | None" = None
+    clock: Callable[[], float] = time.monotonic
+    on_fenced: "Callable[[Group, int], None]" = lambda group, epoch: None
+    """Told of a group that another origin has, and at which epoch."""

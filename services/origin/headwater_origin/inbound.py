@@ -1,0 +1,180 @@
+"""What edges send about sessions that are here: whose it is, whether it is new and not too much, who handles it in its turn."""
+
+from collections.abc import Callable
+from typing import Any
+
+from headwater_bus import traffic
+from headwater_bus.logs import get_log
+from headwater_rtmp.command import decode_command
+from headwater_rtmp.errors import RemoteProtocolError
+from headwater_rtmp.message import COMMANDS, MEDIA, OBJECTS, Message
+from headwater_rtmp.shared_object import decode_shared_object
+
+from headwater_origin import netstreams, stream_routes
+from headwater_origin.access import Access
+from headwater_origin.commands import run_command
+from headwater_origin.config import OriginConfig
+from headwater_origin.connect import tell_idle
+from headwater_origin.counters import Counters
+from headwater_origin.edge_port import EdgePort
+from headwater_origin.session import Session
+
+_log = get_log("origin")
+_COUNTED_BYTES, _COUNTED_EVENTS = 1024, 8
+"""So many bytes, or events of a SharedObject message, count as one message more towards a client's rate."""
+
+
+def close_for(session: Session, reason: str) -> None:
+    """Close a client for what it sent, with a log line."""
+    _log.warning(
+        "client closed",
+        group=session.group.name,
+        session=session.session_id,
+        address=session.address,
+        reason=reason,
+    )
+    session.close(reason)
+
+
+class Inbound:
+    """See the module. `handlers` by the kind of the envelope."""
+
+    def __init__(self, config: OriginConfig, counters: Counters) -> None:
+        self._config, self._counters = config, counters
+        self.handlers: dict[type, Callable[[EdgePort, Any], None]] = {
+            traffic.FromClient: self._from_client,
+            traffic.FromGuest: self._from_guest,
+            traffic.GuestStream: self._guest_stream,
+            traffic.ObjectResync: self._object_resync,
+            traffic.ObjectRequest: self._object_request,
+            traffic.PublisherMedia: self._publisher_media,
+        }
+
+    def _from_client(self, port: EdgePort, envelope: traffic.FromClient) -> None:
+        session = self._sender(port, envelope)
+        if session is None:
+            return
+        message = Message(envelope.type_id, envelope.stream_id, envelope.timestamp, envelope.payload)
+        try:
+            if message.type_id in MEDIA:
+                self._early_media(session, message)
+            elif message.type_id in COMMANDS:
+                self._command_message(session, message, envelope.number)
+            elif message.type_id in OBJECTS:
+                self._object_message(session, message, envelope.number)
+        except RemoteProtocolError as error:
+            self._broke_protocol(session, error)
+            return
+        if session.guest:
+            session.post(lambda: tell_idle(session, envelope.number), waits=False)
+
+    def _broke_protocol(self, session: Session, error: RemoteProtocolError) -> None:
+        self._counters.protocol_errors += 1
+        close_for(session, str(error))
+
+    def _within_rate(self, session: Session, count: int) -> bool:
+        """Count a message, a large one as `count`; a client that sends more than it may is closed, and so is one that asks on
+        and on while the store is away."""
+        if session.behind:
+            close_for(session, f"{session.waiting} messages to it wait for the store already")
+            return False
+        if not session.too_fast(count):
+            return True
+        close_for(session, f"over {self._config.messages_per_s} messages a second")
+        return False
+
+    def _sender(self, port: EdgePort, envelope: traffic.FromClient | traffic.FromGuest) -> Session | None:
+        """Whose message it is, if it is there and this is not one of its that were here already."""
+        self._counters.messages_in += 1
+        self._counters.bytes_in += len(envelope.payload)
+        session = port.sessions.get(envelope.session)
+        if session is None or session.closed:
+            self._counters.stray_messages += 1
+            return None
+        if envelope.number <= session.received:
+            self._counters.messages_again += 1
+            return None
+        session.received = envelope.number
+        return session
+
+    def _command_message(self, session: Session, message: Message, number: int) -> None:
+        command, size = decode_command(message), len(message.payload)
+        # What answers a call of ours was asked for.
+        if session.asked_for(command) or self._within_rate(session, 1 + size // _COUNTED_BYTES):
+            run_command(session, command, size, number)
+
+    def _object_message(self, session: Session, message: Message, number: int) -> None:
+        objects = session.group.objects
+        decoded, size = decode_shared_object(message), len(message.payload)
+        if self._within_rate(session, 1 + len(decoded.events) // _COUNTED_EVENTS + size // _COUNTED_BYTES):
+            waits = objects.asks(session, decoded)
+            session.post(lambda: objects.handle(session, decoded), waits=waits, size=size, number=number)
+
+    def _from_guest(self, port: EdgePort, envelope: traffic.FromGuest) -> None:
+        """A message that the session's home has allowed."""
+        session = self._sender(port, envelope)
+        if session is None:
+            return
+        message = Message(envelope.type_id, envelope.stream_id, envelope.timestamp, envelope.payload)
+        objects, size, number = session.group.objects, len(message.payload), envelope.number
+        try:
+            if message.type_id in MEDIA:
+                self._early_media(session, message)
+            elif message.type_id in COMMANDS:
+                run_command(session, decode_command(message), size, number)
+            elif message.type_id in OBJECTS:
+                decoded, access = decode_shared_object(message), Access(envelope.access)
+                denied = frozenset(envelope.denied)
+                session.post(
+                    lambda: objects.handle_guest(session, decoded, access, denied),
+                    waits=objects.asks(session, decoded),
+                    size=size,
+                    number=number,
+                )
+        except RemoteProtocolError as error:
+            self._broke_protocol(session, error)
+            return
+        session.post(lambda: tell_idle(session, number), waits=False)
+
+    def _guest_stream(self, port: EdgePort, envelope: traffic.GuestStream) -> None:
+        """A stream of a session is published or played, or is no longer, at the origin that has it."""
+        session = port.sessions.get(envelope.session)
+        if session is None or session.closed:
+            self._counters.stray_messages += 1
+            return
+        session.post(lambda: stream_routes.guest_stream(session, envelope), waits=False)
+
+    def _object_resync(self, port: EdgePort, envelope: traffic.ObjectResync) -> None:
+        """An edge's replica lacks a commit."""
+        group = port.object_groups.get(envelope.shared_object)
+        if group is None:
+            self._counters.stray_messages += 1
+        else:
+            group.objects.resync(port, envelope.shared_object)
+
+    def _object_request(self, port: EdgePort, envelope: traffic.ObjectRequest) -> None:
+        """Changes of an application of another scope."""
+        session = port.sessions.get(envelope.session)
+        if session is None or session.closed:
+            self._counters.stray_messages += 1
+            return
+        objects = session.group.objects
+        session.post(
+            lambda: objects.request_from_application(session, envelope),
+            waits=objects.request_waits(session, envelope),
+            size=len(envelope.payload),
+        )
+
+    def _early_media(self, session: Session, message: Message) -> None:
+        """Media of a client that publishes and has not waited for the answer: its edge does not know yet that it may."""
+
+        session.post(lambda: netstreams.early_media(session, message), waits=False, size=len(message.payload))
+
+    def _publisher_media(self, port: EdgePort, envelope: traffic.PublisherMedia) -> None:
+        self._counters.bytes_in += len(envelope.payload)
+        publication = port.publications.get(envelope.stream)
+        if publication is None:
+            self._counters.stray_messages += 1
+            return
+        message = Message(envelope.type_id, 0, envelope.timestamp, envelope.payload)
+        publication.stream.media(envelope.number, message)

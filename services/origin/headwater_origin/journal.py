@@ -1,0 +1,85 @@
+"""The rows of journal entries, and how entries and snapshots are written: msgpack arrays of rows.
+
+A snapshot is an entry that rebuilds the group from nothing.
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any
+
+import msgpack
+from headwater_bus.codec import EnvelopeError
+from headwater_store import Loaded
+
+
+class RowKind(IntEnum):
+    """First item of each row; what follows it. A number is never used again for another kind."""
+
+    OBJECT = 1
+    """kind, name, version, events, payload: one commit of a SharedObject; rows as in ObjectUpdate."""
+    OBJECT_SET = 2
+    """kind, name, version, base, events, settings, payload: its whole content; rows as in ObjectOpened."""
+    OBJECT_GONE = 3
+    """kind, name, floor: versions of a new object of this group start above the floor."""
+    MEMBER = 4
+    """session id, address, object encoding, attributes, type id, payload (of its connect)."""
+    MEMBER_GONE = 5
+    """session id."""
+    NUMBER = 6
+    """session id, number of its last message that was applied."""
+    ATTRIBUTES = 7
+    """session id, payload: rows of [key, value]."""
+    JOB = 8
+    """id, due (s since 1970), every_s (0: once), method, payload: AMF0 arguments."""
+    JOB_GONE = 9
+    """id."""
+    STARTED = 10
+    """session id, number: a call that must not run twice has begun."""
+    ROOMS = 11
+    """session id, [room, ...]."""
+
+
+class ObjectKind(IntEnum):
+    """Which objects of a group a row is about."""
+
+    TEMPORARY = 0
+    PERSISTENT = 1
+    STATE = 2
+    """Of the application alone."""
+
+
+class JournalError(Exception):
+    """What is in a group's journal is not what this program can read."""
+
+
+_pack = msgpack.Packer(unicode_errors="surrogatepass").pack
+
+
+def pack_rows(rows: list[list[Any]]) -> bytes:
+    """An entry, or a snapshot."""
+    packed: bytes = _pack(rows)
+    return packed
+
+
+def unpack_rows(data: bytes) -> list[list[Any]]:
+    """The rows of an entry or snapshot. Raises JournalError."""
+    try:
+        rows: list[list[Any]] = msgpack.unpackb(data, unicode_errors="surrogatepass", strict_map_key=False)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise JournalError(f"an entry cannot be read: {error}") from error
+    return rows
+
+
+def replay(loaded: Loaded, apply: Callable[[list[Any]], None]) -> None:
+    """Give all rows of a journal to `apply`, in order. Raises JournalError for what cannot be read or applied."""
+    parts = loaded.entries if loaded.snapshot is None else [loaded.snapshot, *loaded.entries]
+    first = loaded.snapshot_number + (loaded.snapshot is None)
+    for at, data in enumerate(parts):
+        try:
+            for row in unpack_rows(data):
+                apply(row)
+        except (JournalError, LookupError, TypeError, ValueError, EnvelopeError) as error:
+            raise JournalError(
+                f"entry {first + at} of the journal: {error}; a newer Headwater may have written it: start that one, "
+                "or drop this group's journal to begin without what it holds"
+            ) from error

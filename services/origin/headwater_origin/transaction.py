@@ -1,0 +1,133 @@
+"""What application code does in one hook or method takes effect all at once when it returns, or not at all.
+
+While it runs, its changes are in overlays, one for each object that it changed: it sees them, nobody else does. Greenlets that it
+spawns are outside of its transaction.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+
+from gevent import getcurrent
+
+from headwater_origin.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from headwater_origin.group import Group
+    from headwater_origin.session import Session
+
+
+class Overlay(Protocol):
+    """One transaction's changes of one object."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether `commit` waits (an object of another group): such are committed before all others."""
+        ...
+
+    def prepare(self) -> None:
+        """Raise where `commit` could not be carried out, over a limit say. Changes nothing and does not wait. Of an
+        overlay whose `commit` waits it is never asked."""
+        ...
+
+    def commit(self) -> None:
+        """Apply the changes. Only one that waits may raise."""
+        ...
+
+    def abandon(self) -> None:
+        """Forget the changes."""
+        ...
+
+
+AnyOverlay = TypeVar("AnyOverlay", bound=Overlay)
+
+
+class Transaction:
+    """See the module. `session`: whose message it is about, if any. `must`: it tells of what has happened, such as a client's
+    end, so it is committed some time even if the store is away."""
+
+    __slots__ = ("_effects", "_overlays", "group", "must", "session")
+
+    def __init__(self, group: "Group", session: "Session | None" = None, must: bool = False) -> None:
+        self.group, self.session, self.must = group, session, must
+        self._overlays: dict[object, Overlay] = {}
+        self._effects: list[Callable[[], None]] = []
+
+    def overlay(self, target: object, make: Callable[[], AnyOverlay]) -> AnyOverlay:
+        """The changes of `target` in this transaction; made at the first call."""
+        found = self._overlays.get(target)
+        if found is None:
+            found = self._overlays[target] = make()
+        return cast(AnyOverlay, found)
+
+    def peek(self, target: object) -> Overlay | None:
+        """The changes of `target` in this transaction, if there are any."""
+        return self._overlays.get(target)
+
+    def after(self, effect: Callable[[], None]) -> None:
+        """Have something done when the changes are applied, in the order of these calls. It must not wait."""
+        self._effects.append(effect)
+
+    def commit(self) -> None:
+        """Apply everything. Raises what an overlay refuses, or StoreUnavailable; then nothing is applied (but for objects of
+        other groups that were committed before the refusal)."""
+        group, overlays = self.group, self._overlays
+        if overlays:
+            if group.outputs.stalled and not self.must:
+                raise StoreUnavailable
+            local = [overlay for overlay in overlays.values() if not overlay.waits]
+            for overlay in local:
+                overlay.prepare()
+            if len(local) < len(overlays):
+                self._commit_others(local)
+            before = group.outputs.count
+            for overlay in local:
+                overlay.commit()
+            if self.session is not None and group.outputs.count != before:
+                group.outputs.hold(self.session)
+        for effect in self._effects:
+            effect()
+
+    def _commit_others(self, local: list[Overlay]) -> None:
+        for overlay in self._overlays.values():
+            if overlay.waits:
+                overlay.commit()
+        # Others may have changed the group while this one waited.
+        for overlay in local:
+            overlay.prepare()
+
+    def abandon(self) -> None:
+        """Forget everything."""
+        for overlay in self._overlays.values():
+            overlay.abandon()
+
+
+_running: dict[object, Transaction] = {}
+"""By greenlet."""
+
+
+def current() -> Transaction | None:
+    """The transaction of the running greenlet."""
+    return _running.get(getcurrent()) if _running else None
+
+
+@contextmanager
+def transaction(
+    group: "Group", session: "Session | None" = None, must: bool = False
+) -> Iterator[Transaction]:
+    """Join the running greenlet's transaction, or begin one that is committed at the end and abandoned on any exception."""
+    greenlet = getcurrent()
+    outer = _running.get(greenlet)
+    if outer is not None:
+        yield outer
+        return
+    inner = _running[greenlet] = Transaction(group, session, must)
+    try:
+        try:
+            yield inner
+        finally:
+            del _running[greenlet]
+        inner.commit()
+    except BaseException:
+        inner.abandon()
+        raise

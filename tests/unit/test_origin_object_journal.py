@@ -1,0 +1,251 @@
+"""The origin: SharedObjects and the journal's rows: what is kept, what comes back, and differences by version. No sockets."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from headwater_amf import amf0
+from headwater_bus.rows import unpack_rows
+from headwater_bus.traffic import ObjectJoined, ObjectOpened, ObjectResync, ObjectUpdate
+from headwater_origin import StoreUnavailable, hooks
+from headwater_origin.journal import RowKind
+from headwater_rtmp.shared_object import Event, encode_shared_object
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.object_bench import CLEAR, DELETE, RELEASE, SEND, SET, USE, Open, idle, own, slot, user
+from support.origin_bench import Bench, FakeClient, settle
+
+
+class Recording(Bench):
+    """One whose groups' rows are kept."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__({"app": Open}, **config)
+        self.rows: list[list[Any]] = []
+
+    def start(self) -> FakeClient:
+        """A client in a group that is recorded."""
+        client = self.joined(self.edge())
+        group: Any = self.origin.groups["app/room"]
+        group.journal = self.rows.append
+        return client
+
+    @property
+    def objects(self) -> Any:
+        return self.origin.groups["app/room"].objects
+
+    def again(self, rows: list[list[Any]]) -> "Recording":
+        """Another origin that was given these rows."""
+        other = Recording()
+        other.start()
+        for row in rows:
+            if row[0] <= RowKind.OBJECT_GONE:
+                other.objects.restore(row)
+        return other
+
+
+def state(bench: Recording) -> Any:
+    """All that is kept of the objects; slots of one version in any order."""
+    rows = [
+        [*row[:-1], sorted(unpack_rows(row[-1], str, bytes, int))] if row[0] == RowKind.OBJECT_SET else row
+        for row in bench.objects.snapshot_rows()
+    ]
+    return sorted(rows, key=repr)
+
+
+def use(client: FakeClient, version: int, name: str = "board") -> list[Any]:
+    """Use a persistent object of which the client has a version; what the edge is told."""
+    client.message(encode_shared_object(name, version, True, [Event(int(USE))]))
+    settle()
+    told: list[Any] = client.link.take()
+    return told
+
+
+@pytest.fixture
+def bench() -> Recording:
+    return Recording()
+
+
+def test_each_commit_is_a_row_with_the_updates_own_payload(bench: Recording) -> None:
+    client = bench.start()
+    client.shared("board", (USE,))
+    client.shared("board", (SET, "x", 1.0), (SEND, "hear"))
+    client.shared("board", (SEND, "hear"))
+    client.shared("board", (DELETE, "never"))
+    client.shared("lasting", (USE,), (SET, "y", 1.0), persistent=True)
+    sent = [update.payload for update in client.link.take(ObjectUpdate)]
+    assert bench.rows == [
+        [1, 0, "board", 1, 1, sent[0]],
+        [1, 0, "board", 1, 2, sent[1]],
+        [1, 1, "lasting", 1, 1, sent[2]],
+    ]
+
+
+KEYS = st.sampled_from(["x", "y", "z"])
+STEPS = st.one_of(
+    st.tuples(st.just(SET), KEYS, st.sampled_from([1.0, "two", None])),
+    st.tuples(st.just(DELETE), KEYS),
+    st.tuples(st.just(CLEAR)),
+    st.tuples(st.just(SEND), st.just("hear")),
+    st.tuples(st.just("release")),
+    st.tuples(st.just("application"), st.dictionaries(KEYS, st.sampled_from([1.0, None]))),
+    st.tuples(st.just("settings"), st.integers(-1, 3)),
+    st.tuples(st.just("purge")),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.lists(STEPS, max_size=4)), max_size=12), st.data())
+def test_rows_make_the_same_objects_again_from_any_snapshot_on(messages: list[Any], data: Any) -> None:
+    bench = Recording()
+    client = bench.start()
+    cut = data.draw(st.integers(0, len(messages)))
+    kept: list[list[Any]] = []
+    for number, (persistent, steps) in enumerate(messages):
+        if number == cut:
+            kept = bench.objects.snapshot_rows()
+            bench.rows.clear()
+        client.shared("board", (USE,), persistent=persistent)
+        for step in steps:
+            view = bench.objects.view("board", persistent)
+            if step[0] == "release":
+                client.shared("board", (RELEASE,), persistent=persistent)
+                view.close()
+                idle(bench, 60.0)
+            elif step[0] == "application":
+                view.change(step[1])
+            elif step[0] == "settings" and persistent:
+                view.resync_depth = step[1]
+            elif step[0] == "purge":
+                view.purge(view.version)
+            elif step[0] in (SET, DELETE, CLEAR, SEND):
+                client.shared("board", step, persistent=persistent)
+        settle()
+    again = bench.again([*kept, *bench.rows])
+    assert state(again) == state(bench)
+    assert state(bench.again(bench.objects.snapshot_rows())) == state(bench)
+    assert again.objects.durable == bench.objects.durable
+
+
+def test_a_new_object_of_a_name_begins_above_the_old_ones_version(bench: Recording) -> None:
+    client = bench.start()
+    client.shared("board", (USE,), (SET, "x", 1.0), (DELETE, "x"), (RELEASE,), persistent=True)
+    client.shared("board", (USE,), (SET, "x", 1.0), (DELETE, "x"), persistent=True)
+    client.shared("board", (RELEASE,), persistent=True)
+    idle(bench, 60.0)
+    assert bench.objects.health() == {}
+    assert bench.rows[-1] == [3, 1, "board", 2]
+    for made in (bench, bench.again(bench.rows), bench.again(bench.objects.snapshot_rows())):
+        assert made.objects.durable
+        user = made.joined(made.edge())
+        told = use(user, 2)
+        assert (told[0].version, told[0].base, told[1].since) == (2, 2, 2)
+        assert use(made.joined(made.edge()), 1)[1].since == -1
+
+
+def test_what_nobody_needs_leaves_nothing_to_be_kept(bench: Recording) -> None:
+    client = bench.start()
+    client.shared("board", (USE,), (SET, "x", 1.0), (RELEASE,))
+    client.shared("empty", (USE,), (RELEASE,), persistent=True)
+    idle(bench, 60.0)
+    assert not bench.objects.durable
+    assert [row[0] for row in bench.rows] == [1, 3]
+
+
+def test_without_auto_commit_only_commits_are_kept(bench: Recording) -> None:
+    client = bench.start()
+    view = bench.objects.view("board", True)
+    view.auto_commit = False
+    client.shared("board", (USE,), persistent=True)
+    client.link.take()
+    client.shared("board", (SET, "x", 1.0), persistent=True)
+    view["y"] = 2.0
+    assert [update.version for update in client.link.take(ObjectUpdate)] == [1, 2]
+    assert [row[0] for row in bench.rows] == [2]
+    view.commit()
+    view.commit()
+    assert [row[0] for row in bench.rows] == [2, 2]
+    again = bench.again(bench.rows).objects.view("board", True)
+    assert (dict(again), again.auto_commit, again.version) == ({"x": 1.0, "y": 2.0}, False, 2)
+
+
+# Differences
+
+
+def test_who_comes_back_with_a_version_is_told_a_difference(bench: Recording) -> None:
+    client = bench.start()
+    view = bench.objects.view("board", True)
+    for number in range(5):
+        view[f"k{number}"] = 1.0
+    assert use(client, 3)[1] == ObjectJoined(client.number, 1, 3)
+    assert use(client, 5) == [ObjectJoined(client.number, 1, 5)]
+    for version in (0, 6, 0xFFFFFFFF):
+        assert use(client, version) == [ObjectJoined(client.number, 1, -1)]
+    view.resync_depth = 2
+    assert [use(client, version)[0].since for version in (2, 3)] == [-1, 3]
+    view.resync_depth = 0
+    assert [use(client, version)[0].since for version in (4, 5)] == [-1, 5]
+    view.resync_depth = -1
+    view.purge(4)
+    assert [use(client, version)[0].since for version in (3, 4)] == [-1, 4]
+
+
+def test_a_temporary_object_is_always_told_whole(bench: Recording) -> None:
+    client = bench.start()
+    bench.objects.view("board", False).change({"x": 1.0})
+    client.message(encode_shared_object("board", 1, False, [Event(int(USE))]))
+    assert client.link.take(ObjectJoined) == [ObjectJoined(client.number, 1, -1)]
+
+
+def test_an_edge_that_lacks_a_commit_gets_the_content_again(bench: Recording) -> None:
+    client = bench.start()
+    client.shared("board", (USE,), (SET, "x", 1.0))
+    client.shared("other", (USE,))
+    client.link.take()
+    client.put(ObjectResync(1))
+    (opened,) = client.link.take()
+    assert isinstance(opened, ObjectOpened)
+    assert (opened.shared_object, opened.name, opened.version, opened.events) == (1, "board", 1, 1)
+    client.put(ObjectResync(5))
+    assert client.link.take() == []
+    assert bench.origin.counters.stray_messages == 1
+
+
+# The store is away
+
+
+def test_while_the_store_is_away_changes_are_refused_and_answered(bench: Recording) -> None:
+    one = user(bench, bench.edge())
+    outputs = bench.origin.groups["app/room"].outputs
+    outputs.stalled = True
+    one.shared("board", (SET, "x", 1.0), (DELETE, "y"), (SEND, "hear"))
+    unavailable = ("STATUS", "SharedObject.StoreUnavailable")
+    assert own(one) == [unavailable, slot("x"), slot("y")]
+    view = bench.objects.view("board", False)
+    group = bench.origin.groups["app/room"]
+
+    def locked() -> None:
+        with view.locked():
+            view["x"] = 1.0
+
+    acts: list[Callable[[], object]] = [
+        lambda: view.update(x=1.0),
+        locked,
+        lambda: hooks.run(group, lambda: view.update(x=1.0), ()),
+    ]
+    for act in acts:
+        with pytest.raises(StoreUnavailable, match="the store cannot be reached; nothing was changed"):
+            act()
+    assert dict(view) == {}
+    assert not view._target.lock.busy
+    outputs.stalled = False
+    one.shared("board", (SET, "x", 1.0))
+    assert dict(view) == {"x": 1.0}
+
+
+def test_values_of_both_amf_versions_are_kept_as_they_came(bench: Recording) -> None:
+    client = bench.start()
+    raw = [amf0.encode_avmplus({"a": [1, 2]}), amf0.encode({"a": 1.0})]
+    client.shared("board", (USE,), *((SET, f"k{number}", value) for number, value in enumerate(raw)))
+    again = bench.again(bench.rows)
+    assert list(again.objects.get("board", False).content.values.values()) == raw
