@@ -51,7 +51,12 @@ def test_connect_reaches_the_origin_and_its_answer_the_client(edge: Edge, link: 
     assert command.name == "connect"
     assert peer.client is not None
     assert peer.client.phase == Phase.CONNECTING
-    say(edge, link, traffic.Attached(1), traffic.ToClient(1, 20, 0, 0, b"\x02\x00\x01x\x00" + bytes(8)))
+    say(
+        edge,
+        link,
+        traffic.Attached(1, 0, False),
+        traffic.ToClient(1, 20, 0, 0, b"\x02\x00\x01x\x00" + bytes(8)),
+    )
     peer.until(lambda: peer.commands())
     assert peer.commands()[0].name == "x"
     assert peer.client.phase == Phase.CONNECTED  # type: ignore[comparison-overlap]  # what was said has changed it, which mypy cannot know
@@ -71,7 +76,7 @@ def test_what_comes_right_behind_connect_is_forwarded_after_the_answer(edge: Edg
         peer.command("createStream", transaction=transaction)
     eventually(lambda: edge.clients[1].early and len(edge.clients[1].early) == 3, 10)
     assert link.of(traffic.FromClient) == []
-    say(edge, link, traffic.Attached(1))
+    say(edge, link, traffic.Attached(1, 0, False))
     forwarded = [decode_command(Message(m.type_id, 0, 0, m.payload)) for m in link.of(traffic.FromClient)]
     assert [command.transaction_id for command in forwarded] == [2.0, 3.0]
 
@@ -250,7 +255,7 @@ def test_a_paused_client_may_be_closed(edge: Edge, link: FakeLink) -> None:
 def test_much_data_arrives_whole_through_a_small_socket(edge: Edge, link: FakeLink) -> None:
     peer = Peer(edge, buffer_bytes=4096).connect()
     eventually(lambda: link.of(traffic.Attach), 10)
-    say(edge, link, traffic.Attached(1))
+    say(edge, link, traffic.Attached(1, 0, False))
     payloads = [bytes([number]) * (1 + number * 997 % 9_000) for number in range(100)]
     say(edge, link, *(traffic.ToClient(1, 18, 1, 0, payload) for payload in payloads))
     assert peer.client is not None
@@ -264,7 +269,7 @@ def test_a_client_that_reads_nothing_is_closed_with_a_status(caplog: pytest.LogC
     edge, _, link = make_edge(client_queue_bytes=300_000)
     peer = Peer(edge, buffer_bytes=4096).connect()
     eventually(lambda: link.of(traffic.Attach), 10)
-    say(edge, link, traffic.Attached(1))
+    say(edge, link, traffic.Attached(1, 0, False))
     for _ in range(40):
         say(edge, link, traffic.ToClient(1, 18, 1, 0, bytes(10_000)))
     assert edge.clients == {}
@@ -280,11 +285,11 @@ def test_a_slow_member_of_an_object_catches_up_when_its_queue_drains() -> None:
     edge, _, link = make_edge(object_queue_bytes=50_000)
     peer = Peer(edge, buffer_bytes=4096).connect()
     eventually(lambda: link.of(traffic.Attach), 10)
-    say(edge, link, traffic.Attached(1), traffic.ObjectOpened(5, "so", False, 0, NOTHING))
-    say(edge, link, traffic.ObjectJoined(1, 5))
+    say(edge, link, traffic.Attached(1, 0, False), traffic.ObjectOpened(5, "so", False, 0, 0, 0, NOTHING))
+    say(edge, link, traffic.ObjectJoined(1, 5, -1))
     for version in range(1, 300):
         value = b"\x02\x03\xe8" + b"%04d" % version * 250
-        say(edge, link, traffic.ObjectUpdate(5, version, 0, pack_rows([[4, "x", value]])))
+        say(edge, link, traffic.ObjectUpdate(5, version, version, 0, pack_rows([[4, "x", value]])))
     assert peer.client is not None
     assert peer.client.backlog_bytes < 60_000
     peer.until(lambda: peer.messages and b"0299" in peer.messages[-1].payload)
@@ -296,12 +301,12 @@ def test_a_slow_member_that_has_missed_too_much_is_closed_and_its_socket_is_left
     edge, _, link = make_edge(object_queue_bytes=50_000, client_queue_bytes=400_000)
     peer = Peer(edge, buffer_bytes=4096).connect()
     eventually(lambda: link.of(traffic.Attach), 10)
-    say(edge, link, traffic.Attached(1))
+    say(edge, link, traffic.Attached(1, 0, False))
     fanouts = [StandInObject(100_000) for _ in range(12)]
     client: Any = peer.client  # `behind` gets stand-ins
     assert client is not None
     client.enqueue(bytes(60_000))
-    client.behind = set(fanouts)
+    client.behind = dict.fromkeys(fanouts, 1)
     edge.flush_clients()
     outbox = client.outbox
     assert outbox is not None
@@ -314,7 +319,7 @@ def test_a_slow_member_that_has_missed_too_much_is_closed_and_its_socket_is_left
 
     # One that is too much alone closes the client; nothing may go on with its socket then.
     client.enqueue(bytes(60_000))
-    client.behind = {StandInObject(500_000)}
+    client.behind = {StandInObject(500_000): 1}
     edge.flush_clients()
     eventually(lambda: (drained(peer), client.closed)[1], 10)  # type: ignore[func-returns-value]  # an act and a look in one expression
     assert client.outbox is None
@@ -333,7 +338,7 @@ class StandInObject:
     def __init__(self, size: int) -> None:
         self.size, self.caught_up = size, 0
 
-    def catch_up(self, client: Client) -> None:
+    def catch_up(self, number: int, client: Client) -> None:
         self.caught_up += 1
         client.enqueue(bytes(self.size))
 

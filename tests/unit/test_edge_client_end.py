@@ -104,26 +104,26 @@ def test_the_last_status_arrives_though_the_client_goes_on_sending(edge: Edge, l
 
 def test_a_client_that_goes_is_gone_at_once(edge: Edge, link: FakeLink) -> None:
     peer = attached(edge, link)
-    say(edge, link, traffic.ObjectOpened(5, "so", False, 0, NOTHING), traffic.ObjectJoined(1, 5))
+    say(edge, link, traffic.ObjectOpened(5, "so", False, 0, 0, 0, NOTHING), traffic.ObjectJoined(1, 5, -1))
     peer.sock.close()
     eventually(lambda: link.of(traffic.Detach), 10)
     assert edge.clients == {}
     assert not edge.lingering
-    assert link.data.clients == {}
+    assert link.data.attachments == {}
     assert link.data.objects[5].members == {}
     late = [
         traffic.ToClient(1, 20, 0, 0, b""),
         traffic.CloseSession(1, ""),
-        traffic.Attached(1),
+        traffic.Attached(1, 0, False),
         traffic.AttachRefused(1, "g", "r"),
         traffic.PublishStarted(1, 1, 1, "a"),
         traffic.PublishStopped(1, 1),
         traffic.PlayStarted(1, 1, 99),
         traffic.PlayChanged(1, 1, True, True, True),
         traffic.PlayStopped(1, 1),
-        traffic.ObjectJoined(1, 5),
+        traffic.ObjectJoined(1, 5, -1),
         traffic.ObjectLeft(1, 5),
-        traffic.ObjectUpdate(99, 1, 0, NOTHING),
+        traffic.ObjectUpdate(99, 1, 1, 0, NOTHING),
         traffic.ObjectAnswer(1, 5, NOTHING),
         traffic.StreamMedia(99, 1, 9, 0, b""),
         traffic.StreamReset(99),

@@ -130,7 +130,7 @@ def test_the_time_to_find_an_origin_counts_from_connect_on() -> None:
     early = connecting(edge)
     assert early.client is not None
     # It has waited for half of that, was refused, and has to ask the balancer now.
-    early.client.phase_at -= 50.0
+    early.client.home.since -= 50.0
     del node.view.groups[GROUP]
     timeouts: list[float] = []
     ask = node.assign
@@ -144,7 +144,7 @@ def test_the_time_to_find_an_origin_counts_from_connect_on() -> None:
     eventually(lambda: timeouts, 10)
     assert timeouts[0] <= 50.0
     late = connecting(edge)
-    early.client.phase_at -= 50.0
+    early.client.home.since -= 50.0
     early.until_ended()
     assert early.statuses() == ["NetConnection.Connect.Failed"]
     # Who came later has its own time.
@@ -175,11 +175,11 @@ def test_a_refused_session_goes_to_the_next_owner() -> None:
     say(edge, link, traffic.AttachRefused(1, GROUP, "not the owner at this epoch"))
     (attach,) = eventually(lambda: other.of(traffic.Attach), 10)
     assert (attach.session, attach.epoch) == (1, 4)
-    assert link.data.clients == {}
-    say(edge, link, traffic.Attached(1))
+    assert link.data.attachments == {}
+    say(edge, link, traffic.Attached(1, 0, False))
     assert peer.client is not None
     assert peer.client.phase == Phase.CONNECTING
-    say(edge, other, traffic.Attached(1))
+    say(edge, other, traffic.Attached(1, 0, False))
     assert peer.client.phase == Phase.CONNECTED  # type: ignore[comparison-overlap]  # what was said has changed it, which mypy cannot know
 
 
@@ -220,7 +220,7 @@ def test_a_refusal_of_a_session_that_is_connected_is_ignored() -> None:
     say(edge, link, traffic.AttachRefused(1, GROUP, "late"))
     assert peer.client is not None
     assert peer.client.phase == Phase.CONNECTED
-    assert link.data.clients == {1: peer.client}
+    assert link.data.attachments == {1: peer.client.home}
 
 
 def test_a_lost_origin_costs_its_sessions_and_no_others(
@@ -233,7 +233,7 @@ def test_a_lost_origin_costs_its_sessions_and_no_others(
     edge.cluster.links["origin-2"] = other  # type: ignore[assignment]  # all that it needs of a Link
     node.view.groups["live/two"] = Assignment("live/two", "origin-2", 1)
     elsewhere = connecting(edge, "live/two")
-    say(edge, other, traffic.Attached(4))
+    say(edge, other, traffic.Attached(4, 0, False))
     say(edge, link, traffic.StreamOpened(8, "a"), traffic.PlayStarted(1, 1, 8))
     with caplog.at_level(logging.INFO, "headwater"):
         lose(edge, link, monkeypatch)

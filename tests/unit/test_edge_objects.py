@@ -4,75 +4,23 @@ import pytest
 from headwater_amf import amf0
 from headwater_edge.counters import Counters
 from headwater_edge.objects import ObjectFanout
-from headwater_rtmp.shared_object import EventType, SharedObjectMessage, decode_shared_object, value_for
-from support.edge import CHUNK_SIZE, messages_in
-
-CHANGE, SUCCESS, SEND, STATUS, CLEAR, REMOVE = 4, 5, 6, 7, 8, 9
-USED = 11
-DENIED = (STATUS, "SharedObject.NoWriteAccess")
-NULL = b"\x05"
-
-
-def value(number: float) -> bytes:
-    return amf0.encode(number)
-
-
-class FakeClient:
-    """A member. While `objects_full` its queue is over the limit."""
-
-    def __init__(self, session: int, amf3: bool = False) -> None:
-        self.session, self.amf3 = session, amf3
-        self.objects_full = self.closed = False
-        self.behind: set[ObjectFanout] | None = None
-        self.received = b""
-        self.pieces: list[bytes] = []
-        self.leaves: ObjectFanout | None = None
-
-    def enqueue(self, data: bytes) -> None:
-        self.received += data
-        self.pieces.append(data)
-        if self.leaves is not None:
-            self.closed = True
-            self.leaves.leave(self.session)
-
-    def drain(self) -> None:
-        self.objects_full = False
-        behind, self.behind = self.behind or set(), None
-        for shared_object in behind:
-            shared_object.catch_up(self)  # type: ignore[arg-type]  # all that it needs of a Client
-
-    def messages(self) -> list[SharedObjectMessage]:
-        data, self.received = self.received, b""
-        messages = messages_in(data)
-        assert all(message.type_id == (16 if self.amf3 else 19) for message in messages)
-        return [decode_shared_object(message) for message in messages]
-
-    def got(self) -> list[tuple[int, str | None, bytes | None]]:
-        return [(e.type, e.key, e.value) for message in self.messages() for e in message.events]
-
-
-class Board:
-    """An object with members and its origin's version."""
-
-    def __init__(self) -> None:
-        self.counters = Counters()
-        self.fanout = ObjectFanout("board", False, 0, {}, CHUNK_SIZE, self.counters)
-        self.version = 0
-        self._sessions = 0
-
-    def join(self, amf3: bool = False) -> FakeClient:
-        self._sessions += 1
-        client = FakeClient(self._sessions, amf3)
-        self.rejoin(client)
-        client.received = b""
-        return client
-
-    def rejoin(self, client: FakeClient) -> None:
-        self.fanout.join(client.session, client)  # type: ignore[arg-type]  # all that it needs of a Client
-
-    def commit(self, *events: tuple[int, str, bytes], by: FakeClient | None = None) -> None:
-        self.version += any(kind != SEND for kind, _, _ in events)
-        self.fanout.update(self.version, by.session if by is not None else 0, events)
+from headwater_rtmp.shared_object import EventType, value_for
+from headwater_rtmp.slots import MAX_TOMBSTONES, Slots
+from support.edge import CHUNK_SIZE
+from support.edge_object import (
+    CHANGE,
+    CLEAR,
+    DENIED,
+    NULL,
+    REMOVE,
+    SEND,
+    STATUS,
+    SUCCESS,
+    USED,
+    Board,
+    FakeClient,
+    value,
+)
 
 
 @pytest.fixture
@@ -98,9 +46,10 @@ def test_an_empty_object_is_answered_too(board: Board) -> None:
 
 
 def test_what_the_origin_had_when_it_opened_the_object_is_there_for_the_first_to_join() -> None:
-    fanout = ObjectFanout("board", True, 7, {"a": value(1)}, CHUNK_SIZE, Counters())
+    slots = Slots.from_rows(7, 0, [("a", value(1), 3), ("gone", b"", 7)])
+    fanout = ObjectFanout("board", True, slots, 9, CHUNK_SIZE, Counters())
     client = FakeClient(1)
-    fanout.join(1, client)  # type: ignore[arg-type]  # all that it needs of a Client
+    fanout.join(1, client, -1)  # type: ignore[arg-type]  # all that it needs of a Client
     (message,) = client.messages()
     assert (message.version, message.persistent) == (7, True)
     assert [(e.type, e.key, e.value) for e in message.events] == [
@@ -169,7 +118,7 @@ def test_a_slow_member_that_is_answered_catches_up_with_the_rest(board: Board) -
     board.fanout.answer(slow.session, [(REMOVE, "x")])
     assert slow.got() == [(CHANGE, "x", value(1))]
     slow.drain()
-    # What the answer told is told again: a member behind is known by a commit, not by slots.
+    # What the answer told is told again: a member behind is known by a version, not by slots.
     assert slow.got() == [(CHANGE, "x", value(1)), (CHANGE, "y", value(2))]
     slow.objects_full = True
     board.commit((CLEAR, "", b""), (CHANGE, "z", value(3)))
@@ -215,7 +164,7 @@ def test_the_requester_gets_its_answers_in_the_order_of_the_commit(board: Board)
     board.commit(*events, by=one)
     assert [event[:2] for event in one.got()] == [(SUCCESS, "x"), (SEND, None), (CLEAR, None), (SUCCESS, "x")]
     assert [event[:2] for event in two.got()] == [(CHANGE, "x"), (SEND, None), (CLEAR, None), (CHANGE, "x")]
-    assert board.fanout.slots == {"x": value(2)}
+    assert board.fanout.slots.values == {"x": value(2)}
 
 
 def test_members_of_both_amf_versions_read_the_same(board: Board) -> None:
@@ -311,23 +260,32 @@ def test_a_slow_member_is_not_served_one_by_one_until_it_has_caught_up(board: Bo
     assert slow.got() == [(CHANGE, "x", value(2))]
 
 
-def test_a_slow_member_that_missed_a_clear_gets_the_content_anew(board: Board) -> None:
+def test_a_slow_member_that_missed_a_clear_gets_a_removal_for_each_slot_that_is_gone(board: Board) -> None:
     slow = board.join()
-    board.commit((CHANGE, "old", value(1)))
+    board.commit((CHANGE, "old", value(1)), (CHANGE, "kept", value(2)))
     slow.got()
     slow.objects_full = True
-    board.commit((CHANGE, "x", value(1)), (CLEAR, "", b""), (CHANGE, "y", value(2)))
+    board.commit(
+        (CHANGE, "x", value(1)), (CLEAR, "", b""), (CHANGE, "y", value(2)), (CHANGE, "kept", value(3))
+    )
     slow.drain()
-    assert slow.got() == [(CLEAR, None, None), (CHANGE, "y", value(2))]
+    # Of `x` it has never heard; that it is gone does no harm.
+    assert slow.got() == [
+        (REMOVE, "old", None),
+        (REMOVE, "x", None),
+        (CHANGE, "y", value(2)),
+        (CHANGE, "kept", value(3)),
+    ]
 
 
-def test_a_slow_member_that_missed_very_many_slots_gets_the_content_anew(board: Board) -> None:
+def test_a_slow_member_that_missed_very_many_deletions_gets_the_content_anew(board: Board) -> None:
     slow = board.join()
     slow.objects_full = True
-    for number in range(5000):
+    for number in range(MAX_TOMBSTONES + 10):
         board.commit((CHANGE, f"k{number}", value(number)), (REMOVE, f"k{number - 1}", b""))
     slow.drain()
-    assert slow.got() == [(CLEAR, None, None), (CHANGE, "k4999", value(4999))]
+    last = MAX_TOMBSTONES + 9
+    assert slow.got() == [(CLEAR, None, None), (CHANGE, f"k{last}", value(last))]
 
 
 def test_a_slow_requester_is_answered_all_the_same(board: Board) -> None:
@@ -342,20 +300,50 @@ def test_a_slow_requester_is_answered_all_the_same(board: Board) -> None:
     assert slow.got() == [(CHANGE, "x", value(2)), (REMOVE, "y", None)]
 
 
-def test_a_commit_is_noted_once_however_many_are_slow_and_not_at_all_for_the_others(board: Board) -> None:
-    members = [board.join() for _ in range(10)]
-    board.commit((CHANGE, "x", value(1)))
-    assert board.fanout._changes.number == 0
-    for member in members[:8]:
+def test_a_slow_member_is_told_no_version_that_it_lacks_a_part_of(board: Board) -> None:
+    """It may leave before it has caught up, and come back with what it was told."""
+    slow, other = board.join(), board.join()
+    board.commit((CHANGE, "x", value(1)), by=other)
+    slow.objects_full = True
+    board.commit((CHANGE, "x", value(2)), by=other)
+    board.commit((CHANGE, "y", value(3)), by=slow)
+    board.fanout.answer(slow.session, [(SUCCESS, "z")])
+    board.commit((SEND, "", amf0.encode("hear")))
+    board.commit((CHANGE, "x", value(4)), by=other)
+    board.commit((CHANGE, "y", value(5)), by=slow)
+    slow.drain()
+    told = [(message.version, [event.key for event in message.events]) for message in slow.messages()]
+    assert told == [(1, ["x"]), (1, ["y"]), (1, ["z"]), (3, ["x", "y", None]), (3, ["y"]), (5, ["x", "y"])]
+
+
+def test_slow_members_that_fell_behind_at_different_times_get_what_each_lacks(board: Board) -> None:
+    members = [board.join() for _ in range(3)]
+    for number, member in enumerate(members):
         member.objects_full = True
-    board.commit((CHANGE, "y", value(2)))
-    board.commit((CHANGE, "x", value(3)))
-    assert board.fanout._changes.number == 2
-    for member in members[:8]:
-        member.got()
+        board.commit((CHANGE, f"k{number}", value(number)))
+    for number, member in enumerate(members):
+        member.received = b""
         member.drain()
-        assert member.got() == [(CHANGE, "y", value(2)), (CHANGE, "x", value(3))]
-    assert board.fanout._changes.since(0) is None
+        assert member.got() == [(CHANGE, f"k{at}", value(at)) for at in range(number, 3)]
+
+
+def test_a_slow_member_misses_nothing_by_commits_of_messages_only(board: Board) -> None:
+    slow = board.join()
+    board.commit((CHANGE, "x", value(1)))
+    slow.got()
+    slow.objects_full = True
+    for _ in range(3):
+        board.commit((SEND, "", amf0.encode("hear")))
+    assert slow.got() == [(SEND, None, amf0.encode("hear"))] * 3
+    assert slow.behind is None
+    # Several commits and one version: what it lacks counts from the last change that it has.
+    board.commit((CHANGE, "x", value(2)))
+    board.commit((SEND, "", amf0.encode("hear")))
+    board.commit((SEND, "", amf0.encode("hear")))
+    assert slow.got() == [(CHANGE, "x", value(2)), *[(SEND, None, amf0.encode("hear"))] * 2]
+    board.commit((CHANGE, "y", value(3)))
+    slow.drain()
+    assert slow.got() == [(CHANGE, "y", value(3))]
 
 
 def test_a_change_of_others_after_the_slow_one_s_own_is_not_lost(board: Board) -> None:
@@ -390,3 +378,16 @@ def test_a_slow_member_that_joins_again_or_leaves_has_nothing_to_catch_up_with(b
     gone.drain()
     assert again.got() == [(11, None, None), (8, None, None), (CHANGE, "x", value(1))]
     assert gone.got() == []
+
+
+def test_a_member_may_have_another_number_by_the_time_it_has_caught_up(board: Board) -> None:
+    member = board.join()
+    member.objects_full = True
+    board.commit((CHANGE, "x", value(1)))
+    board.fanout.leave(member.session)
+    member.session = 99
+    board.rejoin(member)
+    board.commit((CHANGE, "x", value(2)))
+    member.received = b""
+    member.drain()
+    assert member.got() == [(CHANGE, "x", value(2))]

@@ -9,8 +9,7 @@ import time
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from headwater_bus.link import Link
-from headwater_bus.traffic import FromClient, PublisherMedia
+from headwater_bus.traffic import PublisherMedia
 from headwater_rtmp.chunk import csid_for, encode_message
 from headwater_rtmp.command import decode_command, encode_command
 from headwater_rtmp.connection import Connection
@@ -18,8 +17,10 @@ from headwater_rtmp.errors import RemoteProtocolError
 from headwater_rtmp.message import MEDIA, Message
 from headwater_rtmp.status import StatusCode, status
 
+from headwater_edge.attachment import Attachment
 from headwater_edge.fanout import Player
 from headwater_edge.outbox import READ, Outbox
+from headwater_edge.routes import ObjectRoutes
 
 if TYPE_CHECKING:
     from headwater_edge.edge import Edge
@@ -43,17 +44,17 @@ class Phase(IntEnum):
 
 
 class Publication:
-    """A message stream of a client that publishes: where its media goes and the number of the last message."""
+    """A message stream of a client that publishes: by which attachment its media goes, and the number of the last message."""
 
-    __slots__ = ("number", "stream")
+    __slots__ = ("attachment", "number", "stream")
 
-    def __init__(self, stream: int) -> None:
-        self.stream = stream
+    def __init__(self, attachment: Attachment, stream: int) -> None:
+        self.attachment, self.stream = attachment, stream
         self.number = 0
 
 
 class Client:
-    """A client of this edge. `session` is its number on the edge's links.
+    """A client of this edge. `home` is its attachment to the scope that it connects to, from the accept on.
 
     `outbox` is there exactly while something is queued; then either the edge will flush it (`edge.dirty`), or it waits itself
     until the socket takes more. Whatever queues may close the client, where too much is queued: look at `closed` after it.
@@ -66,9 +67,9 @@ class Client:
         "address",
         "behind",
         "early",
-        "group",
+        "guests",
         "heard_at",
-        "link",
+        "home",
         "object_encoding",
         "objects",
         "outbox",
@@ -78,29 +79,37 @@ class Client:
         "pinged_at",
         "players",
         "publications",
+        "routes",
         "rtmp",
-        "session",
         "sock",
+        "spread_objects",
+        "stream_groups",
     )
 
-    def __init__(self, edge: "Edge", sock: _socket.socket, address: str, session: int) -> None:
+    def __init__(self, edge: "Edge", sock: _socket.socket, address: str, number: int) -> None:
         self._edge = edge
         self.sock = sock
         self.address = address
-        self.session = session
         self.rtmp: Connection = Connection.server(edge.chunk_limits, edge.config.window_ack_bytes)
         self.phase = Phase.HANDSHAKE
         self.object_encoding = 0
-        self.group = ""
-        self.link: Link | None = None
+        self.home = Attachment(self, number, "")
+        self.guests: dict[str, Attachment] | None = None
+        """Its attachments to other groups, by group."""
+        self.spread_objects = False
+        """Whether its home answers each of its SharedObject messages with the way that it goes; `routes` are those."""
+        self.routes: ObjectRoutes | None = None
         self.early: list[Message] | None = None
         """What a client sent behind `connect` before an origin accepted it, from `connect` on."""
         self.publications: dict[int, Publication] | None = None
         """By message stream id, as are `players`."""
         self.players: dict[int, Player] | None = None
-        self.objects: set[ObjectFanout] | None = None
-        self.behind: set[ObjectFanout] | None = None
-        """SharedObjects whose updates it has missed because too much was queued for it."""
+        self.stream_groups: dict[int, str] | None = None
+        """By message stream id, the group that its last command was sent on to."""
+        self.objects: dict[ObjectFanout, int] | None = None
+        """SharedObjects that it uses, and its number as their member; so too `behind`: those of which it has missed changes,
+        because too much was queued for it."""
+        self.behind: dict[ObjectFanout, int] | None = None
         self.phase_at = self.heard_at = time.monotonic()
         """`phase_at`: since when it waits: for the handshake and `connect` from the accept on, then for its origin."""
         self.pinged_at = 0.0
@@ -111,6 +120,11 @@ class Client:
         self.outbox: Outbox | None = None
         self._reader: Any = edge.loop.io(sock.fileno(), READ)
         self._reader.start(self._readable)
+
+    @property
+    def session(self) -> int:
+        """The session's number: that of its home attachment."""
+        return self.home.number
 
     @property
     def amf3(self) -> bool:
@@ -146,8 +160,7 @@ class Client:
                 self.rtmp.feed(data)
             self._take(now)
         except RemoteProtocolError as error:
-            self._edge.counters.protocol_errors += 1
-            self.close(str(error), error=True)
+            self.close_for(error)
         except Exception as error:
             # A watcher's callback has nobody above it: this client ends, the edge goes on.
             self._edge.counters.internal_errors += 1
@@ -178,8 +191,7 @@ class Client:
             self.enqueue(answer)
             if self.closed:
                 return
-        link = self.link
-        if link is not None and link.queued_bytes > self._edge.config.link_bytes:
+        if self.links_full(self._edge.config.link_bytes):
             self.paused = True
             self._edge.paused.add(self)
 
@@ -194,30 +206,30 @@ class Client:
         if not self.paused:
             self._edge.turns.add(self)
 
+    def links_full(self, limit_bytes: int) -> bool:
+        """Whether an origin that it sends to has not acknowledged more than so many bytes."""
+        link = self.home.link
+        if link is not None and link.queued_bytes > limit_bytes:
+            return True
+        links = [guest.link for guest in self.guests.values()] if self.guests is not None else ()
+        return any(link is not None and link.queued_bytes > limit_bytes for link in links)
+
     def resume_reading(self) -> None:
-        """The link has room again."""
+        """Its links have room again."""
         self.paused = False
         self.heard_at = time.monotonic()
         self._read_on()
 
     def _publish(self, publication: Publication, message: Message) -> None:
-        assert self.link is not None
+        link = publication.attachment.link
+        assert link is not None
         publication.number += 1
         self._edge.counters.media_in += 1
-        self.link.send(
+        link.send(
             PublisherMedia(
                 publication.stream, publication.number, message.type_id, message.timestamp, message.payload
             )
         )
-
-    def forward(self, message: Message) -> None:
-        """Pass a message on to the session's origin."""
-        if self.link is not None:
-            self.link.send(
-                FromClient(
-                    self.session, message.type_id, message.stream_id, message.timestamp, message.payload
-                )
-            )
 
     # Writing
 
@@ -305,7 +317,8 @@ class Client:
         room = self._edge.config.object_queue_bytes // 2
         # Each may be as large as an object: what it has missed of all of them may be more than it may let gather.
         while self.behind and self.backlog_bytes <= room:
-            self.behind.pop().catch_up(self)
+            shared_object, number = self.behind.popitem()
+            shared_object.catch_up(number, self)
 
     # The end
 
@@ -321,6 +334,11 @@ class Client:
         transaction = decode_command(self.early[0]).transaction_id
         error = encode_command("_error", transaction, None, status(code, text), amf3=False)
         self.close(f"connect refused: {text}", last=self._chunks(error))
+
+    def close_for(self, error: RemoteProtocolError) -> None:
+        """Close the client for what it sent."""
+        self._edge.counters.protocol_errors += 1
+        self.close(str(error), error=True)
 
     def close_with(self, code: StatusCode, reason: str, error: bool = False) -> None:
         """Say why in an onStatus, where the client is connected and expects one, and close. `error` as in `close`."""

@@ -1,18 +1,17 @@
-"""The edge's side of the cluster: which origin a session goes to, and the links to origins."""
+"""The edge's side of the cluster: the links to origins, and the attachments over them."""
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import gevent
-from headwater_bus import traffic
 from headwater_bus.link import EdgeLink, Link
-from headwater_bus.logs import RateLimit, get_log
-from headwater_bus.node import AssignError
-from headwater_bus.view import Assignment
+from headwater_bus.logs import get_log
+from headwater_bus.traffic import Detach
 from headwater_rtmp.status import StatusCode
 
-from headwater_edge.client import Client, Phase
+from headwater_edge.attaching import Attaching
+from headwater_edge.attachment import Attachment, AttachmentPhase
+from headwater_edge.client import Client
 from headwater_edge.directory import Directory
 from headwater_edge.envelope_handlers import EnvelopeHandlers
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from headwater_edge.edge import Edge
 
 _log = get_log("edge")
-_RETRY_S, _LONGEST_RETRY_S = 0.05, 0.4
 _LOST = "the origin of this application instance is lost"
 
 
@@ -30,150 +28,34 @@ class Cluster:
     def __init__(self, edge: "Edge") -> None:
         self._edge = edge
         self._node = edge.node
-        self._handlers = EnvelopeHandlers(edge, self._refused)
+        self._attaching = Attaching(edge, self._link_to)
+        self._handlers = EnvelopeHandlers(edge, self._attaching.retry)
         self.links: dict[str, EdgeLink] = {}
-        self._resolving: dict[str, list[Client]] = {}
-        """Who waits for the answer about a group, by group; a greenlet of each asks."""
-        self._log_limit = RateLimit(10.0)
 
-    # Sessions
+    # Attachments
 
-    def attach(self, client: Client) -> None:
-        """Send a client that connects to the origin of its group; ask the balancer when the group has none."""
-        self._guarded(client, self._find_origin)
+    def attach(self, attachment: Attachment) -> None:
+        """Send a session to the origin of a group, as a client that connects or as a guest."""
+        self._attaching.attach(attachment)
 
-    def _guarded(self, client: Client, step: Callable[..., None], *args: Any) -> None:
-        """One step for one client: should it fail, this client is told, and those behind it have their turn."""
-        try:
-            step(client, *args)
-        except Exception as error:
-            self._edge.counters.internal_errors += 1
-            _log.error("internal error", group=client.group, session=client.session, error=repr(error))
-            client.reject(StatusCode.CONNECT_FAILED, f"{client.group}: internal error")
+    def detach(self, attachment: Attachment, reason: str) -> None:
+        """End an attachment and tell its origin: the number means nothing any more."""
+        attachment.phase = AttachmentPhase.ENDED
+        attachment.waiting = None
+        link = attachment.link
+        if link is not None:
+            link.data.attachments.pop(attachment.number, None)
+            link.send(Detach(attachment.number, reason))
 
-    def _find_origin(self, client: Client) -> None:
-        if not self._served(client.group):
-            name = client.group.partition("/")[0]
-            client.reject(StatusCode.CONNECT_INVALID_APP, f"there is no application {name[:64]!r} here")
-            return
-        assignment = self._node.view.groups.get(client.group)
-        if assignment is not None and assignment.origin in self._node.view.nodes:
-            self._attach(client, assignment)
-        else:
-            self._resolve(client)
-
-    def _served(self, group: str) -> bool:
-        """Whether some origin has the application of a group; while there is no origin at all nobody can say."""
-        name = group.partition("/")[0]
-        origins = [node for node in self._node.view.nodes.values() if node.role == "origin"]
-        return not origins or any(name in node.apps for node in origins)
-
-    def _resolve(self, client: Client) -> None:
-        waiting = self._resolving.get(client.group)
-        if waiting is not None:
-            waiting.append(client)
-            return
-        self._resolving[client.group] = [client]
-        gevent.spawn(self._ask, client.group)
-
-    def _ask(self, group: str) -> None:
-        """Greenlet: one question at a time to the balancer for all clients that wait for a group. Each is answered at its own
-        deadline at the latest."""
-        assignment, failure, pause_s = None, "no origin", _RETRY_S
-        try:
-            while assignment is None and (left_s := self._time_left(group, failure)) > 0:
-                try:
-                    assignment = self._node.assign(group, timeout_s=left_s)
-                except AssignError as error:
-                    failure = str(error)
-                    if error.final:
-                        break
-                    gevent.sleep(pause_s)
-                    pause_s = min(2 * pause_s, _LONGEST_RETRY_S)
-        except Exception as error:
-            failure = "internal error"
-            self._edge.counters.internal_errors += 1
-            _log.error("internal error", group=group, error=repr(error))
-        for client in self._resolving.pop(group, []):
-            if client.phase != Phase.CONNECTING:
-                continue
-            if assignment is None:
-                client.reject(StatusCode.CONNECT_FAILED, f"{group}: {failure}")
-            else:
-                self._guarded(client, self._attach, assignment)
-        self._edge.flush_clients()
-
-    def _time_left(self, group: str, failure: str) -> float:
-        """Seconds until the first client that waits for a group has waited for `attach_s` since its `connect`; 0 when nobody
-        waits. Those that have are told."""
-        earliest = time.monotonic() - self._edge.config.attach_s
-        waiting: list[Client] = []
-        for client in self._resolving[group]:
-            if client.phase != Phase.CONNECTING:
-                continue
-            if client.phase_at > earliest:
-                waiting.append(client)
-                continue
-            if self._log_limit.passes("no origin"):
-                _log.warning(
-                    "group has no origin",
-                    group=group,
-                    session=client.session,
-                    error=failure,
-                    suppressed=self._log_limit.suppressed("no origin"),
-                )
-            client.reject(StatusCode.CONNECT_FAILED, f"{group}: {failure}")
-        self._resolving[group] = waiting
-        self._edge.flush_clients()
-        return min((client.phase_at - earliest for client in waiting), default=0.0)
-
-    def _attach(self, client: Client, assignment: Assignment) -> None:
-        link = self._link_to(assignment.origin)
-        if link is None:
-            self._resolve_later(client, f"{assignment.origin} is not registered")
-            return
-        assert client.early is not None
-        connect = client.early[0]
-        client.link = link
-        link.data.clients[client.session] = client
-        link.send(
-            traffic.Attach(
-                client.session,
-                f"{self._node.boot}-{client.session}",
-                client.group,
-                assignment.epoch,
-                client.address,
-                client.object_encoding,
-                connect.type_id,
-                connect.payload,
-            )
-        )
-
-    def _refused(self, client: Client, reason: str) -> None:
-        """The origin has not (or no longer) the group: the mirror is a little older or newer than the origin's."""
-        client.link = None
-        self._resolve_later(client, reason)
-
-    def _resolve_later(self, client: Client, reason: str) -> None:
-        if time.monotonic() - client.phase_at > self._edge.config.attach_s:
-            _log.warning("session has no origin", group=client.group, session=client.session, reason=reason)
-            client.reject(StatusCode.CONNECT_FAILED, f"{client.group}: its origin cannot be reached")
-        else:
-            gevent.spawn_later(_RETRY_S, self._again, client)
-
-    def _again(self, client: Client) -> None:
-        if client.phase == Phase.CONNECTING and client.link is None:
-            self.attach(client)
-            self._edge.flush_clients()
-
-    def forget(self, client: Client) -> None:
-        """A client is closed: its number means nothing any more."""
-        if client.link is not None:
-            directory: Directory = client.link.data
-            directory.clients.pop(client.session, None)
-        for shared_object in client.objects or ():
-            shared_object.leave(client.session)
+    def forget(self, client: Client, reason: str) -> None:
+        """A client is closed: its attachments end."""
+        for shared_object, number in client.objects.items() if client.objects is not None else ():
+            shared_object.leave(number)
         client.objects = None
+        self.detach(client.home, reason)
+        guests, client.guests, client.routes = client.guests, None, None
+        for guest in guests.values() if guests is not None else ():
+            self.detach(guest, reason)
 
     # Links
 
@@ -195,7 +77,7 @@ class Cluster:
             on_up=self._on_up,
             on_down=self._on_down,
         )
-        link.data = Directory()
+        link.data = Directory(link)
         self.links[origin] = link
         link.start()
         return link
@@ -204,18 +86,18 @@ class Cluster:
         _log.info("link up", origin=link.peer)
 
     def _on_down(self, link: Link, reason: str) -> None:
-        """The origin is lost: its sessions are told and closed. Those that it had not accepted yet go elsewhere."""
+        """The origin is lost: clients that it had accepted, as a home or as guests, are told and closed. Those that it had not
+        accepted yet go elsewhere."""
         assert isinstance(link, EdgeLink)
         if self.links.get(link.origin) is link:
             del self.links[link.origin]
         directory: Directory = link.data
-        _log.warning("link down", origin=link.origin, reason=reason, sessions=len(directory.clients))
-        for client in list(directory.clients.values()):
-            if client.phase == Phase.CONNECTING:
-                client.link = None
-                self._resolve_later(client, f"{link.origin} is lost")
+        _log.warning("link down", origin=link.origin, reason=reason, sessions=len(directory.attachments))
+        for attachment in list(directory.attachments.values()):
+            if attachment.phase == AttachmentPhase.ASKED:
+                self._attaching.retry(attachment, f"{link.origin} is lost")
             else:
-                client.close_with(StatusCode.CONNECT_CLOSED, _LOST)
+                attachment.client.close_with(StatusCode.CONNECT_CLOSED, _LOST)
         self._edge.flush_clients()
 
     def close(self, reason: str) -> None:
@@ -254,7 +136,7 @@ class Cluster:
             links[origin] = {
                 # Empty until the origin has answered.
                 "peer": link.peer,
-                "sessions": len(link.data.clients),
+                "sessions": len(link.data.attachments),
                 "queued_bytes": link.queued_bytes,
                 "resent_batches": link.state.resent_batches,
                 "unknown": link.state.unknown,

@@ -35,6 +35,8 @@ class Counters:
     object_deliveries: int = 0
     object_merges: int = 0
     """Changes that slow members did not get one by one."""
+    object_resyncs: int = 0
+    """Replicas that lacked a commit and were asked for anew."""
 
     def as_dict(self) -> dict[str, int]:
         """The counters by name."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from headwater_bus.logs import get_log
 from headwater_rtmp.status import StatusCode
 
+from headwater_edge.attachment import AttachmentPhase
 from headwater_edge.client import Client, Phase
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ def check_deadlines(client: Client, now: float, config: "EdgeConfig") -> None:
     phase = client.phase
     age = now - client.phase_at
     if phase == Phase.CONNECTED:
+        _check_guests(client, now, config)
         _check_silence(client, now, config)
     elif phase == Phase.HANDSHAKE:
         if age > config.handshake_s:
@@ -26,8 +28,15 @@ def check_deadlines(client: Client, now: float, config: "EdgeConfig") -> None:
         if age > config.handshake_s + config.connect_s:
             client.close(f"no connect within {config.connect_s} s", error=True)
     elif phase == Phase.CONNECTING and age > config.answer_s:
-        _log.warning("connect not answered", group=client.group, session=client.session)
+        _log.warning("connect not answered", group=client.home.group, session=client.session)
         client.reject(StatusCode.CONNECT_FAILED, f"no answer within {config.answer_s} s")
+
+
+def _check_guests(client: Client, now: float, config: "EdgeConfig") -> None:
+    """An origin that does not answer for a guest costs the client, which waits for what it asked for in vain."""
+    for guest in list(client.guests.values()) if client.guests is not None else ():
+        if guest.phase == AttachmentPhase.ASKED and now - guest.since > config.answer_s:
+            guest.fail(StatusCode.CONNECT_CLOSED, f"{guest.group}: no answer within {config.answer_s} s")
 
 
 def _check_silence(client: Client, now: float, config: "EdgeConfig") -> None:

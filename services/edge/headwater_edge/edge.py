@@ -6,7 +6,6 @@ from typing import Any
 import gevent
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node
-from headwater_bus.traffic import Detach
 from headwater_rtmp.chunk import ChunkLimits
 from headwater_rtmp.status import StatusCode
 
@@ -43,7 +42,7 @@ class Edge:
         self.cluster = Cluster(self)
         self.router = Router(self.cluster, config, self.counters)
         self.lingering: set[LingeringSocket] = set()
-        self._next_session = 1
+        self._last_number = 0
         self.draining = False
 
     # Accepting and closing
@@ -55,16 +54,20 @@ class Edge:
             sock.close()
             return
         sock.setblocking(False)
-        client = Client(self, sock, address, self._next_session)
-        self._next_session += 1
+        client = Client(self, sock, address, self.next_number())
         self.admission.enter(address)
         self.counters.connections_accepted += 1
         self.clients[client.session] = client
 
+    def next_number(self) -> int:
+        """A number for an attachment; those of homes are the clients' too."""
+        self._last_number += 1
+        return self._last_number
+
     def client_closed(
         self, client: Client, outbox: Outbox | None, reason: str, error: bool, gone: bool
     ) -> None:
-        """A client is closed: forget it here, tell its origin, let go of its socket. `outbox`: what was queued for it."""
+        """A client is closed: forget it here, tell its origins, let go of its socket. `outbox`: what was queued for it."""
         self.clients.pop(client.session, None)
         self.paused.discard(client)
         if client.players is not None:
@@ -72,9 +75,7 @@ class Edge:
                 player.fanout.leave(player)
             client.players = None
         client.publications = None
-        self.cluster.forget(client)
-        if client.link is not None:
-            client.link.send(Detach(client.session, reason))
+        self.cluster.forget(client, reason)
         self.counters.connections_closed += 1
         if error:
             _log.warning("client closed", session=client.session, address=client.address, reason=reason)
@@ -114,9 +115,9 @@ class Edge:
             self.flush_clients()
 
     def resume_readers(self) -> None:
-        """Read clients again whose origin has caught up, or is gone."""
+        """Read clients again whose origins have caught up, or are gone."""
         for client in list(self.paused):
-            if client.link is None or client.link.queued_bytes < self.config.link_bytes // 2:
+            if not client.links_full(self.config.link_bytes // 2):
                 self.paused.discard(client)
                 client.resume_reading()
 
@@ -147,6 +148,7 @@ class Edge:
         return {
             "clients": len(self.clients),
             "connected": sum(client.phase == Phase.CONNECTED for client in self.clients.values()),
+            "guests": sum(len(client.guests) for client in self.clients.values() if client.guests),
             "closing": len(self.lingering),
             "paused": len(self.paused),
             "backlog_bytes": sum(client.backlog_bytes for client in self.clients.values()),

@@ -9,32 +9,39 @@ from typing import TYPE_CHECKING, Any
 from headwater_bus import traffic
 from headwater_bus.logs import get_log
 from headwater_bus.rows import unpack_rows
+from headwater_rtmp.errors import RemoteProtocolError
 from headwater_rtmp.message import Message
+from headwater_rtmp.slots import Slots
 
-from headwater_edge.client import Phase, Publication
+from headwater_edge.attachment import Attachment, AttachmentPhase
+from headwater_edge.client import Client, Phase, Publication
 from headwater_edge.directory import Directory
 from headwater_edge.fanout import Player, StreamFanout
+from headwater_edge.guests import Guests
 from headwater_edge.objects import ObjectFanout
 
 if TYPE_CHECKING:
-    from headwater_edge.client import Client
     from headwater_edge.edge import Edge
 
 _log = get_log("edge")
 
 
 class EnvelopeHandlers:
-    """`refused(client, reason)` is called for a session that its origin did not take."""
+    """`refused(attachment, reason)` is called for one that its origin did not take."""
 
-    def __init__(self, edge: "Edge", refused: "Callable[[Client, str], None]") -> None:
+    def __init__(self, edge: "Edge", refused: Callable[[Attachment, str], None]) -> None:
         self._edge = edge
         self._refused = refused
+        self._guests = Guests(edge)
         self._gathering: list[StreamFanout] = []
         self._handlers: dict[type, Callable[[Directory, Any], None]] = {
             traffic.Attached: self._attached,
             traffic.AttachRefused: self._attach_refused,
             traffic.ToClient: self._to_client,
             traffic.CloseSession: self._close_session,
+            traffic.Routed: self._routed,
+            traffic.Unrouted: self._unrouted,
+            traffic.GuestIdle: self._guest_idle,
             traffic.PublishStarted: self._publish_started,
             traffic.PublishStopped: self._publish_stopped,
             traffic.StreamOpened: self._stream_opened,
@@ -78,44 +85,83 @@ class EnvelopeHandlers:
     # Sessions
 
     def _attached(self, directory: Directory, envelope: traffic.Attached) -> None:
-        client = directory.clients.get(envelope.session)
-        if client is None or client.phase != Phase.CONNECTING:
+        attachment = directory.attachments.get(envelope.session)
+        if attachment is None or attachment.phase != AttachmentPhase.ASKED:
             return
-        client.phase = Phase.CONNECTED
-        client.rtmp.connected()
-        early, client.early = client.early or [], None
-        for message in early[1:]:
-            self._edge.router.route(client, message)
+        attachment.attached()
+        client = attachment.client
+        if attachment.is_home:
+            client.phase = Phase.CONNECTED
+            client.spread_objects = envelope.spread_objects
+            client.rtmp.connected()
+            early, client.early = client.early or [], None
+            try:
+                for message in early[1:]:
+                    self._edge.router.route(client, message)
+            except RemoteProtocolError as error:
+                client.close_for(error)
 
     def _attach_refused(self, directory: Directory, envelope: traffic.AttachRefused) -> None:
-        client = directory.clients.get(envelope.session)
-        if client is not None and client.phase == Phase.CONNECTING:
-            del directory.clients[envelope.session]
-            self._refused(client, envelope.reason)
+        attachment = directory.attachments.get(envelope.session)
+        if attachment is not None and attachment.phase == AttachmentPhase.ASKED:
+            del directory.attachments[envelope.session]
+            self._refused(attachment, envelope.reason)
 
     def _to_client(self, directory: Directory, envelope: traffic.ToClient) -> None:
-        client = directory.clients.get(envelope.session)
-        if client is not None:
-            client.send(Message(envelope.type_id, envelope.stream_id, envelope.timestamp, envelope.payload))
+        attachment = directory.attachments.get(envelope.session)
+        if attachment is not None:
+            message = Message(envelope.type_id, envelope.stream_id, envelope.timestamp, envelope.payload)
+            attachment.client.send(message)
 
     def _close_session(self, directory: Directory, envelope: traffic.CloseSession) -> None:
-        client = directory.clients.get(envelope.session)
-        if client is not None:
-            client.close(f"by the origin: {envelope.reason}")
+        attachment = directory.attachments.get(envelope.session)
+        if attachment is not None:
+            attachment.client.close(f"by the origin: {envelope.reason}")
+
+    # Guests
+
+    def _routed(self, directory: Directory, envelope: traffic.Routed) -> None:
+        attachment = directory.attachments.get(envelope.session)
+        if attachment is not None and attachment.is_home:
+            self._guests.routed(attachment, envelope)
+
+    def _unrouted(self, directory: Directory, envelope: traffic.Unrouted) -> None:
+        attachment = directory.attachments.get(envelope.session)
+        if attachment is not None and attachment.is_home:
+            self._guests.unrouted(attachment.client, envelope)
+
+    def _guest_idle(self, directory: Directory, envelope: traffic.GuestIdle) -> None:
+        attachment = directory.attachments.get(envelope.session)
+        if attachment is not None:
+            self._guests.idle(attachment, envelope)
 
     # Streams
 
     def _publish_started(self, directory: Directory, envelope: traffic.PublishStarted) -> None:
-        client = directory.clients.get(envelope.session)
-        if client is not None:
-            if client.publications is None:
-                client.publications = {}
-            client.publications[envelope.stream_id] = Publication(envelope.stream)
+        attachment = directory.attachments.get(envelope.session)
+        if attachment is None or self._guests.late(attachment, envelope.stream_id):
+            return
+        client = attachment.client
+        self._end_publication(client, envelope.stream_id)
+        if client.publications is None:
+            client.publications = {}
+        client.publications[envelope.stream_id] = Publication(attachment, envelope.stream)
+        self._guests.stream(attachment.number, client, envelope.stream_id, publishes=True, started=True)
 
     def _publish_stopped(self, directory: Directory, envelope: traffic.PublishStopped) -> None:
-        client = directory.clients.get(envelope.session)
-        if client is not None and client.publications is not None:
-            client.publications.pop(envelope.stream_id, None)
+        attachment = directory.attachments.get(envelope.session)
+        if attachment is None or attachment.client.publications is None:
+            return
+        publication = attachment.client.publications.get(envelope.stream_id)
+        # It may publish by another group already.
+        if publication is not None and publication.attachment is attachment:
+            self._end_publication(attachment.client, envelope.stream_id)
+
+    def _end_publication(self, client: Client, stream_id: int) -> None:
+        publication = client.publications.pop(stream_id, None) if client.publications is not None else None
+        if publication is not None:
+            number = publication.attachment.number
+            self._guests.stream(number, client, stream_id, publishes=True, started=False)
 
     def _stream_opened(self, directory: Directory, envelope: traffic.StreamOpened) -> None:
         config = self._edge.config
@@ -140,57 +186,78 @@ class EnvelopeHandlers:
         directory.streams.pop(envelope.stream, None)
 
     def _play_started(self, directory: Directory, envelope: traffic.PlayStarted) -> None:
-        client = directory.clients.get(envelope.session)
+        attachment = directory.attachments.get(envelope.session)
         fanout = directory.streams.get(envelope.stream)
-        if client is None or fanout is None:
+        if attachment is None or fanout is None or self._guests.late(attachment, envelope.stream_id):
             return
+        client = attachment.client
+        self._end_player(client, envelope.stream_id)
         if client.players is None:
             client.players = {}
-        elif (old := client.players.get(envelope.stream_id)) is not None:
-            old.fanout.leave(old)
-        player = client.players[envelope.stream_id] = Player(client, envelope.stream_id, fanout)
+        player = Player(client, envelope.stream_id, fanout, attachment.number)
+        client.players[envelope.stream_id] = player
+        self._guests.stream(attachment.number, client, envelope.stream_id, publishes=False, started=True)
         if fanout.join(player):
             self._gathering.append(fanout)
 
+    def _player(self, directory: Directory, session: int, stream_id: int) -> Player | None:
+        """What an attachment plays on a message stream, which may play by another group already."""
+        attachment = directory.attachments.get(session)
+        if attachment is None or not attachment.client.players:
+            return None
+        player = attachment.client.players.get(stream_id)
+        return player if player is not None and player.number == session else None
+
     def _play_changed(self, directory: Directory, envelope: traffic.PlayChanged) -> None:
-        client = directory.clients.get(envelope.session)
-        player = client.players.get(envelope.stream_id) if client is not None and client.players else None
+        player = self._player(directory, envelope.session, envelope.stream_id)
         if player is not None:
             player.change(envelope.audio, envelope.video, envelope.paused)
 
     def _play_stopped(self, directory: Directory, envelope: traffic.PlayStopped) -> None:
-        client = directory.clients.get(envelope.session)
-        if client is not None and client.players:
-            player = client.players.pop(envelope.stream_id, None)
-            if player is not None:
-                player.fanout.leave(player)
+        player = self._player(directory, envelope.session, envelope.stream_id)
+        if player is not None:
+            self._end_player(player.client, envelope.stream_id)
+
+    def _end_player(self, client: Client, stream_id: int) -> None:
+        player = client.players.pop(stream_id, None) if client.players is not None else None
+        if player is not None:
+            player.fanout.leave(player)
+            self._guests.stream(player.number, client, stream_id, publishes=False, started=False)
 
     # SharedObjects
 
     def _object_opened(self, directory: Directory, envelope: traffic.ObjectOpened) -> None:
+        rows = unpack_rows(envelope.payload, str, bytes, int)
+        slots = Slots.from_rows(envelope.version, envelope.base, rows)
+        open_already = directory.objects.get(envelope.shared_object)
+        if open_already is not None:
+            open_already.replace(slots, envelope.events)
+            return
         directory.objects[envelope.shared_object] = ObjectFanout(
             envelope.name,
             envelope.persistent,
-            envelope.version,
-            dict(unpack_rows(envelope.payload, str, bytes)),
+            slots,
+            envelope.events,
             self._edge.config.chunk_size,
             self._edge.counters,
         )
 
     def _object_joined(self, directory: Directory, envelope: traffic.ObjectJoined) -> None:
-        client = directory.clients.get(envelope.session)
+        attachment = directory.attachments.get(envelope.session)
         shared_object = directory.objects.get(envelope.shared_object)
-        if client is not None and shared_object is not None:
+        if attachment is not None and shared_object is not None:
+            client = attachment.client
             if client.objects is None:
-                client.objects = set()
-            client.objects.add(shared_object)
-            shared_object.join(envelope.session, client)
+                client.objects = {}
+            client.objects[shared_object] = envelope.session
+            shared_object.join(envelope.session, client, envelope.since)
 
     def _object_update(self, directory: Directory, envelope: traffic.ObjectUpdate) -> None:
         shared_object = directory.objects.get(envelope.shared_object)
         if shared_object is not None:
             events = unpack_rows(envelope.payload, int, str, bytes)
-            shared_object.update(envelope.version, envelope.session, events)
+            if not shared_object.update(envelope.version, envelope.events, envelope.session, events):
+                directory.link.send(traffic.ObjectResync(envelope.shared_object))
 
     def _object_answer(self, directory: Directory, envelope: traffic.ObjectAnswer) -> None:
         shared_object = directory.objects.get(envelope.shared_object)
@@ -198,11 +265,11 @@ class EnvelopeHandlers:
             shared_object.answer(envelope.session, unpack_rows(envelope.payload, int, str))
 
     def _object_left(self, directory: Directory, envelope: traffic.ObjectLeft) -> None:
-        client = directory.clients.get(envelope.session)
+        attachment = directory.attachments.get(envelope.session)
         shared_object = directory.objects.get(envelope.shared_object)
-        if client is not None and shared_object is not None:
-            if client.objects is not None:
-                client.objects.discard(shared_object)
+        if attachment is not None and shared_object is not None:
+            if attachment.client.objects is not None:
+                attachment.client.objects.pop(shared_object, None)
             shared_object.leave(envelope.session)
 
     def _object_closed(self, directory: Directory, envelope: traffic.ObjectClosed) -> None:

@@ -34,7 +34,7 @@ class Wait(IntEnum):
 
 
 class Player:
-    """One NetStream of one client that plays a stream.
+    """One NetStream of one client that plays a stream. `number` is that of the attachment by which it does.
 
     `plain`: it gets everything, so it shares the joined bytes of all others. `seen_headers`: the version of the headers that
     it had when it ceased to be plain; -1 while it is plain, and has them all. `owed`: it gets headers that it lacks next.
@@ -44,6 +44,7 @@ class Player:
         "audio",
         "client",
         "fanout",
+        "number",
         "owed",
         "paused",
         "plain",
@@ -53,8 +54,8 @@ class Player:
         "wait",
     )
 
-    def __init__(self, client: "Client", stream_id: int, fanout: "StreamFanout") -> None:
-        self.client, self.stream_id, self.fanout = client, stream_id, fanout
+    def __init__(self, client: "Client", stream_id: int, fanout: "StreamFanout", number: int = 0) -> None:
+        self.client, self.stream_id, self.fanout, self.number = client, stream_id, fanout, number
         self.audio = self.video = self.plain = True
         self.paused = self.owed = False
         self.wait = Wait.NOTHING

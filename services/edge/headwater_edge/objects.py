@@ -1,17 +1,18 @@
 """SharedObjects on the edge: one update in, one encoding per AMF version, every local member out.
 
 The edge has the content once, and keeps it up to date as long as the origin has the object open here; it tells joining members,
-and who asks in vain for a change, what it holds. The link keeps the order, so that is what the origin held when it said so.
+and who asks in vain for a change, what it holds. The link keeps the order, so that is what the origin held when it said so. A
+commit whose count is not the next makes the replica stale: it is asked for anew, and the members are told what differs.
 
 Values travel AMF0-framed; an AMF3 client gets each behind the 0x11 marker (FACTS: the body stays AMF0-framed).
 The requester of a change gets Success where the others get Change (RTMP 1.0, section 7.1.3).
 
-A member for whom too much is queued gets no more changes of others; what it misses is merged, and it gets the last value of each
-slot once its queue has drained. Answers to its own requests and messages (`send`) are never left out: who asks for more of them
-than it reads is closed at the limit of its queue.
+A member for whom too much is queued gets no more changes of others. The version that it has is noted, and once its queue has
+drained it gets the last value of each slot that is newer. Answers to its own requests and messages (`send`) are never left out:
+who asks for more of them than it reads is closed at the limit of its queue.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headwater_amf import AmfError
@@ -27,6 +28,7 @@ from headwater_rtmp.shared_object import (
     encode_status,
     value_for,
 )
+from headwater_rtmp.slots import Slots
 
 from headwater_edge.counters import Counters
 
@@ -36,129 +38,97 @@ if TYPE_CHECKING:
 _log = get_log("edge")
 _CHANGE, _SUCCESS, _SEND = int(EventType.CHANGE), int(EventType.SUCCESS), int(EventType.SEND_MESSAGE)
 _CLEAR, _REMOVE, _STATUS = int(EventType.CLEAR), int(EventType.REMOVE), int(EventType.STATUS)
-_MISSED_SLOTS = 4096
-"""A member that missed more gets the whole content instead."""
-
-
-class _Changes:
-    """Which slots have changed since some member fell behind. A member is behind a commit, known by its number: so one commit
-    is noted once, however many members are slow."""
-
-    __slots__ = ("_at", "_everything", "number")
-
-    def __init__(self) -> None:
-        self.number = 0
-        """Of the last commit that was noted."""
-        self._at: dict[str, int] = {}
-        """Slots by the commit that changed them last, in that order."""
-        self._everything = 0
-        """Who lacks this commit lacks more than `_at` tells: all was cleared, or too much has changed."""
-
-    def note(self, events: Sequence[Any]) -> None:
-        """Take a commit's events: [event type, key, value] each."""
-        self.number += 1
-        at = self._at
-        for kind, key, _ in events:
-            if kind == _CLEAR:
-                at.clear()
-                self._everything = self.number
-            elif kind != _SEND:
-                at.pop(key, None)
-                at[key] = self.number
-        while len(at) > _MISSED_SLOTS:
-            self._everything = at.pop(next(iter(at)))
-
-    def since(self, number: int) -> list[str] | None:
-        """Slots that changed after that commit, in the order of their last change; None: all of them, and some are gone."""
-        if number < self._everything:
-            return None
-        keys: list[str] = []
-        for key, at in reversed(self._at.items()):
-            if at <= number:
-                break
-            keys.append(key)
-        return keys[::-1]
-
-    def forget(self) -> None:
-        """Nobody is behind any more."""
-        self._at.clear()
-        self._everything = self.number
+_NOTHING = -1
+"""The version of who has nothing that a difference could begin with."""
+_KEPT_JOINS = 16
+"""Answers to joins that are kept until the next change: one for each AMF version and version that clients come back with."""
 
 
 class ObjectFanout:
-    """One SharedObject on this edge: a replica of its slots and its local members, by session number."""
+    """One SharedObject on this edge: a replica of its slots and its local members, by the numbers of their attachments."""
 
     __slots__ = (
-        "_changes",
         "_chunk_size",
         "_contents",
         "_counters",
         "_joined",
         "_missed",
+        "events",
         "members",
         "name",
         "persistent",
         "slots",
-        "version",
+        "stale",
     )
 
     def __init__(
-        self,
-        name: str,
-        persistent: bool,
-        version: int,
-        slots: Mapping[str, bytes],
-        chunk_size: int,
-        counters: Counters,
+        self, name: str, persistent: bool, slots: Slots, events: int, chunk_size: int, counters: Counters
     ) -> None:
         self.name, self.persistent = name, persistent
         self.members: dict[int, Client] = {}
-        self.slots = dict(slots)
-        self.version = version
+        self.slots = slots
+        self.events = events
+        """The count of commits (see ObjectUpdate) up to which the replica has all."""
+        self.stale = False
+        """Whether it lacks a commit: updates mean nothing until it is replaced."""
         self._chunk_size = chunk_size
         self._counters = counters
         self._contents: dict[bool, bytes] = {}
         """The events Clear and Change for all slots, by AMF version; empty after a change."""
-        self._joined: dict[bool, bytes] = {}
-        """What a joining member gets, in chunks; likewise."""
-        self._changes = _Changes()
+        self._joined: dict[tuple[bool, int], bytes] = {}
+        """What a joining member gets, in chunks, by the version that it has too; likewise."""
         self._missed: dict[int, int] = {}
-        """Slow members, and up to which commit each has all."""
+        """Slow members, and the version that each has."""
 
-    def join(self, session: int, client: "Client") -> None:
-        """A session uses the object: UseSuccess, Clear and the whole content."""
-        self.members[session] = client
-        self._has_all(session)
-        chunks = self._joined.get(client.amf3)
+    def join(self, number: int, client: "Client", since: int) -> None:
+        """A member uses the object and has version `since`, or nothing (-1): UseSuccess, and the difference, or Clear and the
+        whole content."""
+        self.members[number] = client
+        self._missed.pop(number, None)
+        amf3 = client.amf3
+        if not self.slots.base <= since <= self.slots.version:
+            since = _NOTHING
+        chunks = self._joined.get((amf3, since))
         if chunks is None:
-            events = (encode_event(EventType.USE_SUCCESS), self._content(client.amf3))
-            chunks = self._joined[client.amf3] = self._chunks(events, client.amf3)
+            if len(self._joined) >= _KEPT_JOINS:
+                self._joined.clear()
+            events = [encode_event(EventType.USE_SUCCESS), *self._newer(since, amf3)]
+            chunks = self._joined[amf3, since] = self._chunks(events, amf3)
         client.enqueue(chunks)
 
-    def leave(self, session: int) -> None:
-        """A session uses it no longer; unknown ones are ignored."""
-        self.members.pop(session, None)
-        self._has_all(session)
+    def leave(self, number: int) -> None:
+        """A member uses it no longer; unknown ones are ignored."""
+        self.members.pop(number, None)
+        self._missed.pop(number, None)
 
-    def update(self, version: int, requester: int, events: Sequence[Any]) -> None:
-        """Apply one commit and fan it out: [event type, key, value] each, asked for by the session `requester` (0: of nobody
-        here). Members get it in the order of commits, the requester its own answers in place."""
+    def update(self, version: int, count: int, requester: int, events: Sequence[Any]) -> bool:
+        """Apply commit number `count` and fan it out: [event type, key, value] each, asked for by the member `requester` (0: of
+        nobody here). Members get it in the order of commits, the requester its own answers in place. False: the replica lacks
+        a commit, and has to be asked for; this is said once."""
+        if self.stale:
+            return True
+        if count != self.events + 1:
+            self.stale = True
+            self._counters.object_resyncs += 1
+            return False
+        self.events = count
         self._counters.object_updates += 1
-        self._apply(version, events)
+        before = self.slots.version
+        if version != before:
+            self._contents.clear()
+            self._joined.clear()
+        self.slots.apply(version, events)
         shared: dict[bool, bytes] = {}
-        noted = False
+        missed = self._missed
+        changes = sum(kind != _SEND for kind, _, _ in events)
         # A copy: a member that is closed because its queue is full leaves on the spot.
-        for session, client in list(self.members.items()):
+        for number, client in list(self.members.items()):
             if client.closed:
                 continue
             amf3 = client.amf3
-            if client.objects_full or session in self._missed:
-                if not noted:
-                    noted = True
-                    self._changes.note(events)
-                    silent = sum(kind != _SEND for kind, _, _ in events)
-                self._merge(session, client, events, silent, session == requester)
-            elif session == requester:
+            if number in missed or (client.objects_full and changes):
+                self._merge(number, client, events, before, changes, number == requester)
+            elif number == requester:
                 client.enqueue(self._chunks([self._own(event, amf3) for event in events], amf3))
             else:
                 chunks = shared.get(amf3)
@@ -167,23 +137,35 @@ class ObjectFanout:
                     chunks = shared[amf3] = self._chunks(body, amf3)
                 client.enqueue(chunks)
             self._counters.object_deliveries += 1
+        return True
 
-    def _apply(self, version: int, events: Sequence[Any]) -> None:
-        if version != self.version:
-            self.version = version
-            self._contents.clear()
-            self._joined.clear()
-        for kind, key, value in events:
-            if kind == _CHANGE:
-                self.slots[key] = value
-            elif kind == _REMOVE:
-                self.slots.pop(key, None)
-            elif kind == _CLEAR:
-                self.slots.clear()
+    def replace(self, slots: Slots, events: int) -> None:
+        """The replica as the origin has it now, up to commit `events`: members are told what differs, slow ones get the whole
+        content once they have caught up."""
+        old, self.slots = self.slots.values, slots
+        self.events, self.stale = events, False
+        self._contents.clear()
+        self._joined.clear()
+        # What slow ones have is a version of the old replica: where the origin is another now, that may not be one of the new.
+        self._missed = dict.fromkeys(self._missed, _NOTHING)
+        keys = _differing(old, slots)
+        if not keys:
+            return
+        shared: dict[bool, bytes] = {}
+        for number, client in list(self.members.items()):
+            if client.closed or number in self._missed:
+                continue
+            if client.objects_full:
+                self._fall_behind(number, client, _NOTHING)
+                continue
+            amf3 = client.amf3
+            if amf3 not in shared:
+                shared[amf3] = self._chunks([self._slot(key, amf3) for key in keys], amf3)
+            client.enqueue(shared[amf3])
 
-    def answer(self, session: int, rows: Iterable[Any]) -> None:
+    def answer(self, number: int, rows: Iterable[Any]) -> None:
         """Tell one member alone: [event type, text] each, see ObjectAnswer."""
-        client = self.members.get(session)
+        client = self.members.get(number)
         if client is None or client.closed:
             return
         events: list[bytes] = []
@@ -196,24 +178,30 @@ class ObjectFanout:
                 events.append(self._slot(text, client.amf3))
             elif kind == _CLEAR:
                 events.append(self._content(client.amf3))
-                if session in self._missed:
-                    self._missed[session] = self._changes.number
-        client.enqueue(self._chunks(events, client.amf3))
+                if number in self._missed:
+                    self._missed[number] = self.slots.version
+        client.enqueue(self._chunks(events, client.amf3, self._missed.get(number)))
 
     # Slow members
 
-    def _merge(self, session: int, client: "Client", events: Sequence[Any], silent: int, own: bool) -> None:
-        """A slow member misses a commit, which was noted: answers to its own requests (`own`: these are) and messages go out.
-        `silent`: how many of the events are none."""
-        since = self._missed.get(session)
-        if since is None:
-            since = self._missed[session] = self._changes.number - 1
-            if client.behind is None:
-                client.behind = set()
-            client.behind.add(self)
+    def _fall_behind(self, number: int, client: "Client", version: int) -> None:
+        self._missed[number] = version
+        if client.behind is None:
+            client.behind = {}
+        client.behind[self] = number
+
+    def _merge(
+        self, number: int, client: "Client", events: Sequence[Any], before: int, changes: int, own: bool
+    ) -> None:
+        """A slow member misses a commit, `before` which the version was another: answers to its own requests (`own`: these are)
+        and messages go out. `changes`: how many of the events are no messages."""
+        has = self._missed.get(number)
+        if has is None:
+            has = before
+            self._fall_behind(number, client, has)
         if not own:
-            self._counters.object_merges += silent
-            if silent == len(events):
+            self._counters.object_merges += changes
+            if changes == len(events):
                 return
         amf3 = client.amf3
         urgent: list[bytes] = []
@@ -221,44 +209,38 @@ class ObjectFanout:
             kind, key, value = event
             if kind == _SEND:
                 # It may speak of the changes before it, so they go first.
-                urgent += self._lacking(since, amf3)
-                since = self._missed[session] = self._changes.number
+                urgent += self._newer(has, amf3)
+                has = self._missed[number] = self.slots.version
             if kind == _SEND or own:
                 urgent.append(self._own(event, amf3) if own else self._event(kind, key, value, amf3))
-        client.enqueue(self._chunks(urgent, amf3))
+        client.enqueue(self._chunks(urgent, amf3, has))
 
-    def _lacking(self, since: int, amf3: bool) -> list[bytes]:
-        """The events that bring a member up to date which has all up to a commit."""
-        keys = self._changes.since(since)
-        return [self._content(amf3)] if keys is None else [self._slot(key, amf3) for key in keys]
-
-    def _has_all(self, session: int) -> int | None:
-        """A member is behind no more; returns the commit up to which it had all, None where it was not behind."""
-        since = self._missed.pop(session, None)
-        if since is not None and not self._missed:
-            self._changes.forget()
-        return since
-
-    def catch_up(self, client: "Client") -> None:
+    def catch_up(self, number: int, client: "Client") -> None:
         """The queue of a member that missed something has drained."""
-        since = self._missed.get(client.session)
-        events = [] if since is None or client.closed else self._lacking(since, client.amf3)
-        self._has_all(client.session)
+        has = self._missed.pop(number, None)
+        if has is None or client.closed:
+            return
+        events = self._newer(has, client.amf3)
         if events:
             client.enqueue(self._chunks(events, client.amf3))
 
     # Encoding
 
+    def _newer(self, version: int, amf3: bool) -> list[bytes]:
+        """The events that bring who has a version up to date."""
+        keys = self.slots.since(version)
+        return [self._content(amf3)] if keys is None else [self._slot(key, amf3) for key in keys]
+
     def _content(self, amf3: bool) -> bytes:
         """Clear, and a Change for each slot."""
         events = self._contents.get(amf3)
         if events is None:
-            changes = [self._slot(key, amf3) for key in self.slots]
+            changes = [self._slot(key, amf3) for key in self.slots.values]
             events = self._contents[amf3] = encode_event(_CLEAR) + b"".join(changes)
         return events
 
     def _slot(self, key: str, amf3: bool) -> bytes:
-        value = self.slots.get(key)
+        value = self.slots.values.get(key)
         return encode_event(_REMOVE, key) if value is None else self._event(_CHANGE, key, value, amf3)
 
     def _own(self, event: Any, amf3: bool) -> bytes:
@@ -281,7 +263,18 @@ class ObjectFanout:
             return encode_event(_REMOVE, key) if kind == _CHANGE else b""
         return encode_event(kind, key if kind == _REMOVE else None)
 
-    def _chunks(self, events: Iterable[bytes], amf3: bool) -> bytes:
-        payload = encode_header(self.name, self.version, self.persistent, amf3) + b"".join(events)
+    def _chunks(self, events: Iterable[bytes], amf3: bool, has: int | None = None) -> bytes:
+        """A message. `has`: the version that a slow member has apart from it; it must not come back with one of which it lacks
+        a part."""
+        version = self.slots.version if has is None else max(has, 0)
+        payload = encode_header(self.name, version, self.persistent, amf3) + b"".join(events)
         type_id = MessageType.SHARED_OBJECT_AMF3 if amf3 else MessageType.SHARED_OBJECT_AMF0
         return encode_message(Message(type_id, 0, 0, payload), csid_for(type_id), self._chunk_size)
+
+
+def _differing(old: dict[str, bytes], new: Slots) -> list[str]:
+    """Slots that are not in both with the same value, deleted ones that nobody remembers first, in the order of changes."""
+    rows = new.rows()
+    known = {key for key, _, _ in rows}
+    forgotten = [key for key in old if key not in known]
+    return forgotten + [key for key, value, _ in rows if value != old.get(key, b"")]

@@ -1,17 +1,20 @@
-"""Where a client's messages go: `connect` to the cluster, those behind it wait, all later ones to the origin."""
+"""Where a client's messages go: `connect` to the cluster, those behind it wait, all later ones to the session's home, or the way
+that it has told for a SharedObject."""
 
 import time
 from typing import TYPE_CHECKING
 
-from headwater_bus.control import MAX_GROUP_BYTES
+from headwater_bus.control import MAX_SCOPE_BYTES
 from headwater_rtmp import control
 from headwater_rtmp.command import Command, decode_command
 from headwater_rtmp.errors import RemoteProtocolError
 from headwater_rtmp.message import COMMANDS, MEDIA, OBJECTS, Message
+from headwater_rtmp.shared_object import EventType, peek_shared_object
 from headwater_rtmp.status import StatusCode
 from headwater_rtmp.url import split_app
 
 from headwater_edge.client import Client, Phase
+from headwater_edge.routes import ObjectRoutes
 
 if TYPE_CHECKING:
     from headwater_edge.cluster import Cluster
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 # Media too, of a client that publishes without waiting for the answer: the origin knows whether it may.
 _FORWARDED = COMMANDS | OBJECTS | MEDIA
+_MEMBERSHIP = frozenset(map(int, (EventType.USE, EventType.RELEASE)))
+"""What the home has to hear of, wherever the object is."""
 _EARLY_MESSAGES = 64
 _EARLY_BYTES = 128 * 1024
 
@@ -34,8 +39,10 @@ class Router:
         """Take a message of a client. Raises RemoteProtocolError."""
         phase = client.phase
         if phase == Phase.CONNECTED:
-            if message.type_id in _FORWARDED:
-                client.forward(message)
+            if client.spread_objects and message.type_id in OBJECTS:
+                _by_route(client, message)
+            elif message.type_id in _FORWARDED:
+                client.home.forward(message)
             else:
                 self._counters.messages_ignored += 1
         elif phase == Phase.CONNECTING:
@@ -66,8 +73,19 @@ class Router:
             client.reject(StatusCode.CONNECT_INVALID_APP, str(error))
             return
         if not client.closed:
-            client.group = group
-            self._cluster.attach(client)
+            client.home.group = group
+            client.home.since = client.phase_at
+            self._cluster.attach(client.home)
+
+
+def _by_route(client: Client, message: Message) -> None:
+    """Send a SharedObject message of a spread scope by the home or straight to the object. Raises RemoteProtocolError."""
+    about = peek_shared_object(message)
+    if client.routes is None:
+        client.routes = ObjectRoutes()
+    by_home = not _MEMBERSHIP.isdisjoint(about.kinds)
+    attachment = client.routes.next((about.name, about.persistent), by_home)
+    (attachment if attachment is not None else client.home).forward(message)
 
 
 def _hold(client: Client, message: Message) -> None:
@@ -88,8 +106,7 @@ def _group_of(command: Command) -> str:
     if not isinstance(app, str):
         raise ValueError("no application is named in the URL")
     group = "/".join(split_app(app))
-    if len(group) > MAX_GROUP_BYTES:
-        raise ValueError(
-            f"application {group[:64]!r}: {len(group)} characters, expected at most {MAX_GROUP_BYTES}"
-        )
+    size = len(group.encode(errors="surrogatepass"))
+    if size > MAX_SCOPE_BYTES:
+        raise ValueError(f"application {group[:64]!r}: {size} bytes, expected at most {MAX_SCOPE_BYTES}")
     return group
