@@ -24,6 +24,8 @@ class ModelObject:
         self.refuses = refuses
         self.slots: dict[str, bytes] = {}
         self.version = 0
+        self.changed: dict[str, int] = {}
+        """Slot, deleted ones too, to the version that it was last changed in."""
         self.users: dict[Hashable, bool] = {}
         """Client to whether it speaks AMF3."""
 
@@ -51,15 +53,29 @@ class ModelObject:
         events = [Event(EventType.USE_SUCCESS), Event(EventType.CLEAR), *self._changes()]
         return [(client, self._message(client, events))]
 
-    def request(self, client: Hashable, events: list[Event], amf3: bool = False) -> Deliveries:
-        """What one message of a client causes."""
+    def difference(self, client: Hashable, since: int) -> Deliveries:
+        """UseSuccess and what has changed after a version: to one who has it."""
+        events = [
+            Event(EventType.CHANGE, key, self.slots[key])
+            if key in self.slots
+            else Event(EventType.REMOVE, key)
+            for key, version in self.changed.items()
+            if version > since
+        ]
+        return [(client, self._message(client, [Event(EventType.USE_SUCCESS), *events]))]
+
+    def request(
+        self, client: Hashable, events: list[Event], amf3: bool = False, version: int = 0
+    ) -> Deliveries:
+        """What one message of a client causes, who says that it has this version."""
         out: Deliveries = []
         changes: list[Event] = []
         own: list[Event] = []
         for event in events:
             if event.type == EventType.USE:
                 self.users[client] = amf3
-                out += self.resync(client)
+                known = self.persistent and 0 < version <= self.version
+                out += self.difference(client, version) if known else self.resync(client)
             elif event.type == EventType.RELEASE:
                 self.users.pop(client, None)
             else:
@@ -73,6 +89,11 @@ class ModelObject:
         """One version for one batch; the requester of a change gets Success in its place."""
         if any(event.type != EventType.SEND_MESSAGE for event in changes):
             self.version += 1
+        for event in changes:
+            if event.type == EventType.CLEAR:
+                self.changed = dict.fromkeys(self.changed, self.version)
+            elif event.key is not None:
+                self.changed[event.key] = self.version
         out: Deliveries = []
         for user in self.users if changes else ():
             events = [

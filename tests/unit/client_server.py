@@ -77,7 +77,7 @@ class Peer:
         elif message.type_id in (16, 19):
             asked = decode_shared_object(message)
             shared = self.server.object(asked.name, asked.persistent)
-            self.server.deliver(shared.request(self, asked.events, amf3=message.type_id == 16))
+            self.server.deliver(shared.request(self, asked.events, message.type_id == 16, asked.version))
         elif message.type_id in (17, 20):
             command = decode_command(message)
             self.commands.append(command)

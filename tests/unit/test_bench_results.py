@@ -14,7 +14,7 @@ from bench.machine import Machine
 from bench.measure import Usage, gigabits, percentile, ratio
 from bench.nginx import find_module, render_config
 from bench.players import PlayersWindow
-from bench.plot import write_plot
+from bench.plot import short_number, write_plot
 from bench.publisher import PublisherWindow
 from bench.report import Report, cell, markdown, write_json
 from bench.results import Figure, Measurement, measurement, rows
@@ -180,6 +180,13 @@ def test_the_plot_is_a_png(tmp_path: Path) -> None:
     assert (tmp_path / "fanout.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.2144, "0.214"), (87.22, "87.2"), (5251.4, "5251"), (177_115.0, "177k")]
+)
+def test_numbers_beside_bars_are_short(value: float, text: str) -> None:
+    assert short_number(value) == text
+
+
 def test_the_nginx_configuration() -> None:
     config = render_config(Path("/modules/ngx_rtmp_module.so"), 19350)
     assert config.count("{") == config.count("}") == 4
@@ -203,5 +210,13 @@ def test_a_missing_module_names_the_package(tmp_path: Path) -> None:
 def test_headwater_options() -> None:
     common = ["serve", "--base-port", "21935", "--data", "d", "--log-level", "warning"]
     assert arguments("registry", 21935, Path("d"), 20) == common
-    assert arguments("edge", 21935, Path("d"), 50) == [*common, "--flush-ms", "50"]
-    assert arguments("origin", 21935, Path("d"), 20) == [*common, "--app", "live=apps.live:Live"]
+    assert arguments("edge-2", 21935, Path("d"), 50) == [
+        *common,
+        "--node-id",
+        "edge-2",
+        "--flush-ms",
+        "50",
+    ]
+    application = ["--app", "live=apps.live:Live"]
+    assert arguments("origin", 21935, Path("d"), 20) == [*common, *application]
+    assert arguments("origin", 21935, Path("d"), 20, "none") == [*common, *application, "--store", "none"]

@@ -90,13 +90,18 @@ def test_so_changes_and_prints(server: FakeServer) -> None:
     shown = json.loads(result.output)
     assert shown == {
         "name": "board",
+        "persistent": False,
         "version": 2,
         "slots": {"n": 1, "list": [1, True, None], "text": "hello=world"},
     }
-    assert run("so", server.url("live"), "board", "--clear", "--set", "a=b", "--persistent").exit_code == 0
+    result = run("so", server.url("live"), "board", "--clear", "--set", "a=b", "--persistent")
+    assert "board, persistent, version 1" in result.output
     assert server.objects["board", True].contents == {"a": "b"}
-    assert run("so", server.url("live"), "board", "--clear").exit_code == 0
+    assert run("so", server.url("live"), "board", "--clear", "--arg", "ann", "--arg", "3").exit_code == 0
     assert server.object("board").contents == {}
+    told = server.peers[-1].connect
+    assert told is not None
+    assert told.args == ["ann", 3.0]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +176,7 @@ def test_watch_prints_changes_until_ctrl_c(server: FakeServer) -> None:
     finally:
         process.kill()
     assert (process.returncode, out, err) == (130, "", "")
-    assert {"name": "board", "version": 1, "slots": {"x": 1}} in lines
+    assert {"name": "board", "persistent": False, "version": 1, "slots": {"x": 1}} in lines
     assert {"kind": "success", "key": "x", "old": None, "new": 1} in lines
     assert lines[2] == {"kind": "change", "key": "y", "old": None, "new": 5}
 

@@ -62,6 +62,62 @@ def test_a_rejected_connect_names_code_and_description(server: FakeServer) -> No
     assert connection.closed.is_set()
 
 
+def redirect(url: Any) -> Any:
+    """An answer to connect: not here, there."""
+
+    def answer(peer: Peer, _: object) -> None:
+        info = status(StatusCode.CONNECT_REJECTED, "go there", ex={"code": 302.0, "redirect": url})
+        peer.command("_error", 1.0, info)
+        peer.sock.close()
+
+    return answer
+
+
+def test_a_redirect_is_told_and_followed_when_asked(server: FakeServer) -> None:
+    with fake_server() as there:
+        server.answers["connect"] = redirect(there.url("chat/two"))
+        with pytest.raises(ConnectError) as caught:
+            NetConnection(server.url("chat")).connect()
+        assert caught.value.redirect == there.url("chat/two")
+        assert there.peers == []
+        with NetConnection(server.url("chat"), "ann", follow_redirects=1) as connection:
+            assert connection.url == there.url("chat/two")
+            assert connection.call("double", 2.0) == 4.0
+            eventually(server.peers[-1].gone.is_set, within_s=5)
+            assert not connection.closed.is_set()
+        assert connection.closed.is_set()
+        told = there.peers[0].connect
+        assert told is not None
+        assert (told.args, told.command_object["tcUrl"]) == (["ann"], there.url("chat/two"))
+
+
+def test_redirects_are_followed_so_often_and_no_more(server: FakeServer) -> None:
+    server.answers["connect"] = redirect(server.url("again"))
+    connection = NetConnection(server.url(), follow_redirects=3)
+    with pytest.raises(ConnectError, match="go there") as caught:
+        connection.connect()
+    assert caught.value.redirect == server.url("again")
+    assert len(server.peers) == 4
+    assert connection.closed.is_set()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://example.org/", "rtmp"),
+        ("rtmp://127.0.0.1", "expected rtmp://HOST"),
+        (None, "go there"),
+        ("", "go there"),
+        (5.0, "go there"),
+    ],
+)
+def test_a_redirect_to_nowhere(server: FakeServer, url: Any, said: str) -> None:
+    server.answers["connect"] = redirect(url)
+    with pytest.raises(ConnectError, match=said):
+        NetConnection(server.url(), follow_redirects=3).connect()
+    assert len(server.peers) == 1
+
+
 def test_a_server_that_closes_instead_of_answering(server: FakeServer) -> None:
     server.answers["connect"] = lambda peer, _: peer.sock.shutdown(2)
     with pytest.raises(ConnectError, match="the server closed the connection"):
@@ -173,6 +229,18 @@ def test_calls_from_the_server(server: FakeServer, encoding: int) -> None:
         peer.command("odd", 74.0)
         assert answer_to(server, 74.0)[0] == "_error"
         assert connection.call("double", 1.0) == 2.0
+
+
+def test_a_bandwidth_check_is_answered_unless_the_program_does_it(server: FakeServer) -> None:
+    with NetConnection(server.url()) as connection:
+        peer = server.peers[0]
+        peer.command("onBWCheck", 70.0, "x" * 1000)
+        assert answer_to(server, 70.0) == ("_result", 0.0)
+        peer.command("onBWDone", 71.0, 5000.0, 3.0)
+        assert answer_to(server, 71.0) == ("_result", None)
+        connection.on("onBWCheck", lambda payload: len(payload))
+        peer.command("onBWCheck", 72.0, "x" * 1000)
+        assert answer_to(server, 72.0) == ("_result", 1000.0)
 
 
 def test_a_server_without_amf3_is_spoken_to_in_amf0(server: FakeServer) -> None:

@@ -204,6 +204,67 @@ def test_the_same_name_is_the_same_object_and_persistent_ones_are_others(server:
         assert server.objects["a", True].contents == {"x": 1.0}
 
 
+def test_a_persistent_object_that_is_known_gets_only_what_has_changed(server: FakeServer) -> None:
+    with NetConnection(server.url()) as one, NetConnection(server.url(), object_encoding=3) as two:
+        other = one.shared_object("board", persistent=True)
+        other.update({f"slot{number}": float(number) for number in range(10)})
+        other.flush(5)
+        with NetConnection(server.url()) as first:
+            before = first.shared_object("board", persistent=True)
+            before.wait_synced(5)
+            before["mine"] = 1.0
+            before.flush(5)
+        before_version = before.version
+        del other["slot3"]
+        other.update(slot4=5.0, new=6.0)
+        other.flush(5)
+
+        changes: list[ChangeEvent] = []
+        shared = two.shared_object("board", persistent=True, known=before)
+        shared.on_change(changes.append)
+        assert (shared["slot3"], shared["mine"], shared.version, shared.synced) == (
+            3.0,
+            1.0,
+            before_version,
+            False,
+        )
+        shared.wait_synced(5)
+        assert dict(shared) == dict(other)
+        assert shared.version == other.version == before_version + 2
+        kind = ChangeKind
+        eventually(lambda: len(changes) == 3, within_s=5)
+        assert changes == [
+            ChangeEvent(kind.DELETE, "slot3", 3.0),
+            ChangeEvent(kind.CHANGE, "slot4", 4.0, 5.0),
+            ChangeEvent(kind.CHANGE, "new", None, 6.0),
+        ]
+        # The old copy stays what it was.
+        assert before["slot3"] == 3.0
+
+
+def test_what_is_known_but_not_there_any_more_is_cleared(server: FakeServer) -> None:
+    with NetConnection(server.url()) as first:
+        before = first.shared_object("board", persistent=True)
+        before["x"] = 1.0
+        before.flush(5)
+    server.objects.clear()
+    with NetConnection(server.url()) as connection:
+        shared = connection.shared_object("board", persistent=True, known=before)
+        shared.wait_synced(5)
+        assert (dict(shared), shared.version) == ({}, 0)
+
+
+def test_only_the_same_persistent_object_can_be_known(server: FakeServer) -> None:
+    with NetConnection(server.url()) as connection:
+        board = connection.shared_object("board", persistent=True)
+        for name, persistent in (("other", True), ("board", False)):
+            with pytest.raises(ValueError, match="expected the persistent object"):
+                connection.shared_object(name, persistent, known=board)
+        temporary = connection.shared_object("other")
+        with pytest.raises(ValueError, match="expected the persistent object"):
+            connection.shared_object("other", persistent=True, known=temporary)
+
+
 def test_changes_before_the_contents_have_come(server: FakeServer, pair: Pair) -> None:
     here, _ = pair
     here.update(x=1.0, y=2.0)
@@ -320,6 +381,22 @@ def test_a_change_with_a_status_answers_ours_and_one_without_is_anothers() -> No
     notice = Event(EventType.STATUS, code="SharedObject.Fine", level="status")
     told(state, 2, Event(EventType.SUCCESS, "y"), notice, change("x", 2.0))
     assert (state.contents, state.unanswered) == ({"x": 3.0}, 1)
+
+
+def test_changes_that_the_store_cannot_take_are_taken_back() -> None:
+    state = ObjectState()
+    told(state, 1, change("x", 1.0))
+    state.set("x", 2.0)
+    state.set("y", 2.0)
+    state.remove("x")
+    away = Event(EventType.STATUS, code="SharedObject.StoreUnavailable", level="error")
+    outcomes = told(state, 1, away, change("x", 1.0), Event(EventType.REMOVE, "y"), change("x", 1.0))
+    assert outcomes[1:] == [
+        ChangeEvent(ChangeKind.REJECT, "x", 2.0, 1.0),
+        ChangeEvent(ChangeKind.REJECT, "y", 2.0),
+        ChangeEvent(ChangeKind.REJECT, "x", None, 1.0),
+    ]
+    assert (state.contents, state.unanswered) == ({"x": 1.0}, 0)
 
 
 def test_a_refusal_does_not_tell_a_version() -> None:

@@ -4,7 +4,7 @@ import io
 import json
 
 import pytest
-from headwater_bus.control import Grant, Leave, Refused, Register, Release, Renew, Subscribe
+from headwater_bus.control import EpochSeen, Grant, Leave, Refused, Register, Release, Renew, Subscribe
 from headwater_bus.view import Assignment, NodeInfo
 from headwater_registry import connections, show
 from headwater_registry.connections import OBSERVER_S, Connections
@@ -36,6 +36,10 @@ REGISTER = Register("origin-1", "origin", "a", "", 1.0)
         ("origin-1", Release("g", 1), True),
         ("balancer-1", Release("g", 1), False),
         ("operator-1", Release("g", 1), False),
+        (None, EpochSeen("g", 1), True),
+        ("origin-1", EpochSeen("g", 1), True),
+        ("edge-1", EpochSeen("g", 1), False),
+        ("balancer-1", EpochSeen("g", 1), False),
         ("operator-1", Subscribe("watch"), True),
         ("edge-1", Subscribe("edge-1"), True),
     ],

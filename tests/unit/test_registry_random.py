@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from headwater_bus.control import (
     Assigned,
     Changed,
+    EpochSeen,
     Grant,
     Leave,
     Refused,
@@ -120,6 +121,17 @@ class RegistryMachine(RuleBasedStateMachine):
         _, changes = self.table.release(Release(group, epoch), owner)
         assert bool(changes) is (known is not None and back == 0 and known.origin == owner)
         self.commit(changes, fails)
+
+    @rule(group=GROUPS, owner=NODES, ahead=st.integers(-1, 5), fails=st.booleans())
+    def epoch_seen(self, group: str, owner: str, ahead: int, fails: bool) -> None:
+        known, seen = self.table.groups.get(group), max(1, self.table.epoch + ahead)
+        answer, changes = self.table.epoch_seen(EpochSeen(group, seen), owner)
+        mine = known is None or known.origin == owner
+        assert isinstance(answer, Refused) is not mine
+        assert bool(changes) is (known is not None and mine and known.epoch <= seen)
+        if self.commit(changes, fails) and mine:
+            assert self.table.epoch >= seen
+            self.seen_epochs.add(self.table.epoch)
 
     @rule(node_id=NODES, boot=BOOTS, fails=st.booleans())
     def leave(self, node_id: str, boot: str, fails: bool) -> None:

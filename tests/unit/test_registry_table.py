@@ -5,7 +5,20 @@ import json
 from typing import Any
 
 import pytest
-from headwater_bus.control import Assigned, Done, Grant, Leave, Refused, Register, Registered, Release, Renew
+from headwater_bus.control import (
+    MAX_EPOCH,
+    MAX_GROUP_BYTES,
+    Assigned,
+    Done,
+    EpochSeen,
+    Grant,
+    Leave,
+    Refused,
+    Register,
+    Registered,
+    Release,
+    Renew,
+)
 from headwater_bus.view import Assignment, NodeInfo
 from headwater_registry import limits
 from headwater_registry.saved import load_table, to_records
@@ -154,8 +167,8 @@ def test_epochs_come_from_one_counter_and_never_go_back(table: Table) -> None:
         ("a", "origin-9", "unknown-node"),
         ("a", "edge-1", "not-an-origin"),
         ("", "origin-1", "bad-name"),
-        ("x" * 256, "origin-1", "bad-name"),
-        ("ü" * 128, "origin-1", "bad-name"),
+        ("x" * (MAX_GROUP_BYTES + 1), "origin-1", "bad-name"),
+        ("ü" * (MAX_GROUP_BYTES // 2 + 1), "origin-1", "bad-name"),
         ("a\nb", "origin-1", "bad-name"),
         ("a\ud800", "origin-1", "bad-name"),
         ("\ud800" * 255, "origin-1", "bad-name"),
@@ -181,6 +194,72 @@ def test_release_is_of_the_owner_at_its_epoch(table: Table) -> None:
     assert (answer.code, changes) == ("not-yours", [])
     assert table.release(Release("a", 2), "origin-1") == (Done(), [["group-gone", "a"]])
     assert table.release(Release("x", 1), None) == (Done(), [["group-gone", "x"]])
+
+
+def test_a_journal_that_is_ahead_raises_the_counter_and_its_origin_gets_a_new_epoch(table: Table) -> None:
+    table.grant(Grant("a", "origin-1"))
+    table.grant(Grant("b", "origin-2"))
+    table.saved()
+    assert table.epoch_seen(EpochSeen("a", 7), "origin-1") == (Done(), [["group", "a", "origin-1", 8]])
+    unsaved = table.unsaved()
+    assert unsaved is not None
+    assert unsaved.epoch == 8
+    # Asked again, because the answer was lost: nothing more.
+    assert table.epoch_seen(EpochSeen("a", 7), "origin-1") == (Done(), [])
+    table.saved()
+    # The other group stays as it is until its own journal is seen to be ahead; the next epoch is above all.
+    assert table.groups["b"].epoch == 2
+    assert table.epoch_seen(EpochSeen("b", 5), None) == (Done(), [["group", "b", "origin-2", 9]])
+    assert table.grant(Grant("c", "origin-1"))[0] == Assigned("c", "origin-1", 10)
+
+
+def test_an_epoch_seen_at_what_was_granted_makes_way_for_a_new_one(table: Table) -> None:
+    """Two processes were granted one epoch: the journal's other owner has it, so this one needs another."""
+    table.grant(Grant("a", "origin-1"))
+    assert table.epoch_seen(EpochSeen("a", 1), "origin-1") == (Done(), [["group", "a", "origin-1", 2]])
+
+
+def test_an_epoch_seen_counts_though_the_group_is_not_assigned(table: Table) -> None:
+    assert table.epoch_seen(EpochSeen("a", 7), "origin-1") == (Done(), [])
+    unsaved = table.unsaved()
+    assert unsaved is not None
+    assert (unsaved.epoch, unsaved.groups, unsaved.nodes) == (7, {}, {})
+    records = FakeRecords()
+    records.save(table)
+    assert table.unsaved() is None
+    assert load_table(records, LEASE_S, 0.0).epoch == 7
+    assert table.grant(Grant("a", "origin-1"))[0] == Assigned("a", "origin-1", 8)
+
+
+def test_an_epoch_seen_that_was_not_committed_is_undone(table: Table) -> None:
+    table.grant(Grant("a", "origin-1"))
+    table.saved()
+    table.epoch_seen(EpochSeen("a", 7), "origin-1")
+    table.undo()
+    assert (table.epoch, table.groups["a"].epoch) == (1, 1)
+    table.epoch_seen(EpochSeen("nobody's", 7), "origin-1")
+    table.undo()
+    assert table.epoch == 1
+    assert table.unsaved() is None
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (EpochSeen("a", 7), "not-yours"),
+        (EpochSeen("", 7), "bad-name"),
+        (EpochSeen("x" * (MAX_GROUP_BYTES + 1), 7), "bad-name"),
+        (EpochSeen("b", 0), "bad-epoch"),
+        (EpochSeen("b", MAX_EPOCH), "bad-epoch"),
+    ],
+)
+def test_an_epoch_seen_that_will_not_do_is_refused(table: Table, message: EpochSeen, code: str) -> None:
+    table.grant(Grant("a", "origin-1"))
+    table.saved()
+    answer, changes = table.epoch_seen(message, "origin-2")
+    assert isinstance(answer, Refused)
+    assert (answer.code, changes) == (code, [])
+    assert table.unsaved() is None
 
 
 @pytest.mark.parametrize(

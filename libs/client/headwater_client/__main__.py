@@ -133,6 +133,9 @@ def play(url: str, file: Path, duration_s: float | None, timeout_s: float) -> No
     "--send", "sends", multiple=True, metavar="'HANDLER ARG...'", help="Call a handler at all clients."
 )
 @click.option("--persistent", is_flag=True, help="The persistent object of that name.")
+@click.option(
+    "--arg", "arguments", multiple=True, metavar="VALUE", help="An argument of connect: JSON, or else text."
+)
 @click.option("--watch", is_flag=True, help="Print changes until Ctrl-C.")
 @click.option("--json", "json_lines", is_flag=True, help="Print JSON.")
 @_timeout
@@ -144,6 +147,7 @@ def so(
     clear: bool,
     sends: tuple[str, ...],
     persistent: bool,
+    arguments: tuple[str, ...],
     watch: bool,
     json_lines: bool,
     timeout_s: float,
@@ -152,7 +156,7 @@ def so(
     with _ending_well():
         changes = [_setting(text) for text in settings]
         calls = [_handler_call(text) for text in sends]
-        with NetConnection(url, timeout_s=timeout_s) as connection:
+        with NetConnection(url, *map(_value, arguments), timeout_s=timeout_s) as connection:
             shared = connection.shared_object(name, persistent)
             shared.wait_synced()
             seen: Queue[ChangeEvent] = Queue(maxsize=1000)
@@ -217,9 +221,15 @@ def _print_changes(connection: NetConnection, seen: "Queue[ChangeEvent]", json_l
 def _print_contents(shared: SharedObject, json_lines: bool) -> None:
     slots = dict(shared)
     if json_lines:
-        click.echo(as_json({"name": shared.name, "version": shared.version, "slots": slots}))
+        fields = {
+            "name": shared.name,
+            "persistent": shared.persistent,
+            "version": shared.version,
+            "slots": slots,
+        }
+        click.echo(as_json(fields))
     else:
-        click.echo(f"{shared.name}, version {shared.version}")
+        click.echo(f"{shared.name}, {'persistent, ' if shared.persistent else ''}version {shared.version}")
         if slots:
             Console().print(slots_table(slots))
 

@@ -31,6 +31,12 @@ class _Refused(ClientError):
 class ConnectError(_Refused):
     """No connection: a bad address, nobody there, no answer in time, or the server rejected it."""
 
+    @property
+    def redirect(self) -> str | None:
+        """The URL that the server says is to be tried instead (`ex.redirect` of its info object)."""
+        ex = self.info.get("ex")
+        return _text(ex.get("redirect")) or None if isinstance(ex, dict) else None
+
 
 class CallFailed(_Refused):
     """The server answered a call with `_error`."""

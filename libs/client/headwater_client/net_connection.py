@@ -19,7 +19,7 @@ from headwater_rtmp.errors import LocalProtocolError
 from headwater_rtmp.message import COMMANDS, MEDIA, OBJECTS, Message
 from headwater_rtmp.shared_object import decode_shared_object
 from headwater_rtmp.status import StatusCode, status
-from headwater_rtmp.url import parse_rtmp_url
+from headwater_rtmp.url import RtmpUrl, parse_rtmp_url
 
 from headwater_client.dispatch import Dispatcher
 from headwater_client.errors import (
@@ -43,6 +43,8 @@ CLIENT_LIMITS = ChunkLimits(
 _CHUNK_SIZE = 60_000
 _CONNECT_TRANSACTION = 1
 _LINGER_S = 2.0
+_BANDWIDTH = {"onBWCheck": 0.0, "onBWDone": None}
+"""What a server that measures the bandwidth calls, and what Flash clients answer, unless a handler is registered."""
 _log = logging.getLogger("headwater_client")
 
 StatusHandler = Callable[[dict[str, Any]], object]
@@ -66,7 +68,8 @@ class NetConnection:
     `connect_args` go to the application's connect handler, `properties` over the fields of connect's command object.
     `timeout_s` bounds connecting and is what every other wait takes when it is not told. `object_encoding` is 0 (AMF0) or 3
     (AMF3). `digest`: the handshake of Flash Player 9 and later. `queue_bytes` is how much media a stream holds for
-    `messages`; when it is full nothing more is read from the connection until some is taken.
+    `messages`; when it is full nothing more is read from the connection until some is taken. `follow_redirects`: to so many
+    other addresses `connect` goes on, where a server says so.
 
     Everything waits cooperatively (gevent), no monkey patching is needed. Any greenlet may use it. What is sent leaves
     when the sending greenlet waits for something.
@@ -82,18 +85,10 @@ class NetConnection:
         digest: bool = False,
         limits: ChunkLimits = CLIENT_LIMITS,
         queue_bytes: int = 8 * _MIB,
+        follow_redirects: int = 0,
     ) -> None:
         """Raises ConnectError for an address that is none, ValueError for another object encoding."""
-        try:
-            self._target = parse_rtmp_url(url, with_stream=False)
-        except ValueError as error:
-            raise ConnectError("connect", text=str(error)) from error
-        if self._target.scheme != "rtmp":
-            raise ConnectError(
-                "connect", text=f"{url!r}: expected rtmp://HOST, {self._target.scheme} is not spoken here"
-            )
-        if not self._target.app:
-            raise ConnectError("connect", text=f"{url!r}: expected rtmp://HOST[:PORT]/APP[/INSTANCE]")
+        self._target = _target("connect", url)
         if object_encoding not in (0, 3):
             raise ValueError(f"object_encoding {object_encoding!r}, expected 0 (AMF0) or 3 (AMF3)")
         self.url = url
@@ -113,6 +108,7 @@ class NetConnection:
         self._connect_args = connect_args
         self._properties = properties or {}
         self._digest, self._limits = digest, limits
+        self._follow_redirects = follow_redirects
         self._transport: Transport | None = None
         self._calls: dict[float, tuple[str, AsyncResult[Any]]] = {}
         self._last_transaction = _CONNECT_TRANSACTION
@@ -131,14 +127,28 @@ class NetConnection:
 
     def connect(self) -> None:
         """Connect and wait until the application accepts. Raises ConnectError with the server's code and description; a
-        NetConnection connects once."""
+        NetConnection connects once. After a redirect `url` is the address where it has ended."""
         asked = f"connect to {self.url}"
         if self._transport is not None:
             raise ConnectError(asked, text="it was connected before; make another NetConnection")
         deadline = time.monotonic() + self.timeout_s
+        for redirects_left in range(self._follow_redirects, -1, -1):
+            try:
+                self._connect(f"connect to {self.url}", deadline, redirects_left > 0)
+            except ConnectError as error:
+                if error.redirect is None or not redirects_left:
+                    raise
+                self._target = _target(f"connect to {self.url}, redirected", error.redirect)
+                self.url = error.redirect
+            else:
+                return
+
+    def _connect(self, asked: str, deadline: float, may_go_on: bool) -> None:
+        """Connect to `_target`. `may_go_on`: after a redirect the connection is not over."""
         target = self._target
         try:
-            sock = create_connection((target.host, target.port), timeout=self.timeout_s)
+            left_s = max(0.001, deadline - time.monotonic())
+            sock = create_connection((target.host, target.port), timeout=left_s)
             sock.settimeout(None)
             sock.setsockopt(constants.IPPROTO_TCP, constants.TCP_NODELAY, 1)
         except OSError as error:
@@ -146,8 +156,8 @@ class NetConnection:
                 asked, text=f"{target.host}:{target.port}: {error.strerror or error}"
             ) from error
         rtmp = Connection.client(digest=self._digest, limits=self._limits)
-        transport = Transport(sock, rtmp, self.url, self._event, self._ended, self.closed)
-        self._transport = transport
+        transport = self._transport = Transport(sock, rtmp, self.url, self._event, self._ended)
+        self.last_status = {}
         answer: AsyncResult[Any] = AsyncResult()
         self._calls[_CONNECT_TRANSACTION] = ("connect", answer)
         accepted = False
@@ -159,8 +169,11 @@ class NetConnection:
         except gevent.Timeout:
             to_what = "connect" if rtmp.handshaken else "the handshake"
             raise ConnectError(asked, text=f"no answer to {to_what} within {self.timeout_s:g} s") from None
-        except CallFailed as error:
-            raise ConnectError(asked, error.info) from None
+        except CallFailed as failed:
+            refusal = ConnectError(asked, failed.info)
+            if may_go_on and refusal.redirect is not None:
+                self._transport = None  # It ends, we do not.
+            raise refusal from None
         except ConnectionClosed:
             code, text = self.last_status.get("code"), transport.reason
             raise ConnectError(asked, text=f"{code}: {text}" if code else text) from None
@@ -269,9 +282,13 @@ class NetConnection:
         if self._streams.get(stream.id) is stream:
             del self._streams[stream.id]
 
-    def shared_object(self, name: str, persistent: bool = False) -> SharedObject:
+    def shared_object(
+        self, name: str, persistent: bool = False, known: SharedObject | None = None
+    ) -> SharedObject:
         """The SharedObject of that name, which is asked for when it is not used yet; see its `wait_synced`. A temporary and a
-        persistent object of one name are two. Raises ConnectionClosed."""
+        persistent object of one name are two. `known`: a persistent object as it was when it was last used, on an earlier
+        connection for example: the new one begins with that content, and the server may send only what has changed since.
+        Raises ConnectionClosed, and ValueError where `known` is another object."""
         key = (name, persistent)
         shared = self._objects.get(key)
         if shared is None:
@@ -279,7 +296,7 @@ class NetConnection:
                 raise SharedObjectError(
                     f"SharedObject {name[:64]!r} of {self.url}", text="expected 1 to 65535 bytes of name"
                 )
-            shared = SharedObject(self, name, persistent)
+            shared = SharedObject(self, name, persistent, known)
             shared.use()
             self._objects[key] = shared
         return shared
@@ -372,6 +389,9 @@ class NetConnection:
         handler = self._handlers.get(command.name)
         if handler is not None:
             self.dispatcher.post(self._handle, handler, command)
+        elif command.name in _BANDWIDTH:
+            # At once, not behind the handlers: the server takes the time.
+            self._reply("_result", command, _BANDWIDTH[command.name])
         elif command.transaction_id:
             text = f"this client has no method {command.name[:64]!r}"
             self._reply("_error", command, status(StatusCode.CALL_FAILED, text))
@@ -410,8 +430,11 @@ class NetConnection:
         if shared is not None:
             shared.receive(decoded)
 
-    def _ended(self, reason: str) -> None:
+    def _ended(self, transport: Transport) -> None:
         """The connection is over: everybody who waits is told."""
+        if transport is not self._transport:
+            return  # We were redirected.
+        self.closed.set()
         calls, self._calls = self._calls, {}
         for name, answer in calls.values():
             answer.set_exception(
@@ -421,6 +444,20 @@ class NetConnection:
             stream.ended(discard=False)
         for shared in self._objects.values():
             shared.ended()
+
+
+def _target(asked: str, url: str) -> RtmpUrl:
+    """Where a URL leads. Raises ConnectError for one that is none of ours."""
+    try:
+        target = parse_rtmp_url(url, with_stream=False)
+    except ValueError as error:
+        raise ConnectError(asked, text=str(error)) from error
+    if target.scheme != "rtmp":
+        text = f"{url!r}: expected rtmp://HOST, {target.scheme} is not spoken here"
+        raise ConnectError(asked, text=text)
+    if not target.app:
+        raise ConnectError(asked, text=f"{url!r}: expected rtmp://HOST[:PORT]/APP[/INSTANCE]")
+    return target
 
 
 def _fields(value: Any) -> dict[str, Any]:

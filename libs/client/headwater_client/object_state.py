@@ -11,6 +11,7 @@ and over it our requests that were not answered yet. From the server:
   the answer: if it was another's, ours finds nothing to remove, and its own Remove changes nothing more.
 - Clear: likewise for our clear, once everything that we asked for before is answered. Otherwise it is another's, or the
   server begins to send all contents again; our unanswered requests come after it.
+- UseSuccess without Clear: the server knows what has changed since the version that our Use named; Change and Remove follow.
 """
 
 from collections import deque
@@ -93,17 +94,18 @@ class ObjectState:
         "version",
     )
 
-    def __init__(self, amf3: bool = False) -> None:
+    def __init__(self, amf3: bool = False, known: "ObjectState | None" = None) -> None:
+        """`known`: begin with what the server had committed as far as this one was told."""
         self._amf3 = amf3
-        self._committed: dict[str, Any] = {}
+        self._committed: dict[str, Any] = dict(known._committed) if known is not None else {}
         self._slots: dict[str, deque[_Request]] = {}
         self._clears: deque[_Request] = deque()
         self._unanswered: dict[int, _Request] = {}
         self._order = 0
-        self.contents: dict[str, Any] = {}
+        self.contents: dict[str, Any] = dict(self._committed)
         self.synced = False
         """Whether the server has accepted our use and sent the contents."""
-        self.version = 0
+        self.version: int = known.version if known is not None else 0
         """The server's count of commits that changed something, as of what we were told last."""
 
     @property

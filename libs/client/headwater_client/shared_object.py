@@ -44,7 +44,13 @@ class SharedObject(MutableMapping[str, Any]):
     greenlet of the connection, and may wait.
     """
 
-    def __init__(self, connection: "NetConnection", name: str, persistent: bool) -> None:
+    def __init__(
+        self,
+        connection: "NetConnection",
+        name: str,
+        persistent: bool,
+        known: "SharedObject | None" = None,
+    ) -> None:
         self._connection = connection
         self.name = name
         self.persistent = persistent
@@ -52,7 +58,9 @@ class SharedObject(MutableMapping[str, Any]):
         """What the server has refused, the last hundred."""
         self._unreported: SharedObjectError | None = None
         self._released = False
-        self._state = ObjectState(connection.amf3)
+        if known is not None and not (persistent and known.persistent and known.name == name):
+            raise ValueError(f"known: {known!r}, expected the persistent object {name!r}")
+        self._state: ObjectState = ObjectState(connection.amf3, known._state if known is not None else None)
         self._answered = Signal()  # Something came from the server, or the connection ended.
         self._handlers: dict[str, Callable[..., object]] = {}
         self._change_handlers: list[ChangeHandler] = []
@@ -201,7 +209,8 @@ class SharedObject(MutableMapping[str, Any]):
         self._connection.transport.enqueue(message)
 
     def use(self) -> None:
-        """Ask the server for the object; `NetConnection.shared_object` has done it."""
+        """Ask the server for the object, and say which version we have; `NetConnection.shared_object` has done it. Of a
+        persistent object the server may answer with what has changed since."""
         self._connection.transport.wait_for_room()
         self._send([Event(EventType.USE)])
 

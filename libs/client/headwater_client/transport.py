@@ -26,7 +26,7 @@ CLOSED_HERE = "closed here"
 
 class Transport:
     """`on_event` is called in the reading greenlet, in order; while it waits, nothing is read (and no ping answered).
-    `on_closed` is called once, with the reason. `peer` names the server in error texts."""
+    `on_closed` is called once, when `reason` is set. `peer` names the server in error texts."""
 
     __slots__ = (
         "_closing",
@@ -51,8 +51,7 @@ class Transport:
         rtmp: Connection,
         peer: str,
         on_event: Callable[[RtmpEvent], None],
-        on_closed: Callable[[str], None],
-        closed: Event,
+        on_closed: Callable[["Transport"], None],
     ) -> None:
         self._sock = sock
         self.rtmp = rtmp
@@ -63,7 +62,7 @@ class Transport:
         self._room, self._drained = Event(), Event()
         self._writing = self._closing = False
         self._reader: gevent.Greenlet[[], None] | None = None
-        self.closed = closed
+        self.closed = Event()
         self.reason = ""
         """Why it is closed."""
 
@@ -186,7 +185,7 @@ class Transport:
         self._room.set()
         self._drained.set()
         self._sock.close()
-        self._on_closed(self.reason)
+        self._on_closed(self)
 
 
 def _said(error: OSError) -> str:
