@@ -6,7 +6,7 @@ CONCURRENCY ?= registry=1,balancer=1,origin=2,edge=2
 PACKAGES := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check bench system-packages format
+.PHONY: run test check bench bench-objects bench-stream system-packages format
 
 run: .venv/.run
 	@headwater-registry wait $(CONCURRENCY) & waiter=$$!; \
@@ -25,6 +25,14 @@ check: .venv/.dev
 
 bench: .venv/.dev system-packages
 	python -m bench.fanout $(BENCH_ARGS)
+	python -m bench.objects $(OBJECTS_ARGS)
+	python -m bench.stream_limit $(STREAM_ARGS)
+
+bench-objects: .venv/.dev system-packages
+	python -m bench.objects $(OBJECTS_ARGS)
+
+bench-stream: .venv/.dev system-packages
+	python -m bench.stream_limit $(STREAM_ARGS)
 
 format: .venv/.dev
 	ruff check --fix .

@@ -1,7 +1,12 @@
-"""Load generator and side-by-side benchmarks: `python -m bench.fanout` (`make bench`) from the root of the repository.
+"""Load generators and benchmarks, each a command from the root of the repository (`make bench` runs all):
 
-`stream` is what is sent, `session` how a client opens, `publisher` and `players` are the load processes (`sampling`: what
-players learn from messages) and `load` their parent's view; `processes` and `server` start what is measured: `nginx`,
-`headwater`; `measure`, `results`, `machine`, `report` and `plot` say what came out.
-Another benchmark is a module beside `fanout` that puts these together differently.
+- `python -m bench.fanout`: one stream to many players, beside nginx-rtmp. `publisher` and `players` are the load processes
+  (`sampling`: what players learn from messages), `load` their parent's view, `results`, `report` and `plot` what came out.
+- `python -m bench.objects`: changes of SharedObjects with the journal off, on SQLite and on Redis. `object_layout` says who
+  uses which object, `object_wire` what is sent and checked, `object_clients` is the load process, `object_load` its parent's
+  view, `object_cluster` the server; `object_results`, `object_report` and `object_plot` say what came out.
+- `python -m bench.stream_limit`: what one stream costs its single origin.
+
+All stand on `stream` and `session` (what clients do), `worker` (a process of the load), `processes`, `server`, `nginx` and
+`headwater` (what is measured), `measure`, `machine` and `screen`. Another benchmark is a module beside these.
 """

@@ -1,7 +1,6 @@
 """`python -m bench.fanout` (`make bench`): one live stream to many players, Headwater beside nginx-rtmp in the same run."""
 
 import os
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +9,6 @@ from pathlib import Path
 import click
 import psutil
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import headwater, nginx
 from bench.errors import BenchError
@@ -23,12 +21,12 @@ from bench.plot import write_plot
 from bench.processes import Cores, choose_cores, raise_file_limit
 from bench.report import Report, markdown, table, write_json
 from bench.results import Measurement, measurement
+from bench.screen import Screen, ends_well, wide_console
 from bench.server import Server
 from bench.stream import StreamShape
 
 _FILES_BESIDE_PLAYERS = 100
 _KINDS = ("nginx", "headwater")
-_WIDTH = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +52,7 @@ class Plan:
         return made
 
 
-class _Screen:
-    """The line that shows how far a measurement is."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress = progress
-        self._whole = progress.add_task("measurements", total=total)
-        self._step = progress.add_task("", total=1)
-
-    def step(self, text: str, total: float) -> Callable[[float], None]:
-        """A new step; call the result with how far it is."""
-        self._progress.reset(self._step, total=total, description=text)
-        return lambda done: self._progress.update(self._step, completed=min(round(done), total))
-
-    def next(self) -> None:
-        """A measurement is done."""
-        self._progress.advance(self._whole)
-
-
-def measure(server: Server, plan: Plan, players: int, run: int, cores: Cores, screen: _Screen) -> Measurement:
+def measure(server: Server, plan: Plan, players: int, run: int, cores: Cores, screen: Screen) -> Measurement:
     """One measurement of a server that was started for it alone. Raises BenchError with what its programs said last."""
     try:
         return _measure(server, plan, players, run, cores, screen)
@@ -81,12 +61,10 @@ def measure(server: Server, plan: Plan, players: int, run: int, cores: Cores, sc
         raise BenchError(text, failed=True) from error
 
 
-def _measure(
-    server: Server, plan: Plan, players: int, run: int, cores: Cores, screen: _Screen
-) -> Measurement:
+def _measure(server: Server, plan: Plan, players: int, run: int, cores: Cores, screen: Screen) -> Measurement:
     name = f"{server.label}, {players} players, run {run}"
     screen.step(f"{name}: starting", 1)
-    with FanoutLoad(server.target, plan.shape, players, plan.sampled, cores) as load:
+    with FanoutLoad(server.target, server.play_targets, plan.shape, players, plan.sampled, cores) as load:
         load.publish(server.check)
         load.play(screen.step(f"{name}: opening players", players), server.check)
         load.watch(plan.warm_up_s, screen.step(f"{name}: warming up, s", round(plan.warm_up_s)), server.check)
@@ -112,9 +90,7 @@ def run_all(plan: Plan, cores: Cores, console: Console) -> Report:
     made = plan.servers()
     measurements: list[Measurement] = []
     settings: dict[str, dict[str, object]] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        screen = _Screen(progress, plan.runs * len(plan.players) * len(made))
+    with Screen(console, plan.runs * len(plan.players) * len(made)) as screen:
         for run in range(1, plan.runs + 1):
             for players in plan.players:
                 for make in made:
@@ -150,10 +126,6 @@ def prepare(plan: Plan) -> Cores:
             f"a process may open {limit} files, {needed} are needed; raise the hard limit (ulimit -Hn)"
         )
     return choose_cores(psutil.Process().cpu_affinity())
-
-
-def _terminated(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 @click.command()
@@ -214,20 +186,11 @@ def main(
 ) -> None:  # fmt: skip
     """Send one synthetic 1 Mbit/s stream to many players through Headwater and through nginx-rtmp, and compare what it costs."""
     plan = Plan(kinds, players, seconds, warm_up_s, runs, flush_ms, sampled, StreamShape())
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDTH
-    signal.signal(signal.SIGTERM, _terminated)
-    try:
+    console = wide_console()
+    with ends_well():
         cores = prepare(plan)
         out.mkdir(parents=True, exist_ok=True)
         report = run_all(plan, cores, console)
-    except BenchError as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(1 if error.failed else 2) from error
-    except KeyboardInterrupt:
-        click.echo("stopped", err=True)
-        raise SystemExit(130) from None
     write_json(report, out / "fanout.json")
     (out / "fanout.md").write_text(markdown(report))
     write_plot(report, out / "fanout.png")

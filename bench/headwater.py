@@ -1,4 +1,4 @@
-"""Headwater as the server under test: registry, balancer, one origin, one edge, each its own command as in operation."""
+"""Headwater as the server under test: registry, balancer, one origin, edges, each its own command as in operation."""
 
 import importlib.metadata
 import os
@@ -14,8 +14,6 @@ from bench.session import Target
 
 _ROOT = Path(__file__).parents[1]
 _SERVICES = ("registry", "balancer", "origin", "edge")
-_USED_PORTS = (0, registry_port(0), edge_rtmp_port(0, "edge-1"))
-"""The ports of a cluster, counted from its base port."""
 
 
 def find_command(service: str) -> str:
@@ -28,34 +26,47 @@ def find_command(service: str) -> str:
     return str(path)
 
 
-def arguments(service: str, base_port: int, data: Path, flush_ms: int) -> list[str]:
-    """The options of a service's `serve`."""
+def arguments(node_id: str, base_port: int, data: Path, flush_ms: int, store: str = "") -> list[str]:
+    """The options of a node's `serve`. `store`: the origin's URL for its journal, empty for its default."""
     common = ["serve", "--base-port", str(base_port), "--data", str(data), "--log-level", "warning"]
+    service = node_id.partition("-")[0]
     if service == "origin":
-        return [*common, "--app", "live=apps.live:Live"]
+        return [*common, "--app", "live=apps.live:Live", *(("--store", store) if store else ())]
     if service == "edge":
-        return [*common, "--flush-ms", str(flush_ms)]
+        return [*common, "--node-id", node_id, "--flush-ms", str(flush_ms)]
     return common
 
 
 class Headwater(Server):
-    """A whole cluster; the edge is also counted alone."""
+    """A whole cluster; some of its services are also counted alone: `groups`, of which the last is all of it."""
 
-    groups = ("edge", "all")
+    groups: tuple[str, ...] = ("edge", "all")
 
-    def __init__(self, core: int, flush_ms: int) -> None:
+    def __init__(self, core: int, flush_ms: int, edges: int = 1) -> None:
         super().__init__(core)
         self.label = f"headwater, {flush_ms} ms"
         self._flush_ms = flush_ms
-        self._base_port = free_port(_USED_PORTS)
+        self._edges = [f"edge-{number}" for number in range(1, edges + 1)]
+        used = [0, registry_port(0), *(edge_rtmp_port(0, edge) for edge in self._edges)]
+        self._base_port = free_port(used)
 
     @property
     def target(self) -> Target:
-        """Application live, on the edge's own port."""
-        return Target("127.0.0.1", edge_rtmp_port(self._base_port, "edge-1"))
+        """Application live, on the first edge's own port."""
+        return Target("127.0.0.1", self.edge_ports[0])
+
+    @property
+    def edge_ports(self) -> tuple[int, ...]:
+        """RTMP, of each edge alone."""
+        return tuple(edge_rtmp_port(self._base_port, edge) for edge in self._edges)
+
+    @property
+    def store(self) -> str:
+        """The origin's --store; empty leaves its default."""
+        return ""
 
     def start(self) -> None:
-        """All four at once: they wait for each other."""
+        """All at once: they wait for each other."""
         # What the shell of whoever runs this says about another cluster must not reach this one.
         env = {
             name: value
@@ -63,12 +74,13 @@ class Headwater(Server):
             if not name.startswith(("HEADWATER_", "HONCHO_"))
         }
         env["PYTHONPATH"] = str(_ROOT)
-        for service in _SERVICES:
-            options = arguments(service, self._base_port, self.folder / "data", self._flush_ms)
+        for node_id in ("registry", "balancer", "origin", *self._edges):
+            service = node_id.partition("-")[0]
+            options = arguments(node_id, self._base_port, self.folder / "data", self._flush_ms, self.store)
             program = Program(
-                service, [find_command(service), *options], self.folder, self.core, env=env, cwd=_ROOT
+                node_id, [find_command(service), *options], self.folder, self.core, env=env, cwd=_ROOT
             )
-            self.add(program, *(("edge", "all") if service == "edge" else ("all",)))
+            self.add(program, *(group for group in self.groups if group in (service, "all")))
 
     def settings(self) -> dict[str, object]:
         """Version and the options that were not left alone."""

@@ -1,5 +1,6 @@
 """The picture of a fan-out benchmark: CPU, memory and latency."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from bench.report import Report
-from bench.results import Row
+from bench.results import Figure, Row
 
 _PANELS = (
     ("server CPU seconds per Gbit delivered", "cpu_s_per_gbit", False),
@@ -30,35 +31,51 @@ def write_plot(report: Report, path: Path) -> None:
     for axis, (title, name, whole) in zip(axes.flat, _PANELS, strict=True):
         _panel(axis, [row for row in made if row.group == "all" or not whole], name, colours)
         axis.set_title(title, fontsize=10)
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
-    figure.suptitle("\n".join([report.title, *report.machine.lines()]), fontsize=9)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    finish(figure, [report.title, *report.machine.lines()], path)
 
 
 def _panel(axis: Any, shown: list[Row], name: str, colours: dict[str, str]) -> None:
-    """Medians, with whiskers from the least to the greatest where there were several runs."""
-    players = sorted({row.players for row in shown})
-    titles = list(dict.fromkeys(row.title for row in shown))
-    width = 0.8 / len(titles)
-    for number, title in enumerate(titles):
-        own = [row for row in shown if row.title == title]
-        at = [players.index(row.players) + (number - (len(titles) - 1) / 2) * width for row in own]
-        figures = [getattr(row, name) for row in own]
-        heights = [each.median for each in figures]
+    players = [str(count) for count in sorted({row.players for row in shown})]
+    bars: dict[str, dict[str, Figure]] = {}
+    for row in shown:
+        bars.setdefault(row.title, {})[str(row.players)] = getattr(row, name)
+    grouped_bars(axis, players, bars, colours)
+    axis.set_xticks(range(len(players)), [f"{count} players" for count in players])
+
+
+def grouped_bars(
+    axis: Any, groups: Sequence[str], bars: Mapping[str, Mapping[str, Figure]], colours: Mapping[str, str]
+) -> None:
+    """Medians by title and group, with whiskers from the least to the greatest where there were several runs."""
+    width = 0.8 / len(bars)
+    for number, (title, by_group) in enumerate(bars.items()):
+        at = [groups.index(group) + (number - (len(bars) - 1) / 2) * width for group in by_group]
+        figures = list(by_group.values())
         spread = [
             [each.median - each.least for each in figures],
             [each.greatest - each.median for each in figures],
         ]
-        bars = axis.bar(
+        drawn = axis.bar(
             at,
-            heights,
+            [each.median for each in figures],
             width * 0.92,
             color=colours[title],
             label=title,
             yerr=spread if any(map(any, spread)) else None,
         )
-        axis.bar_label(bars, fmt="%.3g", fontsize=7, padding=1)
-    axis.set_xticks(range(len(players)), [f"{count} players" for count in players])
+        axis.bar_label(drawn, fmt=short_number, fontsize=7, padding=1)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def short_number(value: float) -> str:
+    """Three digits: 0.214, 87.2, 5250, 177k."""
+    return f"{value / 1000:.3g}k" if value >= 10_000 else f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def finish(figure: Any, title: Sequence[str], path: Path) -> None:
+    """A legend for all panels, a title, the PNG."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    figure.suptitle("\n".join(title), fontsize=9)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,7 +1,7 @@
 """A fan-out benchmark's results for people and programs: a table on the console, the same as Markdown, everything as JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -89,11 +89,16 @@ def table(report: Report) -> Table:
     return made
 
 
+def page(title: str, columns: Sequence[str], cells: Iterable[Sequence[str]], notes: Iterable[str]) -> str:
+    """A table and its notes as Markdown."""
+    lines = [columns, ["---"] * len(columns), *cells]
+    drawn = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([title, "", *drawn, "", *(f"- {note}" for note in notes)]) + "\n"
+
+
 def markdown(report: Report) -> str:
     """The table and its notes."""
-    lines: list[Sequence[str]] = [_COLUMNS, ["---"] * len(_COLUMNS), *map(_cells, report.rows())]
-    drawn = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([report.title, "", *drawn, "", *(f"- {note}" for note in report.notes())]) + "\n"
+    return page(report.title, _COLUMNS, map(_cells, report.rows()), report.notes())
 
 
 def write_json(report: Report, path: Path) -> None:

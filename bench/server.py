@@ -35,7 +35,12 @@ class Server(ABC):
     @property
     @abstractmethod
     def target(self) -> Target:
-        """Where to publish and play."""
+        """Where to publish, and to play where there is no other place."""
+
+    @property
+    def play_targets(self) -> tuple[Target, ...]:
+        """Where to play: players are spread over these."""
+        return (self.target,)
 
     @abstractmethod
     def start(self) -> None:
