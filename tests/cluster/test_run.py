@@ -93,6 +93,26 @@ def test_make_run_says_ready_and_ctrl_c_ends_all_of_it(started: list[Started], t
     assert left_behind(run) == []
 
 
+def test_persistent_objects_survive_ctrl_c_and_make_run(started: list[Started], tmp_path: Path) -> None:
+    contents: list[dict[str, object]] = []
+    for round_ in range(3):
+        run = Started(["make", "run"], tmp_path)
+        started.append(run)
+        eventually(lambda run=run: "ready: " in run.output, within_s=60)  # type: ignore[misc]
+        with NetConnection(
+            f"rtmp://127.0.0.1:{run.base_port}/live/kept", timeout_s=10 * TIME_FACTOR
+        ) as connection:
+            board = connection.shared_object("board", persistent=True)
+            board.wait_synced()
+            contents.append(dict(board))
+            board[f"round{round_}"] = [float(round_), {"text": "grüße"}]
+            board.flush()
+        run.interrupt()
+        assert "Traceback" not in run.output
+    kept = {f"round{number}": [float(number), {"text": "grüße"}] for number in range(2)}
+    assert contents == [{}, {"round0": kept["round0"]}, kept]
+
+
 def test_honcho_starts_as_many_as_it_is_told(started: list[Started], tmp_path: Path) -> None:
     run = Started([str(BIN / "honcho"), "start", "-c", "edge=4,origin=3"], tmp_path)
     started.append(run)
