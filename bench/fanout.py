@@ -18,7 +18,7 @@ from bench.machine import describe
 from bench.measure import UsageMeter, core_busy_s
 from bench.nginx import Nginx
 from bench.plot import write_plot
-from bench.processes import Cores, choose_cores, raise_file_limit
+from bench.processes import Cores, choose_cores, need_files
 from bench.report import Report, markdown, table, write_json
 from bench.results import Measurement, measurement
 from bench.screen import Screen, ends_well, wide_console
@@ -120,11 +120,7 @@ def prepare(plan: Plan) -> Cores:
     for kind, module in zip(_KINDS, (nginx, headwater), strict=True):
         if kind in plan.kinds:
             module.check_installed()
-    limit, needed = raise_file_limit(), max(plan.players) + _FILES_BESIDE_PLAYERS
-    if limit < needed:
-        raise BenchError(
-            f"a process may open {limit} files, {needed} are needed; raise the hard limit (ulimit -Hn)"
-        )
+    need_files(max(plan.players) + _FILES_BESIDE_PLAYERS)
     return choose_cores(psutil.Process().cpu_affinity())
 
 

@@ -20,7 +20,7 @@ from bench.object_plot import write_plot
 from bench.object_report import ObjectReport, markdown, table, write_json
 from bench.object_results import ObjectMeasurement, Phase
 from bench.object_wire import MOST_CHANGES
-from bench.processes import Cores, choose_cores, raise_file_limit
+from bench.processes import Cores, choose_cores, need_files
 from bench.screen import Screen, ends_well, wide_console
 
 _FILES_BESIDE_CLIENTS = 100
@@ -148,12 +148,7 @@ def prepare(plan: Plan) -> Cores:
     headwater.check_installed()
     if "redis" in plan.stores:
         find_redis()
-    limit = raise_file_limit()
-    needed = max(len(shape.clients()) for shape in plan.shapes) + _FILES_BESIDE_CLIENTS
-    if limit < needed:
-        raise BenchError(
-            f"a process may open {limit} files, {needed} are needed; raise the hard limit (ulimit -Hn)"
-        )
+    need_files(max(len(shape.clients()) for shape in plan.shapes) + _FILES_BESIDE_CLIENTS)
     return choose_cores(psutil.Process().cpu_affinity())
 
 

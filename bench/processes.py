@@ -40,11 +40,14 @@ def choose_cores(available: Sequence[int]) -> Cores:
     return Cores(first, tuple(others) or (first,))
 
 
-def raise_file_limit() -> int:
-    """Open files as far as this process may go; returns how far."""
+def need_files(count: int) -> None:
+    """Let this process, and those that it starts, open so many files. Raises BenchError where it may not."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+    if hard < count:
+        raise BenchError(
+            f"a process may open {hard} files, {count} are needed; raise the hard limit (ulimit -Hn)"
+        )
 
 
 @contextlib.contextmanager

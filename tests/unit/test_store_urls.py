@@ -1,5 +1,6 @@
 """Store URLs: what they mean, what they must not show, and what is said of those that will not do."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,12 @@ def test_what_is_parsed_shows_no_password_either() -> None:
     address = RedisAddress.parse(parsed)
     assert "s3cr3t" not in f"{parsed} {parsed!r} {address} {address!r}"
     assert repr(parsed) == "StoreUrl('redis://***@a/1', 'power')"
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+sentinel"])
+def test_a_missing_client_library_is_named(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith(("redis", "headwater_store.redis_"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "redis", None)  # An import of it fails as if it were not installed.
+    with pytest.raises(StoreError, match=r"install headwater-store\[redis\]"):
+        open_journals(f"{scheme}://127.0.0.1:1/service")

@@ -33,10 +33,12 @@ def _memory() -> Engine:
 
 
 def _redis() -> Engine:
-    from headwater_store.redis_journals import RedisJournals
-    from headwater_store.redis_leases import RedisLeases
-    from headwater_store.redis_records import RedisRecords
-
+    try:
+        from headwater_store.redis_journals import RedisJournals
+        from headwater_store.redis_leases import RedisLeases
+        from headwater_store.redis_records import RedisRecords
+    except ModuleNotFoundError as error:
+        raise StoreError(f"store redis: {error}; install headwater-store[redis]") from error
     return Engine(RedisRecords, RedisJournals, RedisLeases)
 
 
