@@ -28,7 +28,9 @@ _CHAIR = _DRAW | Access.DELETE
 
 
 def _is_number(value: object, least: float = -_FARTHEST, most: float = _FARTHEST) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and least <= value <= most
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and least <= value <= most
 
 
 def _shape_problem(shape: object) -> str | None:
@@ -117,9 +119,7 @@ class Whiteboard(Application):
         """Add a page."""
         self._check_chair(client)
         if not isinstance(name, str) or not _PAGE_NAME.fullmatch(name) or name in self._pages:
-            raise CallError(
-                "Whiteboard.BadPage", "a page has a name of its own: 1 to 32 letters, digits, spaces, _ or -"
-            )
+            raise CallError("Whiteboard.BadPage", "a name of its own: 1 to 32 letters, digits, spaces, _, -")
         if len(self._pages) >= _MOST_PAGES:
             raise CallError("Whiteboard.TooManyPages", f"a board has {_MOST_PAGES} pages at most")
         self._pages[name] = client.attributes["nick"]

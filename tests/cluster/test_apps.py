@@ -197,6 +197,7 @@ def test_whiteboard_lets_everybody_draw_and_the_chair_clear(enter: Enter) -> Non
         {**LINE, "kind": "blot"},
         {**LINE, "points": [1.0]},
         {**LINE, "points": [1.0, "x"]},
+        {**LINE, "points": [True, False]},
         {**LINE, "points": [1e9, 0.0]},
         {**LINE, "color": "red"},
         {**LINE, "width": 1000.0},

@@ -88,6 +88,15 @@ class Cluster:
         wanted = {name.replace(".", "-") for name in names}
         eventually(lambda: wanted <= set(self.nodes()), within_s=30, what=f"registered: {wanted}")
 
+    @property
+    def names(self) -> list[str]:
+        """Of all processes."""
+        return list(self._commands)
+
+    def wait_ended(self, name: str, within_s: float = 20.0) -> int:
+        """Wait for a process that was told to end; its exit status."""
+        return self._running.pop(name).wait(within_s * TIME_FACTOR)
+
     def pid(self, name: str) -> int:
         """The process id."""
         return self._running[name].pid

@@ -168,15 +168,18 @@ class FakeClient:
         properties: dict[str, Any] | None = None,
         arguments: tuple[Any, ...] = (),
         resumed: bool = False,
+        session_id: str | None = None,
     ) -> None:
-        """Send connect with these arguments."""
+        """Send connect with these arguments. At another epoch than the first only who resumes has an id of the first."""
         self.amf3 = amf3
+        first = resumed or epoch == 1
+        name = f"session-{self.number}" if first else f"session-{epoch}-{self.number}"
         about = {"app": self.group, "objectEncoding": 3.0 if amf3 else 0.0, **(properties or {})}
         message = encode_command("connect", 1, about, *args, *arguments)
         self.put(
             traffic.Attach(
                 self.number,
-                f"session-{self.number}",
+                session_id or name,
                 self.group,
                 epoch,
                 "192.0.2.7",

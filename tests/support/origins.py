@@ -63,6 +63,7 @@ class Site(Bench):
     def __init__(self, view: ClusterView, origin: Origin) -> None:
         self.view, self.origin = view, origin
         self._owned = False
+        self.epoch = 1
         self._numbers = self._edges = 0
 
 

@@ -5,7 +5,7 @@ import random
 import pytest
 from headwater_edge.objects import ObjectFanout
 from headwater_rtmp.slots import Slots
-from support.edge_object import CHANGE, CLEAR, REMOVE, SEND, SUCCESS, USED, Board, FakeClient, value
+from support.edge_object import CHANGE, CLEAR, NULL, REMOVE, SEND, SUCCESS, USED, Board, FakeClient, value
 
 HEAR = b"\x02\x00\x04hear"
 
@@ -152,6 +152,33 @@ def test_a_missing_commit_of_messages_only_is_missing_too(board: Board) -> None:
     assert member.received == b""
     board.commit((SEND, "", HEAR))
     assert member.got() == [(SEND, None, HEAR)]
+
+
+def test_who_asked_for_a_commit_that_cannot_be_applied_is_answered(board: Board) -> None:
+    """And has what the replica has in the end, whatever its own changes were."""
+    origin = Slots()
+    member, other = board.join(), board.join()
+    first = [(CHANGE, "a", value(1)), (CHANGE, "b", value(1))]
+    board.commit(*first)
+    origin.apply(1, first)
+    member.got()
+    other.got()
+    board.lose((CHANGE, "c", value(1)))
+    origin.apply(2, [(CHANGE, "c", value(1))])
+    own = [(CLEAR, "", b""), (CHANGE, "a", value(1)), (REMOVE, "x", NULL)]
+    origin.apply(3, own)
+    assert not board.fanout.update(3, 3, member.session, own)
+    assert member.got() == [(CLEAR, None, None), (SUCCESS, "a", None), (SUCCESS, "x", None)]
+    origin.apply(4, [(CHANGE, "a", value(4))])
+    assert board.fanout.update(4, 4, member.session, [(CHANGE, "a", value(4)), (SEND, "", HEAR)])
+    assert member.got() == [(SUCCESS, "a", None)]
+    assert other.received == b""
+    assert board.counters.object_resyncs == 1
+    board.events = 4
+    replaced(board, origin)
+    member.drain()
+    assert member.got() == [(CLEAR, None, None), (CHANGE, "a", value(4))]
+    assert other.got() == [(REMOVE, "b", None), (CHANGE, "a", value(4))]
 
 
 def test_a_commit_that_has_come_already_is_a_gap_too(board: Board) -> None:

@@ -20,6 +20,7 @@ from headwater_origin import (
     remote,
 )
 from support.origin_bench import Bench, FakeClient, settle
+from support.waiting import eventually
 
 
 class Base(Application):
@@ -63,6 +64,10 @@ class App(Base):
     @remote
     def crash(self, client: Client) -> None:
         raise ZeroDivisionError("1/0")
+
+    @remote
+    def bad_value(self, client: Client) -> None:
+        client.attributes["x"] = object()
 
     @remote
     def time_out(self, client: Client) -> None:
@@ -184,6 +189,17 @@ def test_a_failure_is_one_line_that_names_the_place(bench: Bench, caplog: pytest
     assert fields["what"] == "crash"
     assert fields["error"] == "ZeroDivisionError('1/0')"
     assert fields["at"].startswith("test_origin_calls.py:")
+
+
+@pytest.mark.parametrize("name", ["bad_value", "time_out"])
+def test_the_place_is_the_applications_own_wherever_it_was_raised(
+    bench: Bench, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    client = bench.joined(bench.edge())
+    client.command(name, transaction=3)
+    eventually(client.take, within_s=10)
+    (record,) = caplog.records
+    assert record.__dict__["fields"]["at"].startswith("test_origin_calls.py:")
 
 
 @pytest.mark.parametrize("args", [(), (1.0, 2.0, 3.0)])
@@ -332,7 +348,7 @@ def test_no_answer_in_time_is_raised_and_a_late_one_is_nothing(bench: Bench) -> 
     (member,) = client.scope.clients
     assert type(catching(member.call, "one", timeout_s=0.001)) is ClientCallTimeout
     client.command("_result", "late", transaction=1)
-    assert client.session._calls == {}
+    assert len(client.session.calls) == 0
 
 
 def test_a_timeout_of_the_application_passes_through(bench: Bench) -> None:
@@ -372,7 +388,7 @@ def test_arguments_without_an_amf_form_raise_at_the_caller(bench: Bench) -> None
         with pytest.raises(ValueError, match="AMF"):
             call("x", object())
     assert client.take() == []
-    assert client.session._calls == {}
+    assert len(client.session.calls) == 0
 
 
 def test_on_connect_may_notify_but_not_call_its_client() -> None:

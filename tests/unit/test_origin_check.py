@@ -160,6 +160,10 @@ def test_problems_in_json(folder: Path) -> None:
             "@remote\ndef play(self, client): pass",
             "play is @remote but the origin answers this command itself",
         ),
+        (
+            "@remote\ndef connect(self, client): pass",
+            "connect is @remote but the origin answers this command itself",
+        ),
         ("@remote\ndef _say(self, client): pass", "_say is @remote but begins with '_'"),
         (
             "@remote\ndef broadcast(self, client): pass",
@@ -237,6 +241,7 @@ def test_an_abstract_application(folder: Path) -> None:
     [
         ("checked_room", "expected MODULE:CLASS or NAME=MODULE:CLASS"),
         ("checked_room:Nothing", "expected a subclass of headwater_origin.Application, Nothing is nothing"),
+        ("checked_room.py:Room", "checked_room.py:Room: a module is named without its .py: checked_room"),
         ("no_such_room:Room", "No module named 'no_such_room'; run it where the module is"),
     ],
 )

@@ -5,6 +5,7 @@ import logging
 import gevent
 import pytest
 from headwater_bus.traffic import CloseSession
+from headwater_origin import Application
 from headwater_rtmp.message import Message
 from headwater_rtmp.shared_object import EventType
 from support.attach_bench import OPEN
@@ -38,6 +39,46 @@ def test_a_client_that_sends_too_many_messages_is_closed_with_one_line(
     assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
     other.command("createStream", transaction=2)
     assert other.take() == [("_result", 2.0, 1.0)]
+
+
+class Spread(Application):
+    shared_objects = streams = "spread"
+    allow_shared_objects = allow_publish = True
+
+
+def test_what_is_a_group_of_its_own_counts_for_more_where_it_may_begin() -> None:
+    """A client that uses or plays one name after the other must not fill the registry."""
+    bench = Bench({"app": Spread}, messages_per_s=8, messages_burst=100)
+    link = bench.edge()
+    for names in ("object", "stream"):
+        client = bench.client(link)
+        settle()
+        now = [1000.0]
+        client.session.group.clock = lambda now=now: now[0]
+        for number in range(4):
+            if names == "object":
+                client.shared(f"{names}{number}", (EventType.USE,))
+            else:
+                if number == 0:
+                    client.command("createStream", transaction=2)
+                client.command("play", f"{names}{number}", stream_id=1)
+            now[0] += 1.0
+        (closed,) = [part for part in client.take() if isinstance(part, CloseSession)]
+        assert closed.reason == "over 8 messages a second (an object or stream of its own counts as 40)"
+
+
+def test_an_object_that_is_used_already_counts_as_one_message() -> None:
+    bench = Bench({"app": Spread}, messages_per_s=8, messages_burst=50)
+    link = bench.edge()
+    one, two = bench.client(link), bench.client(link)
+    settle()
+    one.session.group.clock = lambda: 1000.0
+    one.shared("board", (EventType.USE,))
+    for _ in range(20):
+        two.shared("board", (EventType.USE,))
+        two.shared("board", (EventType.RELEASE,))
+    assert not one.session.closed
+    assert not two.session.closed
 
 
 def test_after_a_pause_there_is_one_burst_and_no_more() -> None:

@@ -68,7 +68,7 @@ def test_publish_and_delete_stream(bench: Bench) -> None:
     ]
     client.command("deleteStream", 1.0)
     assert client.take() == [PublishStopped(1, 1), ("onStatus", 1, "NetStream.Unpublish.Success")]
-    assert bench.origin.groups["app/room"].streams == {}
+    assert bench.origin.groups["app/room"].streams.by_name == {}
 
 
 def test_publish_and_close_stream_keeps_the_id(bench: Bench) -> None:
@@ -106,7 +106,7 @@ def test_publish_types_that_do_not(bench: Bench, kind: Any) -> None:
     client = streaming(bench)
     client.command("publish", "a", kind, stream_id=1)
     assert client.take() == [("onStatus", 1, "NetStream.Publish.BadName")]
-    assert bench.origin.groups["app/room"].streams == {}
+    assert bench.origin.groups["app/room"].streams.by_name == {}
 
 
 BAD_NAMES: list[Any] = [
@@ -138,7 +138,7 @@ def test_bad_names(bench: Bench, name: Any) -> None:
         ("onStatus", 1, "NetStream.Publish.BadName"),
         ("onStatus", 1, "NetStream.Play.Failed"),
     ]
-    assert bench.origin.groups["app/room"].streams == {}
+    assert bench.origin.groups["app/room"].streams.by_name == {}
 
 
 @pytest.mark.parametrize("name", ["a" * 256, "mp4:läufer/one two.f4v", "日本", "a@b:c,d;e=f+g!(h)~'&"])
@@ -146,7 +146,7 @@ def test_good_names(bench: Bench, name: str) -> None:
     client = streaming(bench)
     client.command("publish", name + "?token=1", "live", stream_id=1)
     assert client.codes() == ["NetStream.Publish.Start"]
-    assert list(bench.origin.groups["app/room"].streams) == [name]
+    assert list(bench.origin.groups["app/room"].streams.by_name) == [name]
 
 
 def test_commands_without_arguments_never_fail(bench: Bench) -> None:
@@ -200,14 +200,14 @@ def test_publish_again_on_the_same_stream_ends_the_first(bench: Bench) -> None:
         PublishStopped,
         PublishStarted,
     ]
-    assert list(bench.origin.groups["app/room"].streams) == ["b"]
+    assert list(bench.origin.groups["app/room"].streams.by_name) == ["b"]
 
 
 def test_play_of_nothing_is_stream_not_found(bench: Bench) -> None:
     client = streaming(bench)
     client.command("play", "a", stream_id=1)
     assert client.take() == [("onStatus", 1, "NetStream.Play.StreamNotFound")]
-    assert bench.origin.groups["app/room"].streams == {}
+    assert bench.origin.groups["app/room"].streams.by_name == {}
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_play_waits_for_the_publisher_where_the_application_says_so(bench: Bench
     assert client.take() == [("onStatus", 1, "NetStream.Play.UnpublishNotify"), ("StreamEOF", 1)]
     client.command("closeStream", stream_id=1)
     assert client.take() == [PlayStopped(1, 1)]
-    assert bench.origin.groups["waiting/room"].streams == {}
+    assert bench.origin.groups["waiting/room"].streams.by_name == {}
 
 
 def test_play_false_stops(bench: Bench) -> None:
@@ -265,7 +265,7 @@ def test_play_of_another_stream_takes_the_place_of_the_first(bench: Bench) -> No
     client.take()
     client.command("play", "b", stream_id=1)
     assert client.take() == [PlayStopped(1, 1), *started(), PlayStarted(1, 1, 2)]
-    assert list(bench.origin.groups["waiting/room"].streams) == ["b"]
+    assert list(bench.origin.groups["waiting/room"].streams.by_name) == ["b"]
 
 
 def test_pause(bench: Bench) -> None:

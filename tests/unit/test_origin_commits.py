@@ -436,6 +436,21 @@ def test_a_group_that_is_granted_anew_to_the_same_origin_goes_on(
     assert journals.inner.open("app/room", 4).epoch == 4
 
 
+def test_a_group_that_is_granted_anew_at_an_older_epoch_goes_on_and_the_registry_is_told(
+    bench: JournaledBench, journals: TestJournals
+) -> None:
+    """Its table went back in time."""
+    client = bench.member(bench.edge())
+    (group,) = bench.origin.groups.values()
+    epoch = group.epoch
+    bench.change("group", "app/room", ME, epoch - 1)
+    client.command("add", 1, transaction=2)
+    assert answer(client) == ("_result", 2.0, 1.0)
+    assert group.epoch == epoch
+    assert bench.epochs_seen == [("app/room", epoch)]
+    assert journals.inner.open("app/room", epoch).epoch == epoch
+
+
 def test_a_client_that_asks_on_while_the_store_is_away_is_closed(journals: TestJournals) -> None:
     bench = JournaledBench(App, journals, pending_bytes=2000, inbox_messages=100)
     client = bench.member(bench.edge())

@@ -1,6 +1,7 @@
 """The origin: what application code sees of SharedObjects, those of its own group and those that are groups of their own at
 another origin: the same. No sockets."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from headwater_amf import amf0
 from headwater_bus.traffic import Attach, FromClient, FromGuest, ObjectUpdate
 from headwater_origin import Application, ObjectUnavailable, SharedObjectView, hooks
+from headwater_origin.overlay import Overlay
 from headwater_rtmp.shared_object import Event, encode_shared_object
 from support.object_bench import CLEAR, DELETE, SEND, SET, USE, events_of
 from support.origin_bench import FakeLink, settle
@@ -421,6 +423,21 @@ def test_counting_under_a_lock_loses_nothing(stage: Stage) -> None:
     assert stage.code(lambda app: view["count"]) == 20.0
 
 
+def test_a_lock_is_taken_again_in_a_transaction_of_its_holder(stage: Stage) -> None:
+    view = stage.view()
+
+    def code(app: Application) -> None:
+        with view.locked():
+            view["x"] = 1.0
+            with app.atomic(), view.locked():
+                view["y"] = view["x"] + 1
+            assert view["y"] == 2.0
+
+    stage.code(code)
+    assert dict(view) == {"x": 1.0, "y": 2.0}
+    assert view.version == 1
+
+
 def test_a_lock_outside_of_a_transaction_takes_back_what_fails(stage: Stage) -> None:
     view, user = stage.view(), stage.user()
 
@@ -435,6 +452,21 @@ def test_a_lock_outside_of_a_transaction_takes_back_what_fails(stage: Stage) -> 
     assert user.updates() == [(1, [(4, "y", [1.0])])]
     with pytest.raises(RuntimeError, match="unlock without lock"):
         stage.code(lambda app: view.unlock())
+
+
+def test_locks_that_were_given_back_leave_nothing_behind(stage: Stage) -> None:
+    """Of a greenlet that lives on."""
+    view = stage.view()
+    kept: list[int] = []
+
+    def code(app: Application) -> None:
+        for number in range(20):
+            with view.locked():
+                view["x"] = float(number)
+            kept.append(sum(isinstance(made, Overlay) for made in gc.get_objects()))
+
+    stage.code(code)
+    assert max(kept) <= kept[0]
 
 
 def test_a_greenlet_that_ends_gives_its_lock_back(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:

@@ -28,6 +28,7 @@ class Recording(Bench):
         client = self.joined(self.edge())
         group: Any = self.origin.groups["app/room"]
         group.journal = self.rows.append
+        group.outputs.off = False
         return client
 
     @property
@@ -161,12 +162,45 @@ def test_without_auto_commit_only_commits_are_kept(bench: Recording) -> None:
     client.shared("board", (SET, "x", 1.0), persistent=True)
     view["y"] = 2.0
     assert [update.version for update in client.link.take(ObjectUpdate)] == [1, 2]
-    assert [row[0] for row in bench.rows] == [2]
+    # The versions that are told are reserved, once for many.
+    assert [row[0] for row in bench.rows] == [2, 3]
     view.commit()
     view.commit()
-    assert [row[0] for row in bench.rows] == [2, 2]
+    assert [row[0] for row in bench.rows] == [2, 3, 2]
     again = bench.again(bench.rows).objects.view("board", True)
-    assert (dict(again), again.auto_commit, again.version) == ({"x": 1.0, "y": 2.0}, False, 2)
+    assert (dict(again), again.auto_commit) == ({"x": 1.0, "y": 2.0}, False)
+
+
+@pytest.mark.parametrize("snapshot", [False, True])
+def test_versions_of_what_was_not_kept_are_never_counted_again(bench: Recording, snapshot: bool) -> None:
+    """Else a client that comes back would be told a difference from content that is lost."""
+    client = bench.start()
+    view = bench.objects.view("board", True)
+    view["x"] = 1.0
+    view.auto_commit = False
+    if snapshot:
+        view["x"] = 2.0
+        bench.rows[:] = bench.objects.snapshot_rows()
+    view["lost"] = 3.0
+    version = view.version
+    client.shared("board", (USE,), persistent=True)
+    made = bench
+    for _ in range(3):
+        made = bench.again(bench.rows)
+        again = made.objects.view("board", True)
+        assert again.version > version
+        for number in range(3):
+            again[f"k{number}"] = 1.0
+        user = made.joined(made.edge())
+        assert use(user, version)[1].since == -1
+        assert use(user, again.version - 1)[0].since == again.version - 1
+        version = again.version
+        bench.rows += made.rows
+    # As soon as commits are kept again nothing is skipped any more.
+    again.auto_commit = True
+    again["y"] = 2.0
+    bench.rows += made.rows[-2:]
+    assert bench.again(bench.rows).objects.view("board", True).version == again.version
 
 
 # Differences
@@ -188,6 +222,16 @@ def test_who_comes_back_with_a_version_is_told_a_difference(bench: Recording) ->
     view.resync_depth = -1
     view.purge(4)
     assert [use(client, version)[0].since for version in (3, 4)] == [-1, 4]
+
+
+def test_without_a_journal_everything_is_told() -> None:
+    """Versions begin anew with the group, so one that a client has may be of another content."""
+    bench = Bench({"app": Open})
+    client = bench.joined(bench.edge())
+    view = bench.origin.groups["app/room"].objects.view("board", True)
+    for number in range(5):
+        view[f"k{number}"] = 1.0
+    assert use(client, 3)[1].since == -1
 
 
 def test_a_temporary_object_is_always_told_whole(bench: Recording) -> None:

@@ -21,6 +21,7 @@ from headwater_origin import (
 from support.object_bench import SET, USE, user
 from support.origin_bench import FakeClient, settle
 from support.origins import Origins
+from support.waiting import eventually
 
 
 class Owner(Application):
@@ -316,6 +317,84 @@ def test_while_the_store_of_the_object_is_away_nothing_is_changed(origins: Origi
 # Locks
 
 
+def test_two_scopes_that_use_each_others_objects_do_not_wait_for_each_other(origins: Origins) -> None:
+    owner(origins)
+
+    def both(mine: str, other: str) -> Callable[[Any], None]:
+        def code(app: Application) -> None:
+            for number in range(20):
+                with app.atomic():
+                    app.shared_object("board")[f"{mine}{number}"] = 1.0
+                    app.shared_object("board", scope=other)[f"{mine}{number}"] = 1.0
+
+        return code
+
+    tasks = [
+        gevent.spawn(run, origins, "own/hall", both("hall", "own/room")),
+        gevent.spawn(run, origins, "own/room", both("room", "own/hall")),
+    ]
+    gevent.joinall(tasks, timeout=10, raise_error=True)
+    boards = [
+        run(origins, scope, lambda app: dict(app.shared_object("board")))
+        for scope in ("own/hall", "own/room")
+    ]
+    assert boards[0] == boards[1]
+    assert len(boards[0]) == 40
+
+
+def test_two_locks_taken_crosswise_end(origins: Origins, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As everywhere: one of them gives up, and both objects can be changed again."""
+    monkeypatch.setattr(application_requests, "LOCK_S", 0.2)
+    client, _ = owner(origins)
+    outcomes: list[str] = []
+
+    def both(other: str) -> Callable[[Any], None]:
+        def code(app: Application) -> None:
+            try:
+                with app.shared_object("board").locked() as mine:
+                    settle()
+                    with app.shared_object("board", scope=other).locked() as theirs:
+                        mine["x"] = theirs["x"] = 1.0
+                outcomes.append("done")
+            except ObjectUnavailable:
+                outcomes.append("gave up")
+
+        return code
+
+    tasks = [
+        gevent.spawn(run, origins, "own/hall", both("own/room")),
+        gevent.spawn(run, origins, "own/room", both("own/hall")),
+    ]
+    gevent.joinall(tasks, timeout=10, raise_error=True)
+    assert "gave up" in outcomes
+    client.shared("board", (SET, "y", 1.0))
+    settle()
+    for scope in ("own/hall", "own/room"):
+        assert not origins.group(scope).objects.get("board", False).lock.busy
+    assert run(origins, "own/room", lambda app: app.shared_object("board")["y"]) == 1.0
+
+
+class Circle(Application):
+    """Each of two scopes needs the other's object to start."""
+
+    def on_start(self) -> None:
+        self.other = {"circle/a": "circle/b", "circle/b": "circle/a"}[self.scope]
+        dict(self.shared_object("board", scope=self.other))
+
+
+def test_scopes_whose_starts_wait_for_each_other_say_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(remote_object, "OPEN_S", 0.1)
+    origins = Origins({"circle": Circle})
+    origins.place("circle/a", "origin-1")
+    origins.place("circle/b", "origin-2")
+    site = origins.sites["origin-1"]
+    client = site.client(site.edge(), "circle/a")
+    eventually(lambda: not client.link.data.sessions.get(client.number) or client.session.closed, within_s=10)
+    assert any("may wait for this one in its on_start" in str(vars(record)) for record in caplog.records)
+
+
 def test_a_lock_is_everybodys(origins: Origins) -> None:
     """Clients, the application that has the object, and one elsewhere wait for each other."""
     client, edge = owner(origins)
@@ -370,6 +449,76 @@ def test_a_lock_ends_with_the_link_of_its_holder(origins: Origins) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(remote_object, "OPEN_S", 0.1)
         task.get(timeout=10)
+
+
+def test_what_was_read_under_a_lock_that_is_lost_is_not_written(origins: Origins) -> None:
+    """The link ended while it was held: others have had their turn since."""
+    client, _ = owner(origins)
+    client.shared("board", (SET, "count", 1.0))
+    gate = Gate()
+
+    def code(app: Application) -> None:
+        board = app.shared_object("board", scope="own/room")
+        board.lock()
+        board["count"] += 1.0
+        gate.wait()
+        with pytest.raises(ObjectUnavailable, match="the lock was lost"):
+            board.unlock()
+        with board.locked():
+            board["count"] += 1.0
+
+    task = gevent.spawn(run, origins, "own/hall", code)
+    settle()
+    origins.cut()
+    client, _ = owner(origins)
+    client.shared("board", (SET, "count", 5.0))
+    settle()
+    gate.set()
+    task.get(timeout=10)
+    assert run(origins, "own/room", lambda app: dict(app.shared_object("board"))) == {"count": 6.0}
+
+
+@pytest.mark.parametrize("stalled", [False, True])
+def test_who_gives_up_waiting_for_a_lock_holds_up_nobody(origins: Origins, stalled: bool) -> None:
+    client, edge = owner(origins)
+    gate = Gate()
+
+    def hold(app: Application) -> None:
+        with app.shared_object("board").locked():
+            gate.wait()
+
+    def code(app: Application) -> None:
+        with gevent.Timeout(0.05), pytest.raises(gevent.Timeout):
+            app.shared_object("board", scope="own/room").lock()
+
+    holder = gevent.spawn(run, origins, "own/room", hold)
+    settle()
+    outputs = origins.group("own/room").outputs
+    outputs.stalled = stalled
+    run(origins, "own/hall", code)
+    settle()
+    outputs.stalled = False
+    client.shared("board", (SET, "x", 1.0))
+    gate.set()
+    holder.get(timeout=10)
+    settle()
+    assert len(edge.take(ObjectUpdate)) == 1
+    assert not origins.group("own/room").objects.get("board", False).lock.busy
+
+
+def test_a_scope_that_has_stopped_uses_nothing_again(origins: Origins) -> None:
+    """What still runs then is told so, and no attachment is made for it."""
+    owner(origins)
+    view = run(origins, "own/hall", lambda app: app.shared_object("board", scope="own/room"))
+    assert run(origins, "own/hall", lambda app: dict(view)) == {}
+    hall = origins.group("own/hall")
+    peers = hall.host.peers
+    peers.release(hall)
+    with pytest.raises(ObjectUnavailable, match="has stopped"):
+        dict(view)
+    settle()
+    assert peers.of(hall) == []
+    assert len(origins.group("own/room").sessions) == 1
 
 
 def test_waiting_for_a_lock_ends(origins: Origins, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,7 +239,7 @@ def test_what_is_sent_on_is_for_the_stream_s_own_group() -> None:
         (f"{group}d", 2, "play", "d", -1.0, -1.0, True),
         (f"{group}a b/c", 1, "closeStream"),
     ]
-    assert edge.bench.origin.groups["app/room"].streams == {}
+    assert edge.bench.origin.groups["app/room"].streams.by_name == {}
     assert edge.bench.origin.groups[f"{group}d"].application is None
 
 

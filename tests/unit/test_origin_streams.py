@@ -63,7 +63,7 @@ class Stage:
 
     @property
     def stream(self) -> Any:
-        return self.bench.origin.groups["app/room"].streams["a"]
+        return self.bench.origin.groups["app/room"].streams.by_name["a"]
 
 
 def payloads(link: FakeLink) -> list[bytes]:
@@ -157,7 +157,7 @@ def test_a_publisher_may_play_its_own_stream_on_the_same_edge(stage: Stage) -> N
     stage.publisher.link.take()
     stage.publisher.detach()
     assert [type(envelope) for envelope in stage.publisher.link.take()] == [StreamReset, StreamClosed]
-    assert stage.bench.origin.groups["app/room"].streams == {}
+    assert stage.bench.origin.groups["app/room"].streams.by_name == {}
     assert stage.publisher.link.data.publications == {}
 
 

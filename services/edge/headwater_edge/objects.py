@@ -105,12 +105,8 @@ class ObjectFanout:
         """Apply commit number `count` and fan it out: [event type, key, value] each, asked for by the member `requester` (0: of
         nobody here). Members get it in the order of commits, the requester its own answers in place. False: the replica lacks
         a commit, and has to be asked for; this is said once."""
-        if self.stale:
-            return True
-        if count != self.events + 1:
-            self.stale = True
-            self._counters.object_resyncs += 1
-            return False
+        if self.stale or count != self.events + 1:
+            return self._unapplied(requester, events)
         self.events = count
         self._counters.object_updates += 1
         before = self.slots.version
@@ -138,6 +134,20 @@ class ObjectFanout:
                 client.enqueue(chunks)
             self._counters.object_deliveries += 1
         return True
+
+    def _unapplied(self, requester: int, events: Sequence[Any]) -> bool:
+        """A commit before this one is missing. Who asked for this one is answered all the same, as Flash sends no further change
+        before it was; it gets the whole content once its queue has drained. Returns whether the content is asked for already."""
+        client = self.members.get(requester)
+        if client is not None and not client.closed:
+            amf3 = client.amf3
+            answers = [self._own(event, amf3) for event in events if event[0] != _SEND]
+            if answers:
+                self._fall_behind(requester, client, _NOTHING)
+                client.enqueue(self._chunks(answers, amf3, _NOTHING))
+        asked, self.stale = self.stale, True
+        self._counters.object_resyncs += not asked
+        return asked
 
     def replace(self, slots: Slots, events: int) -> None:
         """The replica as the origin has it now, up to commit `events`: members are told what differs, slow ones get the whole

@@ -54,6 +54,13 @@ def main() -> None:
     help="Seconds that an application instance is kept without a client.",
 )
 @click.option(
+    "--store-patience-s",
+    type=click.FloatRange(0),
+    default=OriginConfig().store_patience_s,
+    show_default=True,
+    help="Seconds that changes wait for a store that is away; after that new ones are refused.",
+)
+@click.option(
     "--store",
     envvar="HEADWATER_STORE",
     show_envvar=True,
@@ -71,13 +78,14 @@ def serve(
     specs: tuple[str, ...],
     capacity: float,
     group_linger_s: float,
+    store_patience_s: float,
     store: str | None,
     reloads: bool,
     **options: object,
 ) -> None:
     """Serve applications until SIGTERM or SIGINT."""
     node = node_config("origin", options, capacity)
-    config = OriginConfig(group_linger_s=group_linger_s)
+    config = OriginConfig(group_linger_s=group_linger_s, store_patience_s=store_patience_s)
     with operator_errors(LoadError, StoreError):
         applications = load_applications(specs)
         warn_of_problems(applications)

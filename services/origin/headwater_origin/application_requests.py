@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import gevent
 from headwater_bus.codec import EnvelopeError
 from headwater_bus.rows import unpack_rows
 from headwater_bus.traffic import ObjectRequest
@@ -38,6 +39,8 @@ class ApplicationRequests:
 
     def __init__(self, objects: "SharedObjects", group: "Group") -> None:
         self._objects, self._group = objects, group
+        self._waiting: dict[tuple[Session, SharedObject], gevent.Greenlet[..., None]] = {}
+        """Those that wait for a lock."""
 
     def carry_out(self, session: "Session", request: ObjectRequest) -> None:
         """Do what is asked and answer. May wait where the object is locked."""
@@ -56,7 +59,9 @@ class ApplicationRequests:
             refusal, rows = str(error), []
         if refusal is None and rows and rows[0][0] == Operation.LOCK:
             # In a greenlet of its own: what the session asks about other objects need not wait.
-            self._group.run(lambda: self._lock(session, shared, request.request))
+            waiting = self._group.run(lambda: self._lock(session, shared, request.request))
+            self._waiting[session, shared] = waiting
+            waiting.rawlink(lambda ended: self._waits_no_more(session, shared, ended))
             return
         unlocks = bool(rows) and rows[-1][0] == Operation.UNLOCK
         if refusal is None:
@@ -80,6 +85,8 @@ class ApplicationRequests:
     def _apply(
         self, session: "Session", shared: "SharedObject", rows: list[Row], unlocks: bool
     ) -> str | None:
+        if unlocks and shared.lock.holder is not session:
+            return self._has_no_lock(session, shared, rows)
         if self._group.stalled:
             return f"{UNAVAILABLE}the store cannot be reached; nothing was changed"
         holder = session if unlocks else None
@@ -90,6 +97,20 @@ class ApplicationRequests:
                 return None if session.closed else self._commit(session, shared, rows, holder)
         except LockTimeout:
             return f"{UNAVAILABLE}locked by another for {TURN_S:g} s; nothing was changed"
+
+    def _waits_no_more(
+        self, session: "Session", shared: "SharedObject", ended: "gevent.Greenlet[..., None]"
+    ) -> None:
+        if self._waiting.get((session, shared)) is ended:
+            del self._waiting[session, shared]
+
+    def _has_no_lock(self, session: "Session", shared: "SharedObject", rows: list[Row]) -> str | None:
+        """It gives back a lock that it waits for still, or that it had at a link that is lost: others have had their turn since,
+        and what it writes may rest on what it read before."""
+        waiting = self._waiting.pop((session, shared), None)
+        if waiting is not None:
+            waiting.kill(block=False)
+        return None if len(rows) == 1 else f"{UNAVAILABLE}the lock was lost meanwhile; nothing was changed"
 
     def _commit(
         self, session: "Session", shared: "SharedObject", rows: list[Row], holder: object | None

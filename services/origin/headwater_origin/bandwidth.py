@@ -105,7 +105,7 @@ def _called(session: "Session", payload: list[str]) -> float:
     """Seconds until the client has answered."""
     clock = session.group.clock
     start = clock()
-    session.call("onBWCheck", (payload,), _ANSWER_S)
+    session.calls.call("onBWCheck", (payload,), _ANSWER_S)
     return clock() - start
 
 

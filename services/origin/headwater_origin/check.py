@@ -19,6 +19,8 @@ _HOOK_PREFIXES = ("on_", "shared_object_")
 _SPREADS = ("shared_objects", "streams")
 _SPREAD = ("together", "spread")
 _ANY_NUMBER = inspect.Parameter.VAR_POSITIONAL
+_TAKEN = frozenset({*COMMANDS, "connect"})
+"""Names that no call of a client's gets through under."""
 _FREE = frozenset({"on_connect"})
 """Hooks whose last arguments are the client's: how many it must give is for the application to say."""
 
@@ -171,7 +173,7 @@ def _names(parameters: list[inspect.Parameter]) -> str:
 def _remote_problem(name: str, found: object) -> str | None:
     if name.startswith("_"):
         return "is @remote but begins with '_', so no client can call it; rename it"
-    if name in COMMANDS:
+    if name in _TAKEN:
         return "is @remote but the origin answers this command itself, so it would never be called; rename it"
     if hasattr(Application, name):
         return f"is @remote and hides Application.{name}; rename it"

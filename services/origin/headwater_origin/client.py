@@ -53,7 +53,7 @@ class Client:
     def call(self, name: str, *args: Any, timeout_s: float = 10.0) -> Any:
         """Call a method of the client and wait for its result; only this client's later messages wait with it.
         Raises ClientCallFailed, ClientCallTimeout or ClientGone."""
-        return self._session.call(name, args, timeout_s)
+        return self._session.calls.call(name, args, timeout_s)
 
     def notify(self, name: str, *args: Any) -> None:
         """Call a method of the client without an answer, when the running hook or method has returned. Nothing happens when the

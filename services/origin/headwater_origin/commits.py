@@ -6,17 +6,17 @@ nothing that waits is given up.
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 import gevent
 from gevent.event import Event
-from gevent.threadpool import ThreadPool
 from headwater_bus.logs import get_log
 from headwater_store import Append, Fenced, Journals, Loaded, StoreAway, StoreError, WentBack
 
 from headwater_origin.config import OriginConfig
 from headwater_origin.counters import Counters
 from headwater_origin.journal import pack_rows
+from headwater_origin.store_thread import StoreThread
 
 if TYPE_CHECKING:
     from headwater_origin.group import Group
@@ -27,9 +27,6 @@ _BROKEN_AGAIN_S = 5.0
 """A group whose journal alone is broken is tried so often."""
 _HEALTHY_FACTOR = 4
 """While the store is there, so many times more than `pending_bytes` may wait for the commit that is under way."""
-_CLOSE_S = 0.5
-_Given = ParamSpec("_Given")
-_Got = TypeVar("_Got")
 
 
 class _Flight:
@@ -60,7 +57,7 @@ class Committer:
         self.off = journals is None
         self.limit_bytes = config.pending_bytes * _HEALTHY_FACTOR
         """Over so many bytes that wait, a group refuses changes."""
-        self._pool = ThreadPool(1)
+        self._thread = StoreThread()
         self._groups: dict[Group, None] = {}
         """Those that have their journal open."""
         self._dirty: dict[Group, None] = {}
@@ -85,7 +82,7 @@ class Committer:
         while True:
             epoch = group.epoch
             try:
-                loaded = self._call(self._journals.open, group.name, epoch)
+                loaded = self._thread.call(self._journals.open, group.name, epoch)
                 break
             except StoreAway:
                 if self._clock() + _AGAIN_S > until:
@@ -107,19 +104,32 @@ class Committer:
             return
         assert self._journals is not None
         outputs = group.outputs
-        outputs.flushed()
+        while outputs.tail is not None:
+            outputs.flushed()
+        # From here on nothing is journaled: what still runs would write behind what is left here, to a journal that may be
+        # the next owner's by then.
+        outputs.give_up()
         try:
             if not group.durable.keeps:
-                self._call(self._journals.drop, group.name, outputs.epoch)
+                self._thread.call(self._journals.drop, group.name, outputs.epoch)
             elif outputs.tail_entries:
                 data = pack_rows(group.durable.rows())
-                self._call(self._journals.snapshot, group.name, outputs.epoch, outputs.last_number, data)
+                self._thread.call(
+                    self._journals.snapshot, group.name, outputs.epoch, outputs.last_number, data
+                )
         except Fenced as fenced:
-            group.fenced(fenced.epoch)
+            # All that it has said is committed, so nothing is lost here; what is left is the next owner's.
+            group.host.on_fenced(group, fenced.epoch)
         except StoreError as error:
             # The entries say the same.
             _log.warning("no last snapshot", group=group.name, error=error)
         self.forget(group)
+
+    def renewed(self, group: "Group") -> None:
+        """The group was granted anew to this origin: whether its journal is as it was left is found out before any more is
+        said."""
+        if group in self._groups:
+            group.outputs.begin()
 
     def forget(self, group: "Group") -> None:
         """The group is not this origin's any more."""
@@ -175,7 +185,9 @@ class Committer:
         while True:
             try:
                 self._reopen(flights)
-                outcomes = self._call(self._journals.append, [flight.append for flight in flights])
+                flights = [flight for flight in flights if not flight.group.outputs.lost]
+                appends = [flight.append for flight in flights]
+                outcomes = self._thread.call(self._journals.append, appends) if appends else []
                 break
             except StoreAway as error:
                 self._away(error)
@@ -191,16 +203,19 @@ class Committer:
             self._landed(flight, outcome)
 
     def _reopen(self, flights: list[_Flight]) -> None:
-        """A group that was granted anew to this origin goes on at the higher epoch."""
+        """A group that was granted anew to this origin goes on at the higher epoch, unless another had it in between."""
         assert self._journals is not None
         for flight in flights:
             group, asked = flight.group, flight.append
             if group.epoch != asked.epoch:
                 epoch = group.epoch
                 try:
-                    self._call(self._journals.open, group.name, epoch)
+                    loaded = self._thread.call(self._journals.open, group.name, epoch)
                 except Fenced:
                     continue  # As the append will be.
+                if asked.epoch < loaded.epoch < epoch:
+                    group.fenced(loaded.epoch)
+                    continue
                 group.outputs.epoch = epoch
                 flight.append = Append(asked.group, epoch, asked.after, asked.entries)
 
@@ -256,7 +271,7 @@ class Committer:
         assert self._journals is not None
         group = flight.group
         try:
-            self._call(self._journals.snapshot, group.name, group.outputs.epoch, flight.number, data)
+            self._thread.call(self._journals.snapshot, group.name, group.outputs.epoch, flight.number, data)
         except Fenced as fenced:
             group.fenced(fenced.epoch)
         except StoreError as error:
@@ -308,43 +323,12 @@ class Committer:
     def _settle(self, group: "Group") -> None:
         """Say whether a group takes changes in."""
         outputs = group.outputs
-        outputs.stalled = not self._patient or outputs.pending_bytes > self.limit_bytes
+        broken = any(flight.group is group for flight in self._broken)
+        outputs.stalled = not self._patient or outputs.pending_bytes > self.limit_bytes or broken
         if outputs.gathering is not None and outputs.flying is None and group not in self._dirty:
             self.dirty(group)  # It has gathered while its former entry did not get through.
-
-    # The thread
-
-    def _call(self, function: Callable[_Given, _Got], *args: _Given.args, **kwargs: _Given.kwargs) -> _Got:
-        """Run something in the thread, and wait for it."""
-        outcome: _Outcome[_Got] = _Outcome()
-        self._pool.spawn(outcome.run, lambda: function(*args, **kwargs)).get()
-        return outcome.get()
 
     def close(self) -> None:
         """Let go of the store."""
         if self._journals is not None:
-            outcome: _Outcome[None] = _Outcome()
-            self._pool.spawn(outcome.run, self._journals.close).wait(timeout=_CLOSE_S)
-
-
-class _Outcome(Generic[_Got]):
-    """What a call in the thread has given: gevent would print what it raises."""
-
-    __slots__ = ("_error", "_result")
-
-    def __init__(self) -> None:
-        self._error: Exception | None = None
-        self._result: list[_Got] = []
-
-    def run(self, function: Callable[[], _Got]) -> None:
-        """Call it, in the thread."""
-        try:
-            self._result.append(function())
-        except Exception as error:
-            self._error = error
-
-    def get(self) -> _Got:
-        """The result. Raises what the call has raised."""
-        if self._error is not None:
-            raise self._error
-        return self._result[0]
+            self._thread.end_with(self._journals.close)

@@ -9,7 +9,7 @@ from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode, status
 
 from headwater_origin import hooks
-from headwater_origin.errors import Reject
+from headwater_origin.errors import Reject, StoreUnavailable
 from headwater_origin.session import Session
 
 _VERSION = "FMS/3,5,7,7009"
@@ -31,7 +31,10 @@ def connect(session: Session, command: Command, message: Message, resumed: bool)
         if group.failure is not None:
             session.close(group.failure)
             return
-        if resumed and _resume(session):
+        if _resume(session, command, resumed):
+            return
+        if group.stalled:
+            session.refuse(str(StoreUnavailable()), StatusCode.CONNECT_FAILED)
             return
         args = (session.client, *command.args)
         # Of this hook alone the arguments are the client's, so it is no failure of the application when they do not fit.
@@ -40,8 +43,8 @@ def connect(session: Session, command: Command, message: Message, resumed: bool)
         refused = Reject(problem) if problem is not None else hooks.refusal(group, "on_connect", *args)
         if session.closed:
             # It went while the application thought: what that has noted of the client ends as for any other.
-            if refused is None and group.waits("on_disconnect"):
-                hooks.tell(group, "on_disconnect", session.client)
+            if refused is None:
+                group.depart(session)
         elif refused is None:
             group.durable.joined(session, message.type_id, bytes(message.payload))
             accept(session, command)
@@ -57,7 +60,7 @@ def accept(session: Session, command: Command) -> None:
     session.accepted = True
     group = session.group
     group.counters.connects_accepted += 1
-    group.send(session.edge, Attached(session.number, 0, group.spread_objects), session)
+    group.send(session.edge, Attached(session.number, session.applied, group.spread_objects), session)
     enhanced = relay_capabilities() if parse_capabilities(command.command_object).enhanced else {}
     properties: dict[str, Any] = {"fmsVer": _VERSION, "capabilities": _CAPABILITIES, "mode": 1.0, **enhanced}
     info = status(
@@ -71,18 +74,22 @@ def accept(session: Session, command: Command) -> None:
     session.send(encode_command("_result", command.transaction_id, properties, info))
 
 
-def _resume(session: Session) -> bool:
-    """Go on with a member as the journal has it. Returns whether it has."""
+def _resume(session: Session, command: Command, resumed: bool) -> bool:
+    """Go on with a member as the journal has it. Returns whether it has. Where the origin died before it could say so, the edge
+    knows of no member (`resumed` is False) and has the connect answered now."""
     group = session.group
     before = group.returned(session.session_id)
     if before is None:
         return False
     session.restore(group.durable.members.known[session.session_id], before.applied)
-    session.accepted = True
     rooms = group.durable.members.rooms.get(session.session_id)
     if rooms:
         group.rooms.joined[session] = rooms
-    group.reply(session, Attached(session.number, session.applied, group.spread_objects))
+    if resumed:
+        session.accepted = True
+        group.reply(session, Attached(session.number, session.applied, group.spread_objects))
+    else:
+        accept(session, command)
     if group.waits("on_resume"):
         hooks.tell(group, "on_resume", session.client)
     return True

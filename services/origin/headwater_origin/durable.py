@@ -32,7 +32,8 @@ class Durable:
     @property
     def keeps(self) -> bool:
         """Whether the journal is kept when the group stops."""
-        return bool(self.state.raw) or len(self.jobs) > 0 or self._group.objects.durable
+        # A member whose `on_disconnect` takes longer than the end of the group hears of it at the next one.
+        return bool(self.state.raw or self.members.known or self.jobs) or self._group.objects.durable
 
     # Rows of the journal
 
@@ -79,6 +80,9 @@ class Durable:
                 payload,
             ]
         )
+        rooms = self._group.rooms.joined.get(session)
+        if rooms:
+            self.record([int(RowKind.ROOMS), session.session_id, rooms])
 
     def attributes_changed(self, session: "Session") -> None:
         """A member's attributes have changed."""
@@ -86,9 +90,9 @@ class Durable:
             self.record([int(RowKind.ATTRIBUTES), session.session_id, pack_values(session.attributes.raw)])
 
     def applied(self, session: "Session", number: int) -> None:
-        """A message of a session had the effects that were just journaled."""
+        """A message of a session had the effects that were just journaled. Of one that has ended with it nothing is kept."""
         outputs, members = self._group.outputs, self.members
-        if not outputs.off:
+        if not outputs.off and (session.session_id in members.known or not session.closed):
             members.apply([int(RowKind.NUMBER), session.session_id, number])
             outputs.number(session, number)
 

@@ -38,6 +38,11 @@ class EdgePort:
         """Whose object it is that the edge knows by a number."""
         self._last_number = 0
 
+    def forget(self, session: "Session") -> None:
+        """The edge looks for another origin for a session: it has no more to say of it here."""
+        if self.sessions.get(session.number) is session:
+            del self.sessions[session.number]
+
     def next_number(self) -> int:
         """A number for a stream or an object on this link."""
         self._last_number += 1

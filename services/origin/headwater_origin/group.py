@@ -10,12 +10,12 @@ from gevent.event import Event
 from headwater_bus.logs import get_log
 from headwater_bus.traffic import ToClient
 from headwater_rtmp.command import encode_command
-from headwater_rtmp.control import stream_begin, stream_eof
 from headwater_rtmp.message import Message
-from headwater_rtmp.status import StatusCode, status
+from headwater_rtmp.status import StatusCode
 from headwater_store import Fenced, StoreError
 
 from headwater_origin import hooks, stream_routes
+from headwater_origin.absent import absent
 from headwater_origin.application import Application, overrides
 from headwater_origin.durable import Durable
 from headwater_origin.errors import GroupLost
@@ -24,13 +24,12 @@ from headwater_origin.journal import JournalError, replay
 from headwater_origin.objects import SharedObjects
 from headwater_origin.outputs import Outputs
 from headwater_origin.rooms import Rooms
-from headwater_origin.session import absent
-from headwater_origin.streams import Stream
+from headwater_origin.stream_names import Streams
 from headwater_origin.timers import Tasks
 from headwater_origin.transaction import current
 
 if TYPE_CHECKING:
-    from headwater_origin.session import NetStream, Session
+    from headwater_origin.session import Session
 
 
 _log = get_log("origin")
@@ -74,9 +73,7 @@ class Group:
         self.flushed = self.outputs.flushed
         self.sessions: dict[Session, None] = {}
         """All sessions, also those that the application has not accepted yet."""
-        self.streams: dict[str, Stream] = {}
-        self.published_elsewhere: dict[str, tuple[Session, int]] = {}
-        """Where streams are spread: who publishes, with which message stream, by the stream's group."""
+        self.streams = Streams(self)
         self.objects = SharedObjects(self)
         self.idle_since: float | None = self.clock()
         self.stopped = False
@@ -176,6 +173,12 @@ class Group:
             self.failure = "another origin has it"
         self.host.on_fenced(self, epoch)
 
+    def renewed(self, epoch: int) -> None:
+        """The registry has granted it to this origin at another epoch."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.host.committer.renewed(self)
+
     def run(self, work: Callable[[], None]) -> "gevent.Greenlet[..., None]":
         """Run something in a greenlet that `on_stop` waits for."""
         worker = gevent.spawn(work)
@@ -209,25 +212,28 @@ class Group:
         if self.sessions.pop(session, 0) == 0:
             return
         for net_stream in list(session.streams.values()):
-            self.stop(session, net_stream, tell=False)
+            self.streams.stop(session, net_stream, tell=False)
         session.streams.clear()
         stream_routes.forget(session)
         self.objects.forget(session)
         if session.accepted and not session.guest:
-            self._depart(session)
+            self.depart(session)
         elif session.guest:
             self.durable.left(session)
         if not self.sessions:
             self.idle_since = self.clock()
 
-    def _depart(self, session: "Session") -> None:
+    def depart(self, session: "Session") -> None:
         """A member is gone, and the application hears of it, once."""
         waits = self.waits("on_disconnect") or (self.waits("on_leave") and session in self.rooms.joined)
 
         def depart() -> None:
             if self.outputs.lost:
                 return  # Its next owner sees to it.
-            self.rooms.leave_all(session)
+            try:
+                self.rooms.leave_all(session)
+            except GroupLost:
+                return
             if self.waits("on_disconnect"):
                 hooks.tell(self, "on_disconnect", session.client)
             # Together with what that has changed: nothing waits between the two.
@@ -253,75 +259,30 @@ class Group:
             message = encoded[session.amf3]
             self.send(session.edge, ToClient(session.number, message.type_id, 0, 0, message.payload), session)
 
-    # Streams
-
-    def stream(self, name: str) -> Stream:
-        """The stream of this name; it is there while somebody publishes or plays it."""
-        stream = self.streams.get(name)
-        if stream is None:
-            stream = self.streams[name] = Stream(name, self.config, self.counters)
-        return stream
-
-    def publish(self, session: "Session", net_stream: "NetStream", name: str) -> None:
-        """Make a session the publisher of a name that is free; waiting players are told."""
-        stream = self.stream(name)
-        stream.start_publishing(session, net_stream)
-        _log.info(
-            "published", group=self.name, stream=name, session=session.session_id, address=session.address
-        )
-        for player, playing in stream.players():
-            player.reply(stream_begin(playing.id))
-            player.send_status(playing.id, status(StatusCode.PLAY_PUBLISH_NOTIFY, f"{name} is published"))
-
-    def stop(self, session: "Session", net_stream: "NetStream", tell: bool = True) -> None:
-        """A message stream publishes and plays nothing any more. `tell`: the client is still there."""
-        publication, playing = net_stream.publication, net_stream.playing
-        if publication is not None:
-            self._unpublish(session, publication.stream, tell)
-        if playing is not None:
-            playing.remove_player(session, net_stream, tell)
-            self._forget(playing)
-            if session.accepted and not session.guest and self.waits("on_stop_play"):
-                self._later(session, "on_stop_play", playing.name)
-
-    def _unpublish(self, session: "Session", stream: Stream, tell: bool) -> None:
-        stream.stop_publishing(tell)
-        _log.info("unpublished", group=self.name, stream=stream.name, session=session.session_id)
-        for player, playing in stream.players():
-            if not player.closed:
-                info = status(StatusCode.PLAY_UNPUBLISH_NOTIFY, f"{stream.name} is not published any more")
-                player.send_status(playing.id, info)
-                player.reply(stream_eof(playing.id))
-        self._forget(stream)
-        if session.accepted and not session.guest and self.waits("on_unpublish"):
-            self._later(session, "on_unpublish", stream.name)
-
-    def _later(self, session: "Session", hook: str, name: str) -> None:
-        session.post(lambda: hooks.tell(self, hook, session.client, name), waits=True, always=True)
-
-    def _forget(self, stream: Stream) -> None:
-        if stream.idle:
-            self.streams.pop(stream.name, None)
-
     # Time and the end
 
     def tick(self, now: float) -> None:
         """Forget objects that nobody uses, and members that have not come back."""
         self.objects.tick(now)
-        if self._absent_until and now >= self._absent_until and self.started.is_set():
+        if (
+            self._absent_until
+            and now >= self._absent_until
+            and self.started.is_set()
+            and self.failure is None
+        ):
             self._absent_until = 0.0
             self.durable.forget_guests()
             gone, self._absent = self._absent, []
             for session in gone:
-                self._depart(session)
+                self.depart(session)
 
     def lingered(self, now: float) -> bool:
-        """Whether it had no session for so long that it may stop. It stays while a job waits for its time, and, without a
-        journal, while it holds persistent objects: they live here."""
-        return (
-            self.idle_since is not None
-            and now - self.idle_since >= self.config.group_linger_s
-            and not self._absent
+        """Whether it had no session for so long that it may stop. Where its application has started it stays while a job waits
+        for its time, and, without a journal, while it holds persistent objects: they live here."""
+        if self.idle_since is None or now - self.idle_since < self.config.group_linger_s:
+            return False
+        return self.failure is not None or (
+            not self._absent
             and not self.durable.jobs
             and not (self.outputs.off and self.objects.holds_persistent)
         )
@@ -364,15 +325,21 @@ class Group:
             pass
         finally:
             committer.forget(self)
+            self.outputs.give_up()
 
     def replace_application(self, policy: type[Application]) -> None:
         """Go on with another class of the application: the old object stops, the new one starts and is told of every member.
         Clients, objects, state and jobs stay, timers and greenlets end. Raises what the new one raises in `__init__` or
         `on_start`; then the old one starts again."""
+        self.started.wait()
+        if self.stopped or self.failure is not None:
+            return  # Who comes next finds the new class.
         former, former_policy, former_blocking = self.application, self.policy, self._blocking
         application = policy(self)
         if self.waits("on_stop"):
             hooks.tell(self, "on_stop")
+            if self.stopped:
+                return
         self.tasks.end()
         self.tasks = Tasks(self)
         self.application, self.policy = application, policy
@@ -396,7 +363,7 @@ class Group:
         return {
             "epoch": self.epoch,
             "sessions": len(self.sessions),
-            "streams": {name: stream.health() for name, stream in self.streams.items()},
+            "streams": self.streams.health(),
             "objects": self.objects.health(),
             **({} if self.outputs.off else {"journal": self.outputs.health()}),
         }

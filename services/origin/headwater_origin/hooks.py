@@ -1,7 +1,6 @@
 """Runs application code: its answers become decisions, its exceptions become refusals and one log line."""
 
 import inspect
-import traceback
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from headwater_bus.logs import get_log
 
 from headwater_origin.client import Client
 from headwater_origin.errors import CallError, GroupLost, ObjectUnavailable, Reject, StoreUnavailable
+from headwater_origin.signatures import raised_at
 from headwater_origin.transaction import transaction
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ FAILURES = (Exception, gevent.Timeout, SystemExit)
 
 
 def failed(group: "Group", what: str, error: BaseException) -> None:
-    """Count and log an exception of application code: what it was and the innermost place, in one line."""
+    """Count and log an exception of application code: what it was and where, in one line."""
     if group.stopped and isinstance(error, (ObjectUnavailable, StoreUnavailable)):
         # What it needed has stopped as well: that is no fault of its.
         _log.info("application stopped half-way", group=group.name, what=what, error=str(error))
         return
     group.counters.handler_errors += 1
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f"{frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else "?"
+    file, number = raised_at(error)
+    place = f"{file.rpartition('/')[2]}:{number}"
     _log.error("application failed", group=group.name, what=what, error=repr(error), at=place)
 
 

@@ -22,6 +22,10 @@ from headwater_origin.session import Session
 _log = get_log("origin")
 _COUNTED_BYTES, _COUNTED_EVENTS = 1024, 8
 """So many bytes, or events of a SharedObject message, count as one message more towards a client's rate."""
+_GROUP_COUNT = 40
+"""And an object or stream that is a group of its own as so many more where it may have to begin: the balancer is asked for it,
+the registry knows it, and an origin keeps it, for everybody's seconds."""
+_STREAM_COMMANDS = frozenset(("publish", "play"))
 
 
 def close_for(session: Session, reason: str) -> None:
@@ -80,7 +84,10 @@ class Inbound:
             return False
         if not session.too_fast(count):
             return True
-        close_for(session, f"over {self._config.messages_per_s} messages a second")
+        per_s = self._config.messages_per_s
+        spread = session.group.spread_objects or session.group.spread_streams
+        of_its_own = f" (an object or stream of its own counts as {_GROUP_COUNT})" if spread else ""
+        close_for(session, f"over {per_s} messages a second{of_its_own}")
         return False
 
     def _sender(self, port: EdgePort, envelope: traffic.FromClient | traffic.FromGuest) -> Session | None:
@@ -99,14 +106,20 @@ class Inbound:
 
     def _command_message(self, session: Session, message: Message, number: int) -> None:
         command, size = decode_command(message), len(message.payload)
+        count = 1 + size // _COUNTED_BYTES
+        if command.name in _STREAM_COMMANDS and session.group.spread_streams:
+            count += _GROUP_COUNT
         # What answers a call of ours was asked for.
-        if session.asked_for(command) or self._within_rate(session, 1 + size // _COUNTED_BYTES):
+        if session.asked_for(command) or self._within_rate(session, count):
             run_command(session, command, size, number)
 
     def _object_message(self, session: Session, message: Message, number: int) -> None:
         objects = session.group.objects
         decoded, size = decode_shared_object(message), len(message.payload)
-        if self._within_rate(session, 1 + len(decoded.events) // _COUNTED_EVENTS + size // _COUNTED_BYTES):
+        count = 1 + len(decoded.events) // _COUNTED_EVENTS + size // _COUNTED_BYTES
+        if objects.routes.begins_group(decoded):
+            count += _GROUP_COUNT
+        if self._within_rate(session, count):
             waits = objects.asks(session, decoded)
             session.post(lambda: objects.handle(session, decoded), waits=waits, size=size, number=number)
 

@@ -1,6 +1,7 @@
 """Jobs that an application has scheduled: journaled, so that they outlive an origin. The run of a job and its end are one
 transaction."""
 
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -102,14 +103,16 @@ class Jobs:
             raise ValueError(f"schedule {method!r}: {problem}")
         if delay_s is not None and at is not None:
             raise ValueError(f"schedule {method!r}: expected delay_s= or at=, not both")
-        if every_s is not None and not every_s >= 1:
+        if every_s is not None and not 1 <= every_s < math.inf:
             raise ValueError(f"schedule {method!r}: every_s={every_s}: expected 1 or more")
+        if delay_s is not None and not -math.inf < delay_s < math.inf:
+            raise ValueError(f"schedule {method!r}: delay_s={delay_s}: expected a number of seconds")
         encoded = amf0.encode(*args) if args else b""
         if len(encoded) > _MOST_ARGUMENT_BYTES:
             raise ValueError(f"schedule {method!r}: its arguments have at most {_MOST_ARGUMENT_BYTES} bytes")
         first_s = delay_s if delay_s is not None else every_s or 0.0
         due = at.timestamp() if at is not None else self._wall_clock() + first_s
-        job = Job(secrets.token_hex(8), due, every_s or 0.0, method, encoded)
+        job = Job(secrets.token_hex(8), due, float(every_s or 0), method, encoded)
         with transaction(group) as now:
             pending = now.overlay(self, lambda: _Pending(self))
             pending.changes[job.id] = job
@@ -192,8 +195,10 @@ class Jobs:
             return  # It is still to be done.
         except hooks.FAILURES as error:
             hooks.failed(group, job.method, error)
-            if self._jobs.get(job.id) is job:
-                self._done(job)
+            if self._jobs.get(job.id) is job and not group.outputs.lost:
+                # It has run: also while the store is away.
+                with transaction(group, must=True):
+                    self._done(job)
         finally:
             self._running.discard(job.id)
             self._changed.set()

@@ -4,10 +4,10 @@ import importlib
 import os
 import re
 import sys
-import traceback
 from dataclasses import dataclass
 
 from headwater_origin.application import Application
+from headwater_origin.signatures import raised_at
 
 _SPEC = re.compile(r"(?:(?P<name>[A-Za-z0-9_.~\-]+)=)?(?P<module>[A-Za-z0-9_.]+):(?P<class>[A-Za-z0-9_]+)")
 
@@ -81,6 +81,8 @@ def _why(module_name: str, error: BaseException) -> str:
     """Why a module cannot be imported, and where in it, in one line."""
     missing = isinstance(error, ModuleNotFoundError) and error.name
     if missing and f"{module_name}.".startswith(f"{missing}."):
+        if module_name.endswith(".py"):
+            return f"a module is named without its .py: {module_name.removesuffix('.py')}"
         return f"{error}; run it where the module is, or install it"
     return f"importing {module_name} {failed_at(error)}"
 
@@ -90,6 +92,6 @@ def failed_at(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         place, text = f"{error.filename}:{error.lineno}", error.msg
     else:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place, text = f"{frame.filename}:{frame.lineno}", str(error)
+        file, line = raised_at(error)
+        place, text = f"{file}:{line}", str(error)
     return " ".join(f"failed at {place}: {type(error).__name__}: {text}".split())

@@ -61,7 +61,7 @@ def _end(session: Session, net_stream: NetStream) -> None:
     if net_stream.route:
         stream_routes.end(session, net_stream)
     publication = net_stream.publication
-    session.group.stop(session, net_stream)
+    session.group.streams.stop(session, net_stream)
     if publication is not None:
         info = status(StatusCode.UNPUBLISH_SUCCESS, f"{publication.stream.name} is not published any more")
         session.send_status(net_stream.id, info)
@@ -104,7 +104,7 @@ def publish(session: Session, command: Command) -> None:
     elif _taken(session, name):
         _refuse(session, command, StatusCode.PUBLISH_BAD_NAME, f"{name} is published already")
     else:
-        group.publish(session, net_stream, name)
+        group.streams.publish(session, net_stream, name)
         session.reply(stream_begin(net_stream.id))
         session.send_status(net_stream.id, status(StatusCode.PUBLISH_START, f"{name} is published"))
 
@@ -112,7 +112,7 @@ def publish(session: Session, command: Command) -> None:
 def _taken(session: Session, name: str) -> bool:
     if session.group.spread_streams:
         return stream_routes.is_published(session, name)
-    stream = session.group.streams.get(name)
+    stream = session.group.streams.by_name.get(name)
     return stream is not None and stream.publication is not None
 
 
@@ -132,7 +132,7 @@ def play(session: Session, command: Command) -> None:
         if net_stream.route:
             stream_routes.end(session, net_stream, "play", False)
             return
-        group.stop(session, net_stream)
+        group.streams.stop(session, net_stream)
         session.send_status(net_stream.id, status(StatusCode.PLAY_STOP, "stopped"))
         return
     try:
@@ -158,7 +158,7 @@ def play(session: Session, command: Command) -> None:
 
 def _start_playing(session: Session, net_stream: NetStream, name: str, reset: bool) -> None:
     """The statuses come before PlayStarted, at which the edge begins to send media."""
-    stream = session.group.stream(name)
+    stream = session.group.streams.open(name)
     stream.open_for(session.edge)
     net_stream.audio = net_stream.video = True
     net_stream.paused = False

@@ -7,6 +7,7 @@ turn alone: whoever comes meanwhile waits behind.
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import gevent
 from gevent.event import Event
@@ -23,7 +24,7 @@ class ObjectLock:
     """The lock of one object. Holders are compared by identity: a transaction, a greenlet, or a session of another origin's
     application."""
 
-    __slots__ = ("_turn", "_waiting", "depth", "holder")
+    __slots__ = ("_turn", "_unwatch", "_waiting", "depth", "holder")
 
     def __init__(self) -> None:
         self.holder: object | None = None
@@ -32,6 +33,7 @@ class ObjectLock:
         self._waiting: deque[Event] = deque()
         self._turn = False
         """Whether somebody who has waited has its turn now."""
+        self._unwatch: Callable[[], None] | None = None
 
     @property
     def busy(self) -> bool:
@@ -72,7 +74,20 @@ class ObjectLock:
         """Give the lock back, however often it was taken; nothing happens when `holder` does not have it."""
         if self.holder is holder:
             self.holder, self.depth = None, 0
+            unwatch, self._unwatch = self._unwatch, None
+            if unwatch is not None:
+                unwatch()
             self._next()
+
+    def watch(self, greenlet: object, act: Callable[[], None]) -> None:
+        """Have something done when a greenlet ends before the holder has given the lock back; the main one does not end."""
+        if isinstance(greenlet, gevent.Greenlet):
+
+            def ended(_: object) -> None:
+                act()
+
+            greenlet.rawlink(ended)
+            self._unwatch = partial(greenlet.unlink, ended)
 
     def _enter(self, timeout_s: float | None) -> bool:
         """Wait for a turn; returns whether there was anything to wait for."""
@@ -98,9 +113,3 @@ class ObjectLock:
         if self.holder is None and not self._turn and self._waiting:
             self._turn = True
             self._waiting.popleft().set()
-
-
-def at_end_of(greenlet: object, act: Callable[[], None]) -> None:
-    """Have something done when a greenlet ends; the main one does not."""
-    if isinstance(greenlet, gevent.Greenlet):
-        greenlet.rawlink(lambda ended: act())

@@ -8,7 +8,7 @@ from gevent import getcurrent
 from headwater_bus.logs import get_log
 
 from headwater_origin.errors import ObjectUnavailable
-from headwater_origin.object_lock import LockTimeout, at_end_of
+from headwater_origin.object_lock import LockTimeout
 from headwater_origin.object_operations import Operation
 from headwater_origin.overlay import Overlay
 from headwater_origin.slot_mapping import MappedTarget, SlotMapping
@@ -114,7 +114,9 @@ class SharedObjectView(SlotMapping):
         method ends. Waits for its turn; raises ObjectUnavailable after 30 s. Changes until then are one version."""
         target, running = self._target, current()
         target.ready()
-        holder: object = running if running is not None else getcurrent()
+        here = getcurrent()
+        # The caller may have it already, from before its transaction.
+        holder: object = here if running is None or target.lock.holder is here else running
         first = target.lock.holder is not holder
         try:
             target.acquire(holder)
@@ -127,7 +129,7 @@ class SharedObjectView(SlotMapping):
             return
         target.lock_overlay = overlay = Overlay(target)
         overlay.holder = holder
-        at_end_of(holder, lambda: self._forgotten(overlay))
+        target.lock.watch(here, lambda: self._forgotten(overlay))
 
     def unlock(self) -> None:
         """Give the lock back: what was changed since `lock` is committed; inside of a hook or method that is when it ends.

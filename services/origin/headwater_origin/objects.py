@@ -1,7 +1,8 @@
-"""SharedObjects of a group: which there are, who may use them, and what clients ask of them (Flash's remote SharedObjects).
+"""SharedObjects of a group: which there are, how they come, go and come back (Flash's remote SharedObjects).
 
 Temporary and persistent objects of one name are two objects. Objects of a scope may be elsewhere, each in a group of its own or
-in another scope: see `headwater_origin.routes` for clients, `headwater_origin.peers` for the application.
+in another scope: see `headwater_origin.routes` for clients, `headwater_origin.peers` for the application. For what clients ask
+of those that are here see `headwater_origin.object_messages`.
 """
 
 from collections.abc import Iterator
@@ -9,21 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 from headwater_bus.traffic import ObjectReply, ObjectRequest
-from headwater_rtmp.shared_object import EventType, SharedObjectMessage
-from headwater_rtmp.status import StatusCode
 
-from headwater_origin.access import Access
 from headwater_origin.application_requests import ApplicationRequests
 from headwater_origin.journal import ObjectKind, RowKind
-from headwater_origin.names import BadName, check_name
-from headwater_origin.object_policy import (
-    NOBODY,
-    asks_each_change,
-    client_access,
-    refused_changes,
-    scope_access,
-)
-from headwater_origin.object_requests import BUSY, refuse, refuse_slots, refuse_use, request
+from headwater_origin.names import check_name
+from headwater_origin.object_messages import ObjectMessages
 from headwater_origin.object_view import SharedObjectView
 from headwater_origin.routes import Routes
 from headwater_origin.shared_object import SharedObject
@@ -37,6 +28,8 @@ if TYPE_CHECKING:
     from headwater_origin.session import Session
 
 __all__ = ["SharedObject", "SharedObjects"]
+_RESERVED_VERSIONS = 4096
+"""So many versions at once are reserved for an object without `auto_commit`: one row of the journal for so many commits."""
 
 
 class SharedObjects:
@@ -52,6 +45,9 @@ class SharedObjects:
         self._closed = False
         self.routes = Routes(self, group)
         self._requests = ApplicationRequests(self, group)
+        messages = ObjectMessages(self, group, self._objects)
+        self.handle, self.handle_guest = messages.handle, messages.handle_guest
+        self.asks, self.used = messages.asks, messages.used
 
     @property
     def holds_persistent(self) -> bool:
@@ -102,146 +98,6 @@ class SharedObjects:
         return shared
 
     # Clients
-
-    def handle(self, session: "Session", message: SharedObjectMessage) -> None:
-        """Do what a client's message asks for, in its order; where the object is elsewhere, have the edge send it there."""
-        if not session.guest and self.routes.takes(message):
-            self.routes.handle(session, message)
-        else:
-            self._walk(session, message, None, NOBODY)
-
-    def handle_guest(
-        self, session: "Session", message: SharedObjectMessage, access: Access, denied: frozenset[int]
-    ) -> None:
-        """The same for a message that the session's home has allowed, except for the events in `denied`."""
-        shared = self._objects.get((message.name, message.persistent))
-        if (
-            shared is not None
-            and session.objects is not None
-            and shared in session.objects
-            and not session.scope
-        ):
-            session.objects[shared] = access
-        self._walk(session, message, access, denied)
-
-    def _walk(
-        self, session: "Session", message: SharedObjectMessage, access: Access | None, denied: frozenset[int]
-    ) -> None:
-        """To use an object twice in one message is to use it once: one UseSuccess with the content says all."""
-        start = 0
-        events = message.events
-        answered = False
-        for index, event in enumerate(events):
-            if event.type in (EventType.USE, EventType.RELEASE):
-                self._request(session, message, start, index, denied)
-                start = index + 1
-                if session.closed:
-                    return
-                if event.type == EventType.RELEASE:
-                    self._release(session, message)
-                    answered = False
-                elif not answered:
-                    self._use(session, message, access)
-                    answered = True
-                if session.closed:
-                    return
-        self._request(session, message, start, len(events), denied)
-
-    def asks(self, session: "Session", message: SharedObjectMessage) -> bool:
-        """Whether to handle this message may be to wait: for the application, or for a lock."""
-        if not session.guest and self.routes.takes(message):
-            return self.routes.asks(session, message)
-        shared = self._objects.get((message.name, message.persistent))
-        if shared is not None and shared.lock.busy:
-            return True
-        group = self._group
-        if not session.guest:
-            if asks_each_change(group):
-                return True
-            hook = "shared_object_access"
-        elif session.scope:
-            hook = "shared_object_proxy"
-        else:
-            return False
-        if not group.waits(hook):
-            return False
-        used = shared is not None and session.objects is not None and shared in session.objects
-        kinds = {event.type for event in message.events}
-        return EventType.USE in kinds and (not used or EventType.RELEASE in kinds)
-
-    def _use(self, session: "Session", message: SharedObjectMessage, access: Access | None) -> None:
-        name, persistent = message.name, message.persistent
-        shared = self._objects.get((name, persistent))
-        if shared is not None and session.objects is not None and shared in session.objects:
-            shared.join(session, message.version)
-            return
-        try:
-            check_name(name)
-        except BadName:
-            refuse_use(session, message, StatusCode.OBJECT_CREATION_FAILED)
-            return
-        if not session.guest:
-            access = client_access(session, name, persistent)
-        elif session.scope:
-            access = scope_access(self._group, session.scope, name, persistent)
-        assert access is not None
-        if session.closed:
-            return
-        shared = self._objects.get((name, persistent))
-        config = self._group.config
-        if access == Access.NONE or (shared is None and not access & Access.CREATE):
-            code = StatusCode.OBJECT_CREATION_FAILED if shared is None else StatusCode.OBJECT_NO_READ_ACCESS
-            refuse_use(session, message, code)
-        elif (
-            (not session.scope and len(session.objects or ()) >= config.objects_per_session)
-            or (shared is None and len(self._objects) >= config.objects_per_group)
-            or (shared is not None and shared.crowded(session.edge))
-        ):
-            refuse_use(session, message, StatusCode.OBJECT_CREATION_FAILED)
-        else:
-            shared = self.get(name, persistent)
-            if session.objects is None:
-                session.objects = {}
-            session.objects[shared] = access
-            shared.join(session, message.version)
-
-    def _release(self, session: "Session", message: SharedObjectMessage) -> None:
-        shared = self._objects.get((message.name, message.persistent))
-        if shared is not None and session.objects is not None and shared in session.objects:
-            del session.objects[shared]
-            shared.leave(session, tell=True)
-
-    def used(
-        self, session: "Session", name: str, persistent: bool
-    ) -> tuple[SharedObject, Access] | tuple[None, None]:
-        """An object that a session uses, and what it may do with it."""
-        shared = self._objects.get((name, persistent))
-        access = session.objects.get(shared) if shared is not None and session.objects is not None else None
-        return (None, None) if shared is None or access is None else (shared, access)
-
-    def _request(
-        self, session: "Session", message: SharedObjectMessage, start: int, end: int, denied: frozenset[int]
-    ) -> None:
-        if start == end:
-            return
-        events = message.events[start:end]
-        shared, access = self.used(session, message.name, message.persistent)
-        if shared is None or access is None:
-            refuse_slots(session, message, events)
-            return
-        if not session.guest and asks_each_change(self._group):
-            denied = refused_changes(session, message, access, events, start)
-            if session.closed:
-                return
-        lock = shared.lock
-        if not lock.busy:
-            request(shared, session, access, events, start, denied)
-        elif lock.waiting >= self._group.config.inbox_messages:
-            refuse(shared, session, events, BUSY)
-        else:
-            with lock.turn():
-                if not session.closed:
-                    request(shared, session, access, events, start, denied)
 
     def forget(self, session: "Session") -> None:
         """A session is gone; its edge knows."""
@@ -324,6 +180,14 @@ class SharedObjects:
             self._floors[shared.persistent] = max(floor, shared.version)
             self._group.journal([int(RowKind.OBJECT_GONE), shared.kind, shared.name, shared.version])
 
+    def reserve_versions(self, shared: SharedObject) -> int:
+        """Have the journal know that versions of an object may be told to clients whose content it does not know; up to which."""
+        persistent = shared.persistent
+        reserved = max(self._floors[persistent], shared.version + _RESERVED_VERSIONS)
+        self._floors[persistent] = reserved
+        self._group.journal([int(RowKind.OBJECT_GONE), shared.kind, "", reserved])
+        return reserved
+
     def restore(self, row: list[Any]) -> None:
         """Take a row of the journal: OBJECT, OBJECT_SET or OBJECT_GONE of a temporary or persistent object. Raises EnvelopeError,
         ValueError or TypeError for one that is not readable."""
@@ -332,10 +196,15 @@ class SharedObjects:
         if kind == RowKind.OBJECT:
             self.get(name, persistent).replay(version, *row[4:6])
         elif kind == RowKind.OBJECT_SET:
-            self.get(name, persistent).restore(version, *row[4:8])
+            shared = self.get(name, persistent)
+            shared.restore(version, *row[4:8])
+            shared.skip_versions(self._floors[persistent])
         else:
             self._objects.pop((name, persistent), None)
             self._floors[persistent] = max(self._floors[persistent], version)
+            for shared in self._objects.values():
+                if shared.persistent == persistent:
+                    shared.skip_versions(version)
 
     def snapshot_rows(self) -> list[list[Any]]:
         """Rows that `restore` makes all of it from."""

@@ -15,7 +15,7 @@ from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode, status
 from headwater_store import Journals
 
-from headwater_origin import hooks
+from headwater_origin import app_hooks, hooks
 from headwater_origin.application import Application
 from headwater_origin.commits import Committer
 from headwater_origin.config import OriginConfig
@@ -26,7 +26,6 @@ from headwater_origin.epochs import Epochs
 from headwater_origin.group import Group
 from headwater_origin.host import Host
 from headwater_origin.inbound import Inbound, close_for
-from headwater_origin.loading import LoadError, failed_at
 from headwater_origin.peers import Peers
 from headwater_origin.releases import Releases
 from headwater_origin.session import Session
@@ -170,6 +169,9 @@ class Origin:
             guest,
             envelope.payload.decode(errors="replace") if guest else "",
         )
+        before = port.sessions.get(envelope.session)
+        if before is not None:
+            before.ended("its edge attaches it again")
         port.sessions[envelope.session] = session
         group.add(session)
         if guest:
@@ -239,8 +241,11 @@ class Origin:
             self._releases.settled(name)
             if group is not None:
                 self._drop_group(group, f"the application instance is at {owner} now")
+        elif group is not None and epoch < group.epoch:
+            # The registry's table went back in time. It grants the group anew, above; the journal stays open as it is.
+            self._epochs.seen(name, group.epoch)
         elif group is not None:
-            group.epoch = epoch
+            group.renewed(epoch)
         else:
             linger_s = max(self.config.group_linger_s, _FIRST_ATTACH_S)
             self._releases.unused(name, epoch, time.monotonic() + linger_s)
@@ -311,35 +316,16 @@ class Origin:
 
     def start_applications(self) -> None:
         """Before anything else: `on_app_start` of each. Raises LoadError."""
-        for application in self._classes():
-            try:
-                application.on_app_start()
-            except hooks.FAILURES as error:
-                raise LoadError(f"{application.__name__}.on_app_start {failed_at(error)}") from error
+        app_hooks.start(self.applications.values())
 
     def stop_applications(self) -> None:
         """After everything else: `on_app_stop` of each."""
-        for application in self._classes():
-            try:
-                application.on_app_stop()
-            except hooks.FAILURES as error:
-                self.counters.handler_errors += 1
-                _log.error(
-                    "application failed", what=f"{application.__name__}.on_app_stop", error=repr(error)
-                )
-
-    def _classes(self) -> list[type[Application]]:
-        return list(dict.fromkeys(self.applications.values()))
+        app_hooks.stop(self.applications.values(), self.counters)
 
     def replace_application(self, name: str, application: type[Application]) -> None:
         """Go on with another class of an application, in every scope of it; a scope where it does not start keeps the old one."""
         old, self.applications[name] = self.applications[name], application
-        for step, of in ((application.on_app_start, application), (old.on_app_stop, old)):
-            try:
-                step()
-            except hooks.FAILURES as error:
-                self.counters.handler_errors += 1
-                _log.error("application failed", what=f"{of.__name__}.{step.__name__}", error=repr(error))
+        app_hooks.exchange(old, application, self.counters)
         for group in list(self.groups.values()):
             if group.name.partition("/")[0] != name:
                 continue

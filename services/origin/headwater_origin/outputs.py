@@ -99,6 +99,11 @@ class Outputs:
         payload = row[-1]
         self._grow(entry, _ROW_BYTES + (len(payload) if type(payload) is bytes else 0))
 
+    def begin(self) -> None:
+        """Have an entry committed, without a row if there is none: what is said from here on waits for it."""
+        if self.gathering is None:
+            self._gather()
+
     def number(self, session: "Session", number: int) -> None:
         """The last message of a session that is applied with what was just journaled."""
         if not self.off:
@@ -152,7 +157,11 @@ class Outputs:
             self.tail.waiters.append(done)
             done.wait()
         if self.lost:
-            raise GroupLost(f"group {self._group.name}: another origin has it now")
+            raise self.loss()
+
+    def loss(self) -> GroupLost:
+        """What is raised by what comes too late."""
+        return GroupLost(f"group {self._group.name}: it has ended here, another origin may have it now")
 
     def health(self) -> dict[str, Any]:
         """What waits, and how long the journal is."""
@@ -227,7 +236,7 @@ class Outputs:
             done.set()
 
     def give_up(self) -> None:
-        """The group is another origin's: nothing that waits is said, and nothing is journaled any more."""
+        """The group is another origin's, or nobody's: nothing that waits is said, and nothing is journaled any more."""
         self.lost = self.off = True
         entries = (self.flying, self.gathering)
         self.flying = self.gathering = self.tail = None

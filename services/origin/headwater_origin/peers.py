@@ -17,10 +17,10 @@ from headwater_bus.rows import unpack_rows
 from headwater_bus.view import Assignment
 from headwater_rtmp.slots import Slots
 
-from headwater_origin.attachment import Attachment
 from headwater_origin.errors import ObjectUnavailable
 from headwater_origin.object_operations import Row
 from headwater_origin.remote_object import RemoteObject
+from headwater_origin.scope_guest import ScopeGuest
 
 if TYPE_CHECKING:
     from headwater_origin.group import Group
@@ -73,7 +73,7 @@ class PeerLink:
     """What one link is used for: attachments by session number, replicas by the origin's number."""
 
     def __init__(self) -> None:
-        self.attachments: dict[int, Attachment] = {}
+        self.attachments: dict[int, ScopeGuest] = {}
         self.replicas: dict[int, Replica] = {}
 
     def take(self, link: Link, envelope: Any) -> None:
@@ -127,7 +127,7 @@ class Peers:
         self._node = node
         self._make_link = make_link or _make_link
         self._links: dict[str, Link] = {}
-        self._attachments: dict[tuple[Group, str], Attachment] = {}
+        self._attachments: dict[tuple[Group, str], ScopeGuest] = {}
         """By the group of the application and the name of the one that it is attached to."""
         self._numbers = count(1)
 
@@ -137,7 +137,7 @@ class Peers:
         """An object that another group has; the application of `home` holds it from now on. Nothing waits yet."""
         attachment = self._attachments.get((home, group))
         if attachment is None:
-            attachment = self._attachments[home, group] = Attachment(self, home.scope, group)
+            attachment = self._attachments[home, group] = ScopeGuest(self, home.scope, group)
         shared = attachment.objects.get((name, persistent))
         if shared is None:
             objects = home.objects
@@ -157,7 +157,7 @@ class Peers:
         attachment = self._attachments.get((home, group))
         return attachment is not None and (name, persistent) in attachment.objects
 
-    def of(self, home: "Group") -> list[Attachment]:
+    def of(self, home: "Group") -> list[ScopeGuest]:
         """The attachments of an application."""
         return [attachment for (group, _), attachment in self._attachments.items() if group is home]
 
@@ -172,7 +172,7 @@ class Peers:
         """Who has a group. Raises AssignError."""
         return self._node.assign(group, timeout_s=_ASSIGN_S)
 
-    def register(self, attachment: Attachment, link: Link) -> tuple[int, str]:
+    def register(self, attachment: ScopeGuest, link: Link) -> tuple[int, str]:
         """The number of an attachment on its link, and its name in the cluster."""
         number = next(self._numbers)
         peer: PeerLink = link.data
@@ -184,7 +184,7 @@ class Peers:
         peer: PeerLink = link.data
         peer.forget(number)
 
-    def ended(self, attachment: Attachment) -> None:
+    def ended(self, attachment: ScopeGuest) -> None:
         """An attachment is closed."""
         for key, known in list(self._attachments.items()):
             if known is attachment:

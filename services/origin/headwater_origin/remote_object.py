@@ -16,8 +16,8 @@ from headwater_origin.overlay import Overlay
 from headwater_origin.slot_values import SlotLimits
 
 if TYPE_CHECKING:
-    from headwater_origin.attachment import Attachment
     from headwater_origin.group import Group
+    from headwater_origin.scope_guest import ScopeGuest
 
 OPEN_S = 5.0
 """So long who wants to read or change an object waits until its origin is found and has told the content."""
@@ -28,13 +28,13 @@ _REFUSED_S = 1.0
 
 
 class RemoteObject:
-    """One object. Made and fed by its Attachment, see there. As `headwater_origin.object_view.ViewedTarget`."""
+    """One object. Made and fed by its ScopeGuest, see there. As `headwater_origin.object_view.ViewedTarget`."""
 
     waits = True
 
     def __init__(
         self,
-        attachment: "Attachment",
+        attachment: "ScopeGuest",
         home: "Group",
         name: str,
         persistent: bool,

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from headwater_origin import hooks
-from headwater_origin.errors import Reject
+from headwater_origin.errors import GroupLost, Reject
 from headwater_origin.journal import RowKind
 from headwater_origin.names import check_name
 from headwater_origin.transaction import current, transaction
@@ -18,21 +18,34 @@ MOST_ROOMS = 64
 
 
 class _Pending:
-    """One transaction's joins and leaves of a client (an Overlay)."""
+    """One transaction's joins (True) and leaves (False) of a client (an Overlay)."""
 
-    __slots__ = ("_rooms", "_session", "paths")
+    __slots__ = ("_rooms", "_session", "changes")
     waits = False
 
     def __init__(self, rooms: "Rooms", session: "Session") -> None:
         self._rooms, self._session = rooms, session
-        self.paths = dict.fromkeys(rooms.joined.get(session, ()))
+        self.changes: dict[str, bool] = {}
+
+    @property
+    def paths(self) -> list[str]:
+        """Where the client is with these changes; others may have changed it since this transaction began."""
+        joined = self._rooms.joined.get(self._session, ())
+        return [
+            *(path for path in joined if self.changes.get(path, True)),
+            *(path for path, joins in self.changes.items() if joins and path not in joined),
+        ]
 
     def prepare(self) -> None:
-        """Nothing can refuse it."""
+        """Raises ValueError: too many, with those that others have had it join meanwhile."""
+        paths = self.paths
+        if len(paths) > MOST_ROOMS and len(paths) > len(self._rooms.joined.get(self._session, ())):
+            raise ValueError(f"room {paths[-1]!r}: a client may be in {MOST_ROOMS} rooms at a time")
 
     def commit(self) -> None:
         """Apply and journal."""
-        self._rooms.set(self._session, list(self.paths))
+        if self.changes and not self._session.departed:
+            self._rooms.set(self._session, self.paths)
 
     def abandon(self) -> None:
         """Nothing is to be undone."""
@@ -80,16 +93,17 @@ class Rooms:
         group = self._group
         with transaction(group) as now:
             pending = now.overlay((self, session), lambda: _Pending(self, session))
-            if path in pending.paths or session.closed:
+            paths = pending.paths
+            if path in paths or session.closed:
                 return
-            if len(pending.paths) >= MOST_ROOMS:
+            if len(paths) >= MOST_ROOMS:
                 raise ValueError(f"room {path!r}: a client may be in {MOST_ROOMS} rooms at a time")
             if group.waits("on_join"):
                 assert group.application is not None
                 answer = group.application.on_join(session.client, path)
                 if isinstance(answer, Reject):
                     raise answer
-            pending.paths[path] = None
+            pending.changes[path] = True
 
     def leave(self, session: "Session", path: str) -> None:
         """See Room.leave."""
@@ -98,19 +112,23 @@ class Rooms:
             pending = now.overlay((self, session), lambda: _Pending(self, session))
             if path not in pending.paths:
                 return
-            del pending.paths[path]
+            pending.changes[path] = False
             if group.waits("on_leave"):
                 assert group.application is not None
                 group.application.on_leave(session.client, path)
 
     def leave_all(self, session: "Session") -> None:
-        """A session is gone."""
+        """A session is gone. Raises GroupLost."""
         for path in list(self.joined.get(session, ())):
             try:
-                self.leave(session, path)
+                with transaction(self._group, session, must=True):
+                    self.leave(session, path)
+            except GroupLost:
+                raise
             except hooks.FAILURES as error:
                 hooks.failed(self._group, "on_leave", error)
         self.joined.pop(session, None)
+        session.departed = True
 
 
 class Room:

@@ -90,6 +90,14 @@ class Routes:
         """How many clients of this scope use an object."""
         return self._users.get((name, persistent), 0)
 
+    def begins_group(self, message: SharedObjectMessage) -> bool:
+        """Whether a message may make a group begin, as nobody of this scope uses its object yet."""
+        return (
+            self._group.spread_objects
+            and (message.name, message.persistent) not in self._users
+            and any(event.type == EventType.USE for event in message.events)
+        )
+
     def asks(self, session: "Session", message: SharedObjectMessage) -> bool:
         """Whether to handle a message may be to wait."""
         if asks_each_change(self._group):

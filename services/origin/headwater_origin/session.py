@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from gevent.event import AsyncResult
 from headwater_bus.logs import get_log
 from headwater_bus.traffic import AttachRefused, CloseSession, ToClient
 from headwater_rtmp.command import Command, decode_command, encode_command
@@ -14,15 +13,9 @@ from headwater_rtmp.status import StatusCode, status
 
 from headwater_origin import hooks
 from headwater_origin.client import Client
+from headwater_origin.client_calls import ClientCalls
 from headwater_origin.edge_port import EdgePort
-from headwater_origin.errors import (
-    ClientCallError,
-    ClientCallFailed,
-    ClientCallTimeout,
-    ClientGone,
-    Redirect,
-    Reject,
-)
+from headwater_origin.errors import GroupLost, Redirect, Reject
 from headwater_origin.transaction import current
 from headwater_origin.values import Changes, Values, unpack_values
 
@@ -36,6 +29,7 @@ if TYPE_CHECKING:
 
 _log = get_log("origin")
 _LONGEST_REASON = 500
+_CALLS_PER_EPOCH = 1_000_000
 
 
 class NetStream:
@@ -68,10 +62,10 @@ class Session:
 
     __slots__ = (
         "_calls",
+        "_calls_from",
         "_full_at",
         "_inbox",
         "_inbox_bytes",
-        "_last_transaction",
         "_streams",
         "accepted",
         "address",
@@ -82,6 +76,7 @@ class Session:
         "client",
         "closed",
         "connect_transaction",
+        "departed",
         "edge",
         "group",
         "guest",
@@ -117,6 +112,8 @@ class Session:
         """Whether the application has accepted the connect."""
         self.closed = False
         """Whether the client is gone or being closed; nothing it still sends counts."""
+        self.departed = False
+        """Whether its rooms have heard that it is gone; it joins none any more."""
         self.connect_transaction = 1.0
         """Of its connect (1: RTMP 1.0, 7.2.1.1), which is answered when the application has decided, or by `close`."""
         self.received = 0
@@ -143,8 +140,9 @@ class Session:
         self._streams: dict[int, NetStream] | None = None
         self._inbox: deque[_Work] | None = None
         self._inbox_bytes = 0
-        self._calls: dict[float, tuple[str, AsyncResult[Any]]] | None = None
-        self._last_transaction = 0
+        self._calls: ClientCalls | None = None
+        self._calls_from = 0
+        """Transaction ids of calls to it are above this one."""
         self._full_at = 0.0
 
     @property
@@ -156,6 +154,8 @@ class Session:
         """It was a member before: take what the journal says, and the number of its last message that was applied."""
         self.attributes.apply(dict(unpack_values(member.attributes)))
         self.applied = number
+        # What it still answers to its former origin must answer no call of this one.
+        self._calls_from = self.group.epoch * _CALLS_PER_EPOCH
         try:
             command = decode_command(Message(member.type_id, 0, 0, member.payload))
         except RemoteProtocolError:
@@ -228,49 +228,21 @@ class Session:
         else:
             self.post(lambda: self.send(message), waits=False, size=len(message.payload))
 
-    def call(self, name: str, args: tuple[Any, ...], timeout_s: float) -> Any:
-        """A call whose result is waited for."""
-        if self.closed:
-            raise ClientGone(f"call of {name!r}: client {self.session_id} is gone")
-        if not self.accepted:
-            raise ClientCallError(f"call of {name!r}: a client can be called when on_connect has returned")
+    @property
+    def calls(self) -> ClientCalls:
+        """Calls to the client that wait for its answer."""
         if self._calls is None:
-            self._calls = {}
-        limit = self.group.config.calls_pending
-        if len(self._calls) >= limit:
-            raise ClientCallTimeout(
-                f"call of {name!r}: {limit} calls to the client wait for an answer already"
-            )
-        self._last_transaction += 1
-        transaction = self._last_transaction
-        answer: AsyncResult[Any] = AsyncResult()
-        self._calls[transaction] = (name, answer)
-        try:
-            self.send_command(name, transaction, None, *args)
-            # Not get(timeout): a gevent.Timeout of the application's own must pass through.
-            answer.wait(timeout=timeout_s)
-            if not answer.ready():
-                raise ClientCallTimeout(f"call of {name!r}: no answer within {timeout_s} s")
-            return answer.get(block=False)
-        finally:
-            if self._calls is not None:
-                self._calls.pop(transaction, None)
+            self._calls = ClientCalls(self, self._calls_from)
+        return self._calls
 
     def asked_for(self, command: Command) -> bool:
         """Whether a command answers a call that waits for it."""
-        return self._calls is not None and command.is_answer and command.transaction_id in self._calls
+        return self._calls is not None and self._calls.asked_for(command)
 
     def answered(self, command: Command) -> None:
-        """`_result` or `_error` of the client: wakes the call that waits for it."""
-        entry = self._calls.pop(command.transaction_id, None) if self._calls else None
-        if entry is None:
-            return
-        name, answer = entry
-        value = command.args[0] if command.args else None
-        if command.name == "_result":
-            answer.set(value)
-        else:
-            answer.set_exception(ClientCallFailed(name, value))
+        """`_result` or `_error` of the client."""
+        if self._calls is not None:
+            self._calls.answered(command)
 
     # Closing
 
@@ -296,7 +268,9 @@ class Session:
         _log.info("connect refused", group=self.group.name, address=self.address, reason=_told(reason))
         # In AMF0 for every client, as the answer of a connect that succeeds is.
         info = {**status(code, _told(reason)), **elsewhere}
-        self.send(encode_command("_error", self.connect_transaction, None, info))
+        # What the application says may come of what is not committed yet; the origin's own reasons do not.
+        say = self.send if isinstance(why, Reject) else self.reply
+        say(encode_command("_error", self.connect_transaction, None, info))
         self.drop(f"connect refused: {reason}")
 
     def send_away(self, reason: str) -> None:
@@ -304,6 +278,7 @@ class Session:
         if not self.closed:
             self.group.counters.attaches_refused += 1
             self.edge.link.send(AttachRefused(self.number, self.group.name, reason))
+            self.edge.forget(self)
             self.ended(reason)
 
     def drop(self, reason: str) -> None:
@@ -318,9 +293,8 @@ class Session:
         if self.closed:
             return
         self.closed = True
-        calls, self._calls = self._calls, None
-        for name, answer in (calls or {}).values():
-            answer.set_exception(ClientGone(f"call of {name!r}: the client left: {reason}"))
+        if self._calls is not None:
+            self._calls.client_left(reason)
         self.group.session_ended(self)
 
     # Message streams
@@ -406,32 +380,12 @@ class Session:
             run()
             if number and outputs.count != before:
                 self.group.durable.applied(self, number)
+        except GroupLost:
+            return  # Its next owner handles it.
         except hooks.FAILURES as error:
             self.group.counters.handler_errors += 1
             _log.error("session failed", group=self.group.name, session=self.session_id, error=repr(error))
             self.close("internal error")
-
-
-class _NoLink:
-    """Of a member that is not here."""
-
-    data: Any = None
-    peer = "nobody"
-    queued_bytes = 0
-
-    def send(self, envelope: Any) -> None:
-        """Nobody hears it."""
-
-
-_NOWHERE = EdgePort(_NoLink())
-
-
-def absent(group: "Group", session_id: str, member: "Member") -> Session:
-    """A member that the journal knows and that is not here (yet)."""
-    session = Session(_NOWHERE, 0, session_id, group, member.address, member.object_encoding)
-    session.accepted = session.closed = True
-    session.restore(member, group.durable.members.numbers.get(session_id, 0))
-    return session
 
 
 def _told(reason: str) -> str:

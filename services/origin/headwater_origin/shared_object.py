@@ -71,6 +71,7 @@ class SharedObject:
         "lock_overlay",
         "name",
         "persistent",
+        "reserved",
         "resync_depth",
         "uncommitted",
         "watchers",
@@ -88,6 +89,8 @@ class SharedObject:
         self.auto_commit = True
         self.uncommitted = False
         """Whether there is something that the journal does not know, without `auto_commit`."""
+        self.reserved = 0
+        """Versions up to here are never counted again, whatever becomes of what the journal does not know."""
         self.journaled = False
         """Whether the journal knows of it."""
         self.lock = ObjectLock()
@@ -148,9 +151,15 @@ class SharedObject:
 
     def _since(self, version: int) -> int:
         """From which version on a client that has `version` may be told a difference; -1: it is told everything. Only who comes
-        back to a persistent object can have one that means anything."""
+        back to a persistent object can have one that means anything, and only with a journal: without, versions are counted
+        anew each time the group begins."""
         content = self.content
-        if not self.persistent or not 0 < version <= content.version or version < content.base:
+        if (
+            not self.persistent
+            or self._group.outputs.off
+            or not 0 < version <= content.version
+            or version < content.base
+        ):
             return -1
         near = self.resync_depth < 0 or content.version - version <= self.resync_depth
         return version if near else -1
@@ -272,6 +281,8 @@ class SharedObject:
             group.journal([_OBJECT, self.kind, self.name, version, self.events, payload])
         else:
             self.uncommitted = True
+            if version > self.reserved:
+                self.reserved = group.objects.reserve_versions(self)
         for edge, users in self._users.items():
             number = requester.number if requester is not None and requester.edge is edge else 0
             group.counters.object_updates_out += 1
@@ -326,3 +337,10 @@ class SharedObject:
         self.content = Slots.from_rows(version, base, unpack_rows(payload, str, bytes, int))
         self.events, self.journaled = events, True
         self.resync_depth, self.auto_commit = int(settings[0]), bool(settings[1])
+
+    def skip_versions(self, reserved: int) -> None:
+        """Versions up to `reserved` may have been told to clients with content that is lost: begin above them, and tell everybody
+        who comes back everything."""
+        content = self.content
+        if not self.auto_commit and content.version <= reserved:
+            content.version = content.base = reserved + 1

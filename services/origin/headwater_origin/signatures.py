@@ -1,11 +1,14 @@
-"""What can be said of a function without calling it: how it reads, where it is, and whether arguments fit."""
+"""What can be said of a function without calling it: how it reads, where it is, whether arguments fit, and where it failed."""
 
 import inspect
 import os
 import re
+import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
+_NOT_THEIRS = sys.stdlib_module_names | {"gevent"}
 _MODULES = re.compile(r"\b(?:\w+\.)+(?=[A-Za-z_])")
 
 
@@ -33,6 +36,22 @@ def short_path(file: str) -> str:
     """As seen from the working directory, where it is in there."""
     near = os.path.relpath(file)
     return file if near.startswith("..") else near
+
+
+def raised_at(error: BaseException) -> tuple[str, int]:
+    """File and line where something was raised: the innermost that is the application's, for it is there that it can be put
+    right, or else the innermost of all."""
+    frames = [
+        (frame.f_code.co_filename, line, frame.f_globals.get("__name__", ""))
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    theirs = [
+        (file, line)
+        for file, line, module in frames
+        if not module.startswith("headwater_") and module.partition(".")[0] not in _NOT_THEIRS
+    ]
+    innermost = [(file, line) for file, line, _ in frames[-1:]]
+    return (theirs or innermost or [("?", 0)])[-1]
 
 
 def own_parameters(found: object) -> list[inspect.Parameter]:

@@ -17,7 +17,7 @@ def group_of(session: Session, name: str) -> str:
 
 def is_published(session: Session, name: str) -> bool:
     """Whether somebody publishes it, as far as has been reported. The stream's group has the last word."""
-    return group_of(session, name) in session.group.published_elsewhere
+    return group_of(session, name) in session.group.streams.published_elsewhere
 
 
 def send_command(session: Session, net_stream: NetStream, name: str, *args: str | float | bool) -> None:
@@ -64,7 +64,7 @@ def guest_stream(session: Session, envelope: GuestStream) -> None:
     if envelope.started:
         session.guest_streams.add(about)
         if envelope.publishes:
-            session.group.published_elsewhere[group] = (session, envelope.stream_id)
+            session.group.streams.published_elsewhere[group] = (session, envelope.stream_id)
     elif about in session.guest_streams:
         session.guest_streams.remove(about)
         _ended(session, *about)
@@ -88,6 +88,6 @@ def _ended(session: Session, stream_id: int, group: str, publishes: bool) -> Non
 
 def _set_free(session: Session, stream_id: int, group: str) -> None:
     """Unless another one publishes it by now."""
-    publishers = session.group.published_elsewhere
+    publishers = session.group.streams.published_elsewhere
     if publishers.get(group) == (session, stream_id):
         del publishers[group]

@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from gevent import getcurrent
+from headwater_bus.logs import get_log
 
 from headwater_origin.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from headwater_origin.group import Group
     from headwater_origin.session import Session
+
+_log = get_log("origin")
 
 
 class Overlay(Protocol):
@@ -69,9 +72,11 @@ class Transaction:
         self._effects.append(effect)
 
     def commit(self) -> None:
-        """Apply everything. Raises what an overlay refuses, or StoreUnavailable; then nothing is applied (but for objects of
-        other groups that were committed before the refusal)."""
+        """Apply everything. Raises what an overlay refuses, StoreUnavailable or GroupLost; then nothing is applied (but for
+        objects of other groups that were committed before the refusal)."""
         group, overlays = self.group, self._overlays
+        if group.outputs.lost and (overlays or self._effects):
+            raise group.outputs.loss()
         if overlays:
             if group.outputs.stalled and not self.must:
                 raise StoreUnavailable
@@ -86,13 +91,22 @@ class Transaction:
             if self.session is not None and group.outputs.count != before:
                 group.outputs.hold(self.session)
         for effect in self._effects:
-            effect()
+            try:
+                effect()
+            except Exception as error:
+                # A fault of this program. The changes are made, so nobody must hear that they were not.
+                group.counters.internal_errors += 1
+                _log.error("effect failed", group=group.name, error=repr(error))
 
     def _commit_others(self, local: list[Overlay]) -> None:
+        # What it has read of this group is not to be seen elsewhere before it is committed.
+        self.group.flushed()
         for overlay in self._overlays.values():
             if overlay.waits:
                 overlay.commit()
-        # Others may have changed the group while this one waited.
+        # The group may have been changed, or lost, while this one waited.
+        if self.group.outputs.lost:
+            raise self.group.outputs.loss()
         for overlay in local:
             overlay.prepare()
 

@@ -1,4 +1,5 @@
-"""The application of a scope as a guest of another group: it uses SharedObjects there, over a link to that group's origin.
+"""The application of a scope as a guest of another group: it uses SharedObjects there, over a link to that group's origin, as a
+client that is a guest does by an attachment of its edge.
 
 A greenlet keeps it attached while objects are held: it finds the origin, attaches, uses each object; when the link or the
 attachment ends it begins again, and the content comes anew.
@@ -35,7 +36,7 @@ _ATTACH_S = 5.0
 _GONE = "the link to its origin was lost; it is not known whether that was done"
 
 
-class Attachment:
+class ScopeGuest:
     """See the module. `scope` is the application's, `group` the other one's."""
 
     def __init__(self, peers: "Peers", scope: str, group: str) -> None:
@@ -52,10 +53,11 @@ class Attachment:
         self._changed = Event()
         """Set when the attachment is accepted or over."""
         self._keeper: gevent.Greenlet[..., None] | None = None
+        self._closed = False
         self._handlers: dict[type, Callable[[Any], None]] = {
             traffic.Attached: self._accepted,
             traffic.AttachRefused: lambda refused: self._over(refused.reason),
-            traffic.CloseSession: self._closed,
+            traffic.CloseSession: self._sent_away,
             traffic.ToClient: self._told,
             traffic.ObjectReply: self._reply,
         }
@@ -63,7 +65,10 @@ class Attachment:
     # What the application's objects want
 
     def want(self, shared: RemoteObject) -> None:
-        """An object is to be used, if it is not yet."""
+        """An object is to be used, if it is not yet. Raises ObjectUnavailable when this is closed: another one is made for who
+        asks for the object again."""
+        if self._closed:
+            raise ObjectUnavailable(f"SharedObject {shared.name!r} of {self.group}: {self.trouble}")
         key = (shared.name, shared.persistent)
         if key not in self.objects:
             self.objects[key] = shared
@@ -133,7 +138,8 @@ class Attachment:
         )
 
     def close(self, reason: str) -> None:
-        """End it."""
+        """End it, for good."""
+        self._closed = True
         keeper, self._keeper = self._keeper, None
         for shared in self.objects.values():
             shared.lost()
@@ -172,6 +178,7 @@ class Attachment:
     def _attach(self, origin: str, epoch: int) -> None:
         link = self._peers.link_to(origin)
         self._link, self._attached, self._sent = link, False, 0
+        self.trouble = f"{origin} has not taken it yet; the other scope may wait for this one in its on_start"
         self._number, session_id = self._peers.register(self, link)
         link.send(
             traffic.Attach(self._number, session_id, self.group, epoch, "", 0, False, 0, self._scope.encode())
@@ -218,7 +225,7 @@ class Attachment:
         for shared in self.objects.values():
             self._object_message(shared, EventType.USE)
 
-    def _closed(self, envelope: traffic.CloseSession) -> None:
+    def _sent_away(self, envelope: traffic.CloseSession) -> None:
         self._over(envelope.reason)
 
     def _told(self, envelope: traffic.ToClient) -> None:
