@@ -13,8 +13,8 @@ from headwater_bus.node import AssignError
 from headwater_bus.view import Assignment, ClusterView, NodeInfo
 from headwater_origin import Application
 from headwater_origin.config import OriginConfig
+from headwater_origin.elsewhere.peers import PeerLink, Peers
 from headwater_origin.origin import Origin
-from headwater_origin.peers import PeerLink, Peers
 
 from support.origin_bench import Bench
 

@@ -10,12 +10,12 @@ import pytest
 from headwater_bus.rows import unpack_rows
 from headwater_bus.traffic import ObjectAnswer, ObjectOpened, ObjectUpdate
 from headwater_origin import Access, Application, Client, Room, SharedObjectView, Timer
-from headwater_origin.check import check
 from headwater_origin.commands import COMMANDS
 from headwater_origin.config import OriginConfig
-from headwater_origin.object_lock import LOCK_S
+from headwater_origin.develop.check import check
+from headwater_origin.durable.values import MOST_KEY_BYTES
+from headwater_origin.objects.lock import LOCK_S
 from headwater_origin.rooms import MOST_ROOMS
-from headwater_origin.values import MOST_KEY_BYTES
 from headwater_rtmp.shared_object import EventType
 from support.origin_bench import Bench, FakeClient, FakeLink, settle
 

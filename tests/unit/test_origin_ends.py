@@ -9,8 +9,8 @@ import pytest
 from gevent.event import Event
 from headwater_bus.traffic import Attached, AttachRefused
 from headwater_origin import Application, Client, remote
+from headwater_origin.durable.journal import pack_rows
 from headwater_origin.errors import GroupLost
-from headwater_origin.journal import pack_rows
 from headwater_origin.transaction import transaction
 from headwater_rtmp.command import encode_command
 from headwater_store import Append

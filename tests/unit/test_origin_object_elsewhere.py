@@ -10,7 +10,7 @@ import pytest
 from headwater_amf import amf0
 from headwater_bus.traffic import Attach, FromClient, FromGuest, ObjectUpdate
 from headwater_origin import Application, ObjectUnavailable, SharedObjectView, hooks
-from headwater_origin.overlay import Overlay
+from headwater_origin.objects.overlay import Overlay
 from headwater_rtmp.shared_object import Event, encode_shared_object
 from support.object_bench import CLEAR, DELETE, SEND, SET, USE, events_of
 from support.origin_bench import FakeLink, settle

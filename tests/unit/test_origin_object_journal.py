@@ -8,7 +8,7 @@ from headwater_amf import amf0
 from headwater_bus.rows import unpack_rows
 from headwater_bus.traffic import ObjectJoined, ObjectOpened, ObjectResync, ObjectUpdate
 from headwater_origin import StoreUnavailable, hooks
-from headwater_origin.journal import RowKind
+from headwater_origin.durable.journal import RowKind
 from headwater_rtmp.shared_object import Event, encode_shared_object
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -7,17 +7,10 @@ import gevent
 import pytest
 from gevent.event import Event as Gate
 from headwater_bus.traffic import ObjectReply, ObjectRequest, ObjectResync, ObjectUpdate, Routed
-from headwater_origin import (
-    Access,
-    Application,
-    CallError,
-    Client,
-    ObjectUnavailable,
-    application_requests,
-    hooks,
-    object_lock,
-    remote_object,
-)
+from headwater_origin import Access, Application, CallError, Client, ObjectUnavailable, hooks
+from headwater_origin.elsewhere import remote_object
+from headwater_origin.elsewhere import requests as application_requests
+from headwater_origin.objects import lock as object_lock
 from support.object_bench import SET, USE, user
 from support.origin_bench import FakeClient, settle
 from support.origins import Origins

@@ -7,10 +7,10 @@ import gevent
 import pytest
 from headwater_amf import amf0
 from headwater_bus.traffic import ObjectUpdate
-from headwater_origin.object_lock import LockTimeout, ObjectLock
-from headwater_origin.object_operations import CLEAR, REMOVE, SEND, SET, Row
-from headwater_origin.overlay import Overlay
-from headwater_origin.slot_values import SlotLimits
+from headwater_origin.objects.lock import LockTimeout, ObjectLock
+from headwater_origin.objects.operations import CLEAR, REMOVE, SEND, SET, Row
+from headwater_origin.objects.overlay import Overlay
+from headwater_origin.objects.slot_values import SlotLimits
 from headwater_rtmp.slots import Slots
 from hypothesis import given
 from hypothesis import strategies as st

@@ -12,7 +12,7 @@ from headwater_bus.traffic import (
     ObjectOpened,
     ObjectUpdate,
 )
-from headwater_origin import shared_object
+from headwater_origin.objects import shared_object
 from support.object_bench import (
     CHANGED,
     FAILED,

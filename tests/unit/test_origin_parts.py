@@ -8,9 +8,9 @@ import pytest
 from headwater_amf import Date, amf0
 from headwater_origin import Application
 from headwater_origin.application import remote_method
-from headwater_origin.loading import LoadError, load_applications
+from headwater_origin.develop.loading import LoadError, load_applications
 from headwater_origin.names import BadName, check_name, split_stream_name
-from headwater_origin.slot_values import sound_arguments, sound_value
+from headwater_origin.objects.slot_values import sound_arguments, sound_value
 
 
 @pytest.mark.parametrize("name", ["a", "a" * 256, "ä日", "a.b", "a/b", "one two", "-_.~@:+=,;!()'&"])

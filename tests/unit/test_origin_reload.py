@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from headwater_origin import Application
-from headwater_origin.loading import load_applications, parse_specs
-from headwater_origin.reload import Reloader
+from headwater_origin.develop.loading import load_applications, parse_specs
+from headwater_origin.develop.reload import Reloader
 
 APP = "from headwater_origin import Application\nimport {uses}\nclass Room(Application):\n    word = {uses}.WORD\n"
 
@@ -42,7 +42,7 @@ class Site:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr("headwater_origin.reload._SETTLE_S", 0)
+    monkeypatch.setattr("headwater_origin.develop.reload._SETTLE_S", 0)
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     before = set(sys.modules)
     yield Site(tmp_path)

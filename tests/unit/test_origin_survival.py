@@ -10,7 +10,7 @@ import pytest
 from gevent.event import Event
 from headwater_bus.traffic import Attached
 from headwater_origin import Application, Client, remote
-from headwater_origin.journal import pack_rows
+from headwater_origin.durable.journal import pack_rows
 from headwater_store import Append
 from hypothesis import given, settings
 from hypothesis import strategies as st

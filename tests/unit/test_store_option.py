@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 from headwater_bus import logs
 from headwater_origin import Application
 from headwater_origin import __main__ as origin
-from headwater_origin.loading import LoadError
+from headwater_origin.develop.loading import LoadError
 from headwater_registry import __main__ as registry
 from headwater_store import sqlite_url
 from support.origin_bench import Bench

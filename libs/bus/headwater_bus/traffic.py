@@ -302,7 +302,7 @@ class ObjectResync:
 class ObjectRequest:
     """Origin -> origin, which has the object: an application's changes, applied together in this order, and committed. `session`
     is the application's as a guest. Rows of `payload`: [operation, key, value], operations of
-    `headwater_origin.object_operations`. Answered by ObjectReply."""
+    `headwater_origin.objects.operations`. Answered by ObjectReply."""
 
     session: int
     request: int

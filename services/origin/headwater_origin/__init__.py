@@ -7,7 +7,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headwater_origin.access import Access
     from headwater_origin.application import Application, remote
     from headwater_origin.bandwidth import Bandwidth
     from headwater_origin.client import Client
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
         Reject,
         StoreUnavailable,
     )
-    from headwater_origin.object_view import SharedObjectView
+    from headwater_origin.objects.access import Access
+    from headwater_origin.objects.view import SharedObjectView
     from headwater_origin.rooms import Room
     from headwater_origin.timers import Timer
 
@@ -47,12 +47,12 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
-    "Access": "access",
+    "Access": "objects.access",
     "Application": "application",
     "Bandwidth": "bandwidth",
     "Client": "client",
     "Room": "rooms",
-    "SharedObjectView": "object_view",
+    "SharedObjectView": "objects.view",
     "Timer": "timers",
     "remote": "application",
 }

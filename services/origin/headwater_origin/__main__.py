@@ -16,10 +16,16 @@ import click
 from headwater_bus.options import CommandGroup, console, node_config, node_options, operator_errors
 from headwater_store import StoreError, sqlite_url
 
-from headwater_origin.check import check as check_application, warn_of_problems
+from headwater_origin.develop.check import check as check_application, warn_of_problems
 from headwater_origin.config import OriginConfig
-from headwater_origin.loading import LoadError, load_applications, look_here_first, parse_spec, parse_specs
-from headwater_origin.report import report_tables
+from headwater_origin.develop.loading import (
+    LoadError,
+    load_applications,
+    look_here_first,
+    parse_spec,
+    parse_specs,
+)
+from headwater_origin.develop.report import report_tables
 from headwater_origin.service import run
 
 

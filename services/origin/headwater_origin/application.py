@@ -4,8 +4,8 @@ from collections.abc import Callable, MutableMapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
-from headwater_origin.access import Access
 from headwater_origin.errors import Reject
+from headwater_origin.objects.access import Access
 from headwater_origin.rooms import Room
 from headwater_origin.timers import Timer
 from headwater_origin.transaction import transaction
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from headwater_origin.client import Client
     from headwater_origin.group import Group
-    from headwater_origin.object_view import SharedObjectView
+    from headwater_origin.objects.view import SharedObjectView
     from headwater_origin.transaction import Transaction
 
 Method = TypeVar("Method", bound=Callable[..., Any])

@@ -6,10 +6,11 @@ from headwater_rtmp.command import Command
 from headwater_rtmp.errors import LocalProtocolError
 from headwater_rtmp.status import StatusCode, status
 
-from headwater_origin import bandwidth, hooks, netstreams
+from headwater_origin import bandwidth, hooks
 from headwater_origin.application import remote_method, runs_once
 from headwater_origin.errors import CallError, GroupLost, StoreUnavailable
 from headwater_origin.session import Session
+from headwater_origin.streams import netstreams
 
 Handler = Callable[[Session, Command], None]
 

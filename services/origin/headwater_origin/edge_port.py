@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from headwater_origin.group import Group
     from headwater_origin.session import Session
-    from headwater_origin.streams import Publication
+    from headwater_origin.streams.stream import Publication
 
 
 class LinkLike(Protocol):

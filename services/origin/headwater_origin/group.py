@@ -14,17 +14,18 @@ from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode
 from headwater_store import Fenced, StoreError
 
-from headwater_origin import hooks, stream_routes
-from headwater_origin.absent import absent
+from headwater_origin import hooks
 from headwater_origin.application import Application, overrides
-from headwater_origin.durable import Durable
+from headwater_origin.durable.absent import absent
+from headwater_origin.durable.content import Durable
+from headwater_origin.durable.journal import JournalError, replay
+from headwater_origin.durable.outputs import Outputs
 from headwater_origin.errors import GroupLost
 from headwater_origin.host import Host
-from headwater_origin.journal import JournalError, replay
-from headwater_origin.objects import SharedObjects
-from headwater_origin.outputs import Outputs
+from headwater_origin.objects.table import SharedObjects
 from headwater_origin.rooms import Rooms
-from headwater_origin.stream_names import Streams
+from headwater_origin.streams import routes as stream_routes
+from headwater_origin.streams.names import Streams
 from headwater_origin.timers import Tasks
 from headwater_origin.transaction import current
 

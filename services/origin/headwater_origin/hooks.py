@@ -9,8 +9,8 @@ import gevent
 from headwater_bus.logs import get_log
 
 from headwater_origin.client import Client
+from headwater_origin.develop.signatures import raised_at
 from headwater_origin.errors import CallError, GroupLost, ObjectUnavailable, Reject, StoreUnavailable
-from headwater_origin.signatures import raised_at
 from headwater_origin.transaction import transaction
 
 if TYPE_CHECKING:

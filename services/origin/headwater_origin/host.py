@@ -5,15 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headwater_origin.commits import Committer
 from headwater_origin.config import OriginConfig
 from headwater_origin.counters import Counters
+from headwater_origin.durable.commits import Committer
 
 if TYPE_CHECKING:
     from headwater_bus.node import Node
 
+    from headwater_origin.elsewhere.peers import Peers
     from headwater_origin.group import Group
-    from headwater_origin.peers import Peers
 
 
 @dataclass(slots=True)

@@ -10,14 +10,15 @@ from headwater_rtmp.errors import RemoteProtocolError
 from headwater_rtmp.message import COMMANDS, MEDIA, OBJECTS, Message
 from headwater_rtmp.shared_object import decode_shared_object
 
-from headwater_origin import netstreams, stream_routes
-from headwater_origin.access import Access
 from headwater_origin.commands import run_command
 from headwater_origin.config import OriginConfig
 from headwater_origin.connect import tell_idle
 from headwater_origin.counters import Counters
 from headwater_origin.edge_port import EdgePort
+from headwater_origin.objects.access import Access
 from headwater_origin.session import Session
+from headwater_origin.streams import netstreams
+from headwater_origin.streams import routes as stream_routes
 
 _log = get_log("origin")
 _COUNTED_BYTES, _COUNTED_EVENTS = 1024, 8

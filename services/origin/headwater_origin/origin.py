@@ -15,18 +15,19 @@ from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode, status
 from headwater_store import Journals
 
-from headwater_origin import app_hooks, hooks
+from headwater_origin import hooks
 from headwater_origin.application import Application
-from headwater_origin.commits import Committer
 from headwater_origin.config import OriginConfig
 from headwater_origin.connect import connect, join_guest
 from headwater_origin.counters import Counters
+from headwater_origin.develop import app_hooks
+from headwater_origin.durable.commits import Committer
+from headwater_origin.durable.epochs import Epochs
 from headwater_origin.edge_port import EdgePort
-from headwater_origin.epochs import Epochs
+from headwater_origin.elsewhere.peers import Peers
 from headwater_origin.group import Group
 from headwater_origin.host import Host
 from headwater_origin.inbound import Inbound, close_for
-from headwater_origin.peers import Peers
 from headwater_origin.releases import Releases
 from headwater_origin.session import Session
 

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from headwater_origin import hooks
+from headwater_origin.durable.journal import RowKind
 from headwater_origin.errors import GroupLost, Reject
-from headwater_origin.journal import RowKind
 from headwater_origin.names import check_name
 from headwater_origin.transaction import current, transaction
 

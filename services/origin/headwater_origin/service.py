@@ -12,9 +12,9 @@ from headwater_store import Journals, open_journals
 
 from headwater_origin.application import Application
 from headwater_origin.config import OriginConfig
-from headwater_origin.loading import ApplicationSpec, LoadError
+from headwater_origin.develop.loading import ApplicationSpec, LoadError
+from headwater_origin.develop.reload import Reloader
 from headwater_origin.origin import Origin
-from headwater_origin.reload import Reloader
 
 _log = get_log("origin")
 NO_STORE = "none"

@@ -14,18 +14,18 @@ from headwater_rtmp.status import StatusCode, status
 from headwater_origin import hooks
 from headwater_origin.client import Client
 from headwater_origin.client_calls import ClientCalls
+from headwater_origin.durable.values import Changes, Values, unpack_values
 from headwater_origin.edge_port import EdgePort
 from headwater_origin.errors import GroupLost, Redirect, Reject
 from headwater_origin.transaction import current
-from headwater_origin.values import Changes, Values, unpack_values
 
 if TYPE_CHECKING:
-    from headwater_origin.access import Access
     from headwater_origin.bandwidth import Measurement
+    from headwater_origin.durable.members import Member
     from headwater_origin.group import Group
-    from headwater_origin.members import Member
-    from headwater_origin.objects import SharedObject
-    from headwater_origin.streams import Publication, Stream
+    from headwater_origin.objects.access import Access
+    from headwater_origin.objects.table import SharedObject
+    from headwater_origin.streams.stream import Publication, Stream
 
 _log = get_log("origin")
 _LONGEST_REASON = 500

@@ -1,4 +1,4 @@
-"""Timers and greenlets of an application: in memory, ended with the scope. What must outlive an origin is a job (`jobs.py`)."""
+"""Timers and greenlets of an application: in memory, ended with the scope. What must outlive an origin is a job (`durable`)."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any

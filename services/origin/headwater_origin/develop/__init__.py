@@ -1,0 +1,1 @@
+"""Applications from the command line: loaded, checked, and taken anew when their files change."""

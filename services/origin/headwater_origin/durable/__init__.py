@@ -1,0 +1,1 @@
+"""What outlives an origin: the journal, its commits, and what waits for them."""

@@ -1,0 +1,1 @@
+"""SharedObjects of other groups: spread ones, and those of other scopes."""

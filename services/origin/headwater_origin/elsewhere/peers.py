@@ -1,0 +1,263 @@
+"""The links of an origin to others, as an edge has them: over these its applications use SharedObjects of other groups.
+
+Each link has one replica of each such object, however many scopes here use it. An origin has a link to itself as well, where
+both are its own.
+"""
+
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from headwater_bus import traffic
+from headwater_bus.codec import EnvelopeError
+from headwater_bus.link import EdgeLink, Link
+from headwater_bus.logs import get_log
+from headwater_bus.node import Node
+from headwater_bus.rows import unpack_rows
+from headwater_bus.view import Assignment
+from headwater_rtmp.slots import Slots
+
+from headwater_origin.elsewhere.remote_object import RemoteObject
+from headwater_origin.elsewhere.scope_guest import ScopeGuest
+from headwater_origin.errors import ObjectUnavailable
+from headwater_origin.objects.operations import Row
+
+if TYPE_CHECKING:
+    from headwater_origin.group import Group
+
+_log = get_log("origin")
+_ASSIGN_S = 2.0
+
+
+class Replica:
+    """An object as one link tells it. `members`: the objects of applications that show it, by session number."""
+
+    __slots__ = ("content", "events", "members", "name", "persistent", "stale")
+
+    def __init__(self, opened: traffic.ObjectOpened) -> None:
+        self.name, self.persistent = opened.name, opened.persistent
+        self.members: dict[int, RemoteObject] = {}
+        self.content = Slots()
+        self.events = 0
+        self.stale = False
+        """Whether a commit is missing; the content comes again."""
+        self.open(opened)
+
+    def open(self, opened: traffic.ObjectOpened) -> None:
+        """Take the whole content."""
+        rows = unpack_rows(opened.payload, str, bytes, int)
+        self.content = Slots.from_rows(opened.version, opened.base, rows)
+        self.events, self.stale = opened.events, False
+        for shared in self.members.values():
+            shared.joined(self.content)
+
+    def update(self, update: traffic.ObjectUpdate) -> bool:
+        """Take a commit; returns whether the content has to be asked for, as one before it is missing."""
+        if self.stale:
+            return False
+        if update.events != self.events + 1:
+            self.stale = True
+            return True
+        rows: list[Row] = [
+            (kind, key, value) for kind, key, value in unpack_rows(update.payload, int, str, bytes)
+        ]
+        self.content.apply(update.version, rows)
+        self.events = update.events
+        for session, shared in self.members.items():
+            if shared.watchers is not None:
+                shared.watchers.observe(rows, own=session == update.session)
+        return False
+
+
+class PeerLink:
+    """What one link is used for: attachments by session number, replicas by the origin's number."""
+
+    def __init__(self) -> None:
+        self.attachments: dict[int, ScopeGuest] = {}
+        self.replicas: dict[int, Replica] = {}
+
+    def take(self, link: Link, envelope: Any) -> None:
+        """Carry out one envelope."""
+        kind = type(envelope)
+        if kind is traffic.ObjectUpdate:
+            replica = self.replicas.get(envelope.shared_object)
+            if replica is not None and replica.update(envelope):
+                link.send(traffic.ObjectResync(envelope.shared_object))
+        elif kind is traffic.ObjectOpened:
+            replica = self.replicas.get(envelope.shared_object)
+            if replica is None:
+                self.replicas[envelope.shared_object] = Replica(envelope)
+            else:
+                replica.open(envelope)
+        elif kind is traffic.ObjectClosed:
+            self.replicas.pop(envelope.shared_object, None)
+        elif kind is traffic.ObjectJoined:
+            self._joined(envelope)
+        elif kind is traffic.ObjectLeft:
+            replica = self.replicas.get(envelope.shared_object)
+            if replica is not None:
+                replica.members.pop(envelope.session, None)
+        else:
+            attachment = self.attachments.get(getattr(envelope, "session", 0))
+            if attachment is not None:
+                attachment.take(envelope)
+
+    def _joined(self, joined: traffic.ObjectJoined) -> None:
+        replica = self.replicas.get(joined.shared_object)
+        attachment = self.attachments.get(joined.session)
+        if replica is None or attachment is None:
+            return
+        shared = attachment.objects.get((replica.name, replica.persistent))
+        # Else it was let go meanwhile; its Release is on its way.
+        if shared is not None:
+            replica.members[joined.session] = shared
+            shared.joined(replica.content)
+
+    def forget(self, session: int) -> None:
+        """An attachment is over."""
+        self.attachments.pop(session, None)
+        for replica in self.replicas.values():
+            replica.members.pop(session, None)
+
+
+class Peers:
+    """See the module. `make_link` makes a link to an origin and starts it; by default over the node's sockets."""
+
+    def __init__(self, node: Node, make_link: Callable[["Peers", str], Link] | None = None) -> None:
+        self._node = node
+        self._make_link = make_link or _make_link
+        self._links: dict[str, Link] = {}
+        self._attachments: dict[tuple[Group, str], ScopeGuest] = {}
+        """By the group of the application and the name of the one that it is attached to."""
+        self._numbers = count(1)
+
+    # For applications
+
+    def remote(self, home: "Group", group: str, name: str, persistent: bool) -> RemoteObject:
+        """An object that another group has; the application of `home` holds it from now on. Nothing waits yet."""
+        attachment = self._attachments.get((home, group))
+        if attachment is None:
+            attachment = self._attachments[home, group] = ScopeGuest(self, home.scope, group)
+        shared = attachment.objects.get((name, persistent))
+        if shared is None:
+            objects = home.objects
+            shared = RemoteObject(
+                attachment,
+                home,
+                name,
+                persistent,
+                objects.limits,
+                lambda: objects.routes.users(name, persistent),
+            )
+            attachment.want(shared)
+        return shared
+
+    def holds(self, home: "Group", group: str, name: str, persistent: bool) -> bool:
+        """Whether the application holds such an object."""
+        attachment = self._attachments.get((home, group))
+        return attachment is not None and (name, persistent) in attachment.objects
+
+    def of(self, home: "Group") -> list[ScopeGuest]:
+        """The attachments of an application."""
+        return [attachment for (group, _), attachment in self._attachments.items() if group is home]
+
+    def release(self, home: "Group") -> None:
+        """A scope stops: it uses nothing any more."""
+        for attachment in self.of(home):
+            attachment.close("the application instance has stopped")
+
+    # For attachments
+
+    def assign(self, group: str) -> Assignment:
+        """Who has a group. Raises AssignError."""
+        return self._node.assign(group, timeout_s=_ASSIGN_S)
+
+    def register(self, attachment: ScopeGuest, link: Link) -> tuple[int, str]:
+        """The number of an attachment on its link, and its name in the cluster."""
+        number = next(self._numbers)
+        peer: PeerLink = link.data
+        peer.attachments[number] = attachment
+        return number, f"{self._node.boot}-app-{number}"
+
+    def unregister(self, number: int, link: Link) -> None:
+        """The number means nothing any more."""
+        peer: PeerLink = link.data
+        peer.forget(number)
+
+    def ended(self, attachment: ScopeGuest) -> None:
+        """An attachment is closed."""
+        for key, known in list(self._attachments.items()):
+            if known is attachment:
+                del self._attachments[key]
+
+    def link_to(self, origin: str) -> Link:
+        """The link to an origin, opened if need be. Raises ObjectUnavailable."""
+        link = self._links.get(origin)
+        if link is None or link.failure is not None:
+            link = self._links[origin] = self._make_link(self, origin)
+        return link
+
+    # Links
+
+    def open(self, origin: str) -> Link:
+        """A new link over the node's sockets. Raises ObjectUnavailable."""
+        node = self._node.view.nodes.get(origin)
+        if node is None:
+            raise ObjectUnavailable(f"{origin} is not registered")
+        link = EdgeLink(
+            context=self._node.context,
+            security=self._node.security,
+            node_id=self._node.node_id,
+            boot=self._node.boot,
+            origin=origin,
+            endpoint=node.endpoint,
+            on_batch=self.batch,
+            on_up=lambda up: _log.info("link up", origin=up.peer),
+            on_down=self.down,
+        )
+        link.data = PeerLink()
+        link.start()
+        return link
+
+    def batch(self, link: Link, envelopes: list[Any]) -> None:
+        """Carry out what an origin says, in order."""
+        peer: PeerLink = link.data
+        for envelope in envelopes:
+            try:
+                peer.take(link, envelope)
+            except EnvelopeError as error:
+                _log.error("envelope not readable", origin=link.peer, error=str(error))
+
+    def down(self, link: Link, reason: str) -> None:
+        """A link is over: what was attached through it looks for its group again."""
+        for origin, known in list(self._links.items()):
+            if known is link:
+                del self._links[origin]
+                _log.warning("link down", origin=origin, reason=reason)
+        peer: PeerLink = link.data
+        for attachment in list(peer.attachments.values()):
+            attachment.link_lost(reason)
+
+    def close(self, reason: str) -> None:
+        """End everything."""
+        for attachment in list(self._attachments.values()):
+            attachment.close(reason)
+        for link in list(self._links.values()):
+            if isinstance(link, EdgeLink):
+                link.close(reason)
+        self._links.clear()
+
+    def health(self) -> dict[str, Any]:
+        """Links to other origins, and the objects that applications here use over them."""
+        return {
+            origin: {
+                "attachments": len(link.data.attachments),
+                "objects": len(link.data.replicas),
+                "queued_bytes": link.queued_bytes,
+            }
+            for origin, link in sorted(self._links.items())
+        }
+
+
+def _make_link(peers: Peers, origin: str) -> Link:
+    return peers.open(origin)

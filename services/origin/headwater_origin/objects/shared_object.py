@@ -1,0 +1,346 @@
+"""One SharedObject of a group: its slots, its users by edge, and one commit at a time (RTMP 1.0, 7.1.3).
+
+The content goes to an edge once, when its first user joins (`ObjectOpened`); from then on the edge has a replica, which each
+commit brings up to date (`ObjectUpdate`, once per edge). Whoever joins later, or is told what a slot holds (`ObjectAnswer`),
+gets that from the replica: the link keeps the order, so it holds what the origin held when it said so. So what a client
+asks for never crosses the link in many times the bytes of the question.
+
+All of it leaves by `Group.send`: when what the journal was given before is committed.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from headwater_bus.rows import pack_rows, unpack_rows
+from headwater_bus.traffic import (
+    ObjectAnswer,
+    ObjectClosed,
+    ObjectJoined,
+    ObjectLeft,
+    ObjectOpened,
+    ObjectUpdate,
+)
+from headwater_rtmp.slots import Slots
+
+from headwater_origin.durable.journal import ObjectKind, RowKind
+from headwater_origin.errors import ObjectUnavailable, StoreUnavailable
+from headwater_origin.objects.lock import ObjectLock
+from headwater_origin.objects.operations import CLEAR, EVENTS, REMOVE, SEND, Operation, Row
+from headwater_origin.objects.slot_values import SlotLimits
+from headwater_origin.objects.watchers import Watchers
+
+if TYPE_CHECKING:
+    from headwater_origin.edge_port import EdgePort
+    from headwater_origin.group import Group
+    from headwater_origin.objects.overlay import Overlay
+    from headwater_origin.session import Session
+
+
+_LINK_CONTENT_BYTES = 64 * 1024 * 1024
+"""An object is not opened on an edge to which more would be under way with it: half of what ends the link."""
+_OBJECT, _OBJECT_SET = int(RowKind.OBJECT), int(RowKind.OBJECT_SET)
+
+
+class _Users:
+    """The users of an object on one edge, and the object's number on that link."""
+
+    __slots__ = ("idle_since", "number", "sessions")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.sessions: dict[Session, None] = {}
+        self.idle_since = 0.0
+        """Since when there are none; the edge keeps its replica a while, in case somebody comes back."""
+
+
+class SharedObject:
+    """One object. `events` counts its commits, also those that only send. `limits`: of its content."""
+
+    __slots__ = (
+        "_group",
+        "_users",
+        "acquired",
+        "auto_commit",
+        "content",
+        "events",
+        "idle_since",
+        "journaled",
+        "kind",
+        "limits",
+        "lock",
+        "lock_overlay",
+        "name",
+        "persistent",
+        "reserved",
+        "resync_depth",
+        "uncommitted",
+        "watchers",
+    )
+
+    def __init__(
+        self, group: "Group", kind: ObjectKind, name: str, limits: SlotLimits, floor: int = 0
+    ) -> None:
+        self._group = group
+        self.kind, self.name, self.limits = int(kind), name, limits
+        self.persistent = kind is not ObjectKind.TEMPORARY
+        self.content = Slots(floor)
+        self.events = 0
+        self.resync_depth = -1
+        self.auto_commit = True
+        self.uncommitted = False
+        """Whether there is something that the journal does not know, without `auto_commit`."""
+        self.reserved = 0
+        """Versions up to here are never counted again, whatever becomes of what the journal does not know."""
+        self.journaled = False
+        """Whether the journal knows of it."""
+        self.lock = ObjectLock()
+        self.acquired = False
+        """Whether the application holds it."""
+        self.idle_since: float | None = group.clock()
+        self.watchers: Watchers | None = None
+        self.lock_overlay: Overlay | None = None
+        """Changes of the greenlet that holds the lock."""
+        self._users: dict[EdgePort, _Users] = {}
+
+    @property
+    def version(self) -> int:
+        """Counts commits that changed a slot."""
+        return self.content.version
+
+    @property
+    def durable(self) -> bool:
+        """Whether it stays when nobody uses it."""
+        return self.persistent and bool(self.content.values)
+
+    # Users
+
+    @property
+    def users(self) -> int:
+        """How many clients use it."""
+        return sum(sum(not session.scope for session in users.sessions) for users in self._users.values())
+
+    def crowded(self, edge: "EdgePort") -> bool:
+        """Whether the edge lacks the content and has too much to take before it."""
+        return (
+            edge not in self._users and edge.link.queued_bytes + self.content.size_bytes > _LINK_CONTENT_BYTES
+        )
+
+    def join(self, session: "Session", version: int = 0) -> None:
+        """A session uses the object (again): its edge tells it the whole content, or what is newer than `version`, which it has
+        (0: nothing)."""
+        edge = session.edge
+        users = self._users.get(edge)
+        if users is None:
+            users = self._users[edge] = _Users(edge.next_number())
+            edge.object_groups[users.number] = self._group
+            self._open(edge, users)
+        users.sessions[session] = None
+        self.idle_since = None
+        self._group.send(edge, ObjectJoined(session.number, users.number, self._since(version)), session)
+
+    def _open(self, edge: "EdgePort", users: _Users) -> None:
+        content = self.content
+        payload = pack_rows(content.rows())
+        self._group.counters.object_snapshots_out += 1
+        self._group.send(
+            edge,
+            ObjectOpened(
+                users.number, self.name, self.persistent, content.version, content.base, self.events, payload
+            ),
+        )
+
+    def _since(self, version: int) -> int:
+        """From which version on a client that has `version` may be told a difference; -1: it is told everything. Only who comes
+        back to a persistent object can have one that means anything, and only with a journal: without, versions are counted
+        anew each time the group begins."""
+        content = self.content
+        if (
+            not self.persistent
+            or self._group.outputs.off
+            or not 0 < version <= content.version
+            or version < content.base
+        ):
+            return -1
+        near = self.resync_depth < 0 or content.version - version <= self.resync_depth
+        return version if near else -1
+
+    def resync(self, edge: "EdgePort", number: int) -> bool:
+        """An edge lacks a commit of the object that it knows by this number: it gets the content again. Returns whether it is
+        this one."""
+        users = self._users.get(edge)
+        if users is None or users.number != number:
+            return False
+        self._open(edge, users)
+        return True
+
+    def leave(self, session: "Session", tell: bool) -> None:
+        """A session uses it no longer. `tell`: its edge does not know yet."""
+        users = self._users.get(session.edge)
+        if users is None or users.sessions.pop(session, 0) == 0:
+            return
+        self.lock.release(session)
+        if tell:
+            self._group.send(session.edge, ObjectLeft(session.number, users.number), session)
+        if not users.sessions:
+            users.idle_since = self._group.clock()
+            if not any(users.sessions for users in self._users.values()):
+                self.idle_since = users.idle_since
+
+    def close(self, before: float | None = None) -> None:
+        """Free the replicas of the edges that have had no user since `before`; without it, all."""
+        for edge, users in list(self._users.items()):
+            if before is None or (not users.sessions and users.idle_since <= before):
+                del self._users[edge]
+                edge.object_groups.pop(users.number, None)
+                self._group.send(edge, ObjectClosed(users.number))
+
+    # The application's side, see `headwater_origin.objects.view.ViewedTarget`
+
+    waits = False
+
+    def ready(self) -> None:
+        """It is here. Raises ObjectUnavailable when the application has let it go."""
+        if not self.acquired:
+            raise ObjectUnavailable(f"SharedObject {self.name!r}: closed; ask for it again (shared_object)")
+
+    def writable(self) -> None:
+        """Raise StoreUnavailable while the store is away."""
+        if self._group.stalled:
+            raise StoreUnavailable
+
+    def acquire(self, holder: object) -> None:
+        """Take the lock. Raises LockTimeout."""
+        self.lock.acquire(holder)
+
+    def watched(self) -> Watchers:
+        """The application's callbacks."""
+        if self.watchers is None:
+            self.watchers = Watchers(self._group, self.name, self.content.values)
+        return self.watchers
+
+    def let_go(self) -> None:
+        """The application holds it no longer."""
+        self.acquired = False
+        self.watchers = None
+
+    # Commits
+
+    def carry_out(
+        self, rows: Sequence[Row], holder: object | None = None, requester: "Session | None" = None
+    ) -> None:
+        """Apply what application code wants, as one commit, and give the lock of `holder` back. `requester`: the application of
+        another origin."""
+        content, version = self.content, self.content.next_version()
+        changes: list[Row] = []
+        rewritten = False
+        for row in rows:
+            operation, key, _ = row
+            if operation == Operation.PURGE:
+                content.purge(int(key))
+                rewritten = True
+            elif operation == Operation.RESYNC_DEPTH:
+                self.resync_depth = int(key)
+                rewritten = True
+            elif operation == Operation.AUTO_COMMIT:
+                self.auto_commit = key != "0"
+                rewritten = True
+            elif operation == Operation.COMMIT:
+                rewritten = rewritten or self.uncommitted
+            elif operation in EVENTS and self._has_effect(operation, key):
+                if operation != SEND:
+                    content.apply(version, (row,))
+                changes.append(row)
+        self.commit(changes, requester)
+        if rewritten:
+            self.uncommitted = False
+            self.journaled = True
+            self._group.journal(self.row())
+        if holder is not None:
+            self.unlock(holder)
+
+    def _has_effect(self, operation: int, key: str) -> bool:
+        values = self.content.values
+        return key in values if operation == REMOVE else bool(values) if operation == CLEAR else True
+
+    def unlock(self, holder: object) -> None:
+        """Give a lock back, however often it was taken."""
+        self.lock.release(holder)
+
+    def commit(self, changes: Sequence[Row], requester: "Session | None") -> None:
+        """Journal changes that the content has already, and tell every edge once: (event type, key, value) each. A batch that
+        changed slots is a new version."""
+        if not changes:
+            return
+        group, version = self._group, self.content.version
+        self.events += 1
+        if changes[0][0] != SEND or any(row[0] != SEND for row in changes):
+            group.counters.object_commits += 1
+        payload = pack_rows(changes)
+        if self.auto_commit:
+            self.journaled = True
+            group.journal([_OBJECT, self.kind, self.name, version, self.events, payload])
+        else:
+            self.uncommitted = True
+            if version > self.reserved:
+                self.reserved = group.objects.reserve_versions(self)
+        for edge, users in self._users.items():
+            number = requester.number if requester is not None and requester.edge is edge else 0
+            group.counters.object_updates_out += 1
+            group.send(edge, ObjectUpdate(users.number, version, self.events, number, payload))
+        if self.watchers is not None:
+            self.watchers.observe(changes, own=requester is None)
+
+    def answer(self, session: "Session", rows: Sequence[tuple[int, str]]) -> None:
+        """Have the edge tell one session: rows of an ObjectAnswer. It comes behind what was committed before."""
+        users = self._users.get(session.edge)
+        if users is None:
+            return
+        answer = ObjectAnswer(session.number, users.number, pack_rows(rows))
+        if self._group.stalled:
+            # Not behind what waits for the store.
+            self._group.reply(session, answer)
+        else:
+            self._group.send(session.edge, answer, session)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether nothing can be changed, as the store is away."""
+        return self._group.stalled
+
+    def count_refusal(self) -> None:
+        """One more change that was refused."""
+        self._group.counters.object_changes_refused += 1
+
+    # The journal
+
+    def row(self) -> list[Any]:
+        """The whole object as a journal row."""
+        content = self.content
+        return [
+            _OBJECT_SET,
+            int(self.kind),
+            self.name,
+            content.version,
+            content.base,
+            self.events,
+            [self.resync_depth, self.auto_commit],
+            pack_rows(content.rows()),
+        ]
+
+    def replay(self, version: int, events: int, payload: bytes) -> None:
+        """Take a commit from the journal."""
+        self.content.apply(version, unpack_rows(payload, int, str, bytes))
+        self.events, self.journaled = events, True
+
+    def restore(self, version: int, base: int, events: int, settings: Sequence[Any], payload: bytes) -> None:
+        """Take what `row` gave."""
+        self.content = Slots.from_rows(version, base, unpack_rows(payload, str, bytes, int))
+        self.events, self.journaled = events, True
+        self.resync_depth, self.auto_commit = int(settings[0]), bool(settings[1])
+
+    def skip_versions(self, reserved: int) -> None:
+        """Versions up to `reserved` may have been told to clients with content that is lost: begin above them, and tell everybody
+        who comes back everything."""
+        content = self.content
+        if not self.auto_commit and content.version <= reserved:
+            content.version = content.base = reserved + 1
