@@ -23,14 +23,14 @@ _COLOURS = ("#6b7280", "#1d4ed8", "#b45309")
 def write_plot(report: ObjectReport, path: Path) -> None:
     """A PNG. Bars of one colour are one journal; groups of bars are loads."""
     made = report.rows()
-    loads = list(dict.fromkeys(f"{row.shape}, {row.batch}/message" for row in made))
+    loads = list(dict.fromkeys(f"{row.shape}\n{row.batch} a message" for row in made))
     titles = dict.fromkeys(f"journal: {row.store}" for row in made)
     colours = dict(zip(titles, _COLOURS, strict=False))
     figure, axes = plt.subplots(2, 2, figsize=(13, 8.5), layout="constrained")
     for axis, (title, name) in zip(axes.flat, _PANELS, strict=True):
         bars: dict[str, dict[str, Figure]] = {title: {} for title in titles}
         for row in made:
-            bars[f"journal: {row.store}"][f"{row.shape}, {row.batch}/message"] = getattr(row, name)
+            bars[f"journal: {row.store}"][f"{row.shape}\n{row.batch} a message"] = getattr(row, name)
         grouped_bars(axis, loads, bars, colours)
         axis.set_xticks(range(len(loads)), loads, fontsize=8)
         axis.set_title(title, fontsize=10)

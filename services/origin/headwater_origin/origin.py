@@ -337,6 +337,7 @@ class Origin:
                 group.replace_application(application)
             except hooks.FAILURES as error:
                 hooks.failed(group, "reload", error)
+                _log.error("scope keeps the old code", group=group.name)
 
     def shutdown(self, reason: str, within_s: float = 0.0) -> None:
         """Close every group; their clients are told. Waits for `on_stop` of the applications, and until everything is committed,
