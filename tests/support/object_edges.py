@@ -36,6 +36,7 @@ class Copy:
     def __init__(self, client: FakeClient, settles: bool = True, amf3: bool = False) -> None:
         self.client, self.settles, self.amf3 = client, settles, amf3
         self.closed = self.objects_full = False
+        self.behind: dict[ObjectFanout, int] | None = None
         self.slots: dict[str, Any] = {}
         self.version = 0
         self.asked: dict[str, list[Any]] = {}
@@ -131,6 +132,15 @@ class EdgeSide:
             for envelope in self.link.take():
                 self._carry_out(envelope)
                 self._last = envelope
+                self._drain()
+
+    def _drain(self) -> None:
+        """Every client reads all that is queued for it, so it is told what it has missed."""
+        for client in self.clients.values():
+            while client.behind:
+                fanout, number = client.behind.popitem()
+                member: Any = client
+                fanout.catch_up(number, member)
 
     def _carry_out(self, envelope: Any) -> None:
         if isinstance(envelope, ObjectOpened):

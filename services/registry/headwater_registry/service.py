@@ -106,9 +106,9 @@ class Registry:
         return endpoint
 
     def close(self) -> None:
-        """After the node was closed: let go of the store."""
+        """After the node was closed: let go of the store. The process ends next: its thread is left waiting, as one that is just
+        ending when the interpreter goes would abort the process (seen with Redis, whose client gives the thread a loop)."""
         self._disk.spawn(self._records.close).get()
-        self._disk.kill()
 
     # Requests
 
