@@ -2,12 +2,13 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from support.cluster import Cluster
+from support.cluster import Cluster, ending_well
 from support.redis import RedisServer
 from support.waiting import eventually
 
@@ -20,13 +21,8 @@ settings.load_profile("same" if os.environ.get("CI") else "new")
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One cluster for all tests that break none of its processes. It must end well, too."""
-    running = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        yield running.start()
-    finally:
-        statuses = running.stop()
-    assert set(statuses.values()) == {0}, statuses
-    assert running.trouble() == []
+    with ending_well(Cluster(tmp_path_factory.mktemp("cluster"))) as running:
+        yield running
 
 
 @pytest.fixture
@@ -77,3 +73,17 @@ def make_redis(tool: Callable[[str], str], tmp_path: Path) -> Iterator[Callable[
     yield make
     for server in made:
         server.stop()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MB: a file system of its own, which only root may mount, as CI is."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=False)
+    if mounted.returncode and os.environ.get("CI"):
+        pytest.fail("a small file system cannot be mounted; CI is expected to be root")
+    if mounted.returncode:
+        pytest.skip("only root may mount a small file system")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import gevent
 import pytest
 from headwater_client import CallFailed, NetConnection, SharedObject
-from support.cluster import Cluster
+from support.cluster import Cluster, ending_well
 from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -16,17 +16,14 @@ APPS = "--app together={0}:Together --app spread={0}:Spread --app checked={0}:Ch
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two edges and three origins."""
-    running = Cluster(
-        tmp_path_factory.mktemp("three-origins"),
-        {"origin": 3},
-        {"origin": APPS.format("tests.support.shared_app")},
-    )
-    try:
-        yield running.start()
-    finally:
-        statuses = running.stop()
-    assert set(statuses.values()) == {0}, statuses
-    assert running.trouble() == []
+    with ending_well(
+        Cluster(
+            tmp_path_factory.mktemp("three-origins"),
+            {"origin": 3},
+            {"origin": APPS.format("tests.support.shared_app")},
+        )
+    ) as running:
+        yield running
 
 
 both = pytest.mark.parametrize("app", ["together", "spread"])

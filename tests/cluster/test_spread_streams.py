@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 from headwater_client import NetConnection, NetStream, StreamError
-from support.cluster import Cluster
+from support.cluster import Cluster, ending_well
 from support.waiting import TIME_FACTOR, eventually
 
 pytestmark = pytest.mark.cluster
@@ -19,17 +19,14 @@ HEADER = b"\x17\x00\x00\x00\x00config"
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two edges and three origins."""
-    running = Cluster(
-        tmp_path_factory.mktemp("three-origins"),
-        {"origin": 3},
-        {"origin": APPS.format("tests.support.stream_app")},
-    )
-    try:
-        yield running.start()
-    finally:
-        statuses = running.stop()
-    assert set(statuses.values()) == {0}, statuses
-    assert running.trouble() == []
+    with ending_well(
+        Cluster(
+            tmp_path_factory.mktemp("three-origins"),
+            {"origin": 3},
+            {"origin": APPS.format("tests.support.stream_app")},
+        )
+    ) as running:
+        yield running
 
 
 both = pytest.mark.parametrize("app", ["stage", "spreadstage"])

@@ -1,14 +1,12 @@
 """What breaks under clients that change things all the time: the store, its replica, its disk; an origin that stops, hangs,
 dies; the registry, away or with an old table. Nothing that was acknowledged is lost, and nothing happens twice."""
 
-import os
 import re
 import shutil
 import signal
 import sqlite3
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from itertools import count, islice
 from pathlib import Path
@@ -259,20 +257,6 @@ def test_what_a_promoted_replica_lacks_is_written_again(
     finally:
         for counter in counters:
             counter.close()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 8 MB: a file system of its own, which only root may mount, as CI is."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=False)
-    if mounted.returncode and os.environ.get("CI"):
-        pytest.fail("a small file system cannot be mounted; CI is expected to be root")
-    if mounted.returncode:
-        pytest.skip("only root may mount a small file system")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def test_a_full_disk_refuses_changes_until_there_is_room(make_cluster: MakeCluster, small_disk: Path) -> None:

@@ -1,12 +1,11 @@
 """SQLite files that are full, damaged, old, busy, or of another format: found out, named with a remedy, and mended by it."""
 
-import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -27,20 +26,6 @@ from support.waiting import TIME_FACTOR
 
 Connect = Callable[[str], Journals]
 BIG = b"x" * 1000
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 8 MB: a file system of its own, which only root may mount, as CI is. For others see tests/unit."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=False)
-    if mounted.returncode and os.environ.get("CI"):
-        pytest.fail("a small file system cannot be mounted; CI is expected to be root")
-    if mounted.returncode:
-        pytest.skip("only root may mount a small file system")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
 
 
 def fill(journals: Journals, tail: int) -> int:

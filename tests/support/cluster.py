@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +184,14 @@ class Cluster:
         done = self.run(*command)
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout)
+
+
+@contextmanager
+def ending_well(cluster: Cluster) -> Iterator[Cluster]:
+    """Start a cluster that no test breaks, and stop it: every process ends with status 0, and no log holds trouble."""
+    try:
+        yield cluster.start()
+    finally:
+        statuses = cluster.stop()
+    assert set(statuses.values()) == {0}, statuses
+    assert cluster.trouble() == []

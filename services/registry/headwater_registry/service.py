@@ -12,7 +12,6 @@ from typing import Any
 
 import gevent
 from gevent.event import Event
-from gevent.threadpool import ThreadPool
 from headwater_bus.control import (
     Changed,
     EpochSeen,
@@ -32,6 +31,7 @@ from headwater_bus.logs import get_log
 from headwater_bus.node import Node, NodeConfig
 from headwater_bus.requests import BindError, Caller, RefusedError, RequestError, ask
 from headwater_bus.security import SecurityError
+from headwater_bus.store_thread import StoreThread
 from headwater_bus.view import NodeInfo
 from headwater_store import Records, StoreError, open_records, shown_url
 
@@ -72,7 +72,7 @@ class Registry:
         self._waiting: list[tuple[Caller, Any]] = []
         self._wake = Event()
         # One thread: commits and the close come in the order they were asked for.
-        self._disk = ThreadPool(1)
+        self._disk = StoreThread()
         self._loads_due = self._expire_from = 0.0
         self._commits = self._failed_commits = 0
         self._slowest_commit_ms = 0.0
@@ -106,9 +106,8 @@ class Registry:
         return endpoint
 
     def close(self) -> None:
-        """After the node was closed: let go of the store. The process ends next: its thread is left waiting, as one that is just
-        ending when the interpreter goes would abort the process (seen with Redis, whose client gives the thread a loop)."""
-        self._disk.spawn(self._records.close).get()
+        """After the node was closed: let go of the store."""
+        self._disk.call(self._records.close)
 
     # Requests
 
@@ -266,7 +265,7 @@ class Registry:
         if unsaved is None:
             return None
         began = time.monotonic()
-        error: str | None = self._disk.spawn(self._write, unsaved).get()
+        error = self._write(unsaved)
         self._slowest_commit_ms = max(self._slowest_commit_ms, (time.monotonic() - began) * 1000)
         if error is None:
             self._commits += 1
@@ -278,9 +277,8 @@ class Registry:
         return error
 
     def _write(self, unsaved: Unsaved) -> str | None:
-        """In the disk's thread."""
         try:
-            self._records.write(*to_records(unsaved))
+            self._disk.call(lambda: self._records.write(*to_records(unsaved)))
         except StoreError as error:
             return str(error)
         except Exception as error:

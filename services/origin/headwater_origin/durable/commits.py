@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import gevent
 from gevent.event import Event
 from headwater_bus.logs import get_log
+from headwater_bus.store_thread import StoreThread
 from headwater_store import Append, Fenced, Journals, Loaded, StoreAway, StoreError, WentBack
 
 from headwater_origin.config import OriginConfig
 from headwater_origin.counters import Counters
 from headwater_origin.durable.journal import pack_rows
-from headwater_origin.durable.store_thread import StoreThread
 
 if TYPE_CHECKING:
     from headwater_origin.group import Group

@@ -1,4 +1,8 @@
-"""The thread in which the store is called, one call at a time: the event loop never waits for a disk or a server."""
+"""The thread in which a service calls its store, one call at a time: the event loop never waits for a disk or a server.
+
+The thread is never ended: it is left waiting when the process ends. One that is just ending when the interpreter goes would abort
+the process (seen with Redis, whose client gives the thread a loop of its own).
+"""
 
 from collections.abc import Callable
 from typing import Generic, ParamSpec, TypeVar
