@@ -1,4 +1,4 @@
-# make run | test | check | bench. Everything goes into .venv; prerequisites: Python >= 3.11 with venv, and make.
+# make run | test | check | bench | chaos. Everything goes into .venv; prerequisites: Python >= 3.11 with venv, and make.
 SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +6,7 @@ CONCURRENCY ?= registry=1,balancer=1,origin=2,edge=2
 PACKAGES := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check bench bench-objects bench-stream system-packages format
+.PHONY: run test check chaos bench bench-objects bench-stream bench-failover system-packages format
 
 run: .venv/.run
 	@headwater-registry wait $(CONCURRENCY) & waiter=$$!; \
@@ -23,16 +23,24 @@ check: .venv/.dev
 	python scripts/wire_doc.py --check
 	pytest -q tests/unit tests/property
 
+# Ten minutes of a cluster that is broken all the time: CHAOS_ARGS="--seed 7 --store redis --seconds 60".
+chaos: .venv/.dev system-packages
+	PYTHONPATH=tests python -m support.chaos $(CHAOS_ARGS)
+
 bench: .venv/.dev system-packages
 	python -m bench.fanout $(BENCH_ARGS)
 	python -m bench.objects $(OBJECTS_ARGS)
 	python -m bench.stream_limit $(STREAM_ARGS)
+	python -m bench.failover $(FAILOVER_ARGS)
 
 bench-objects: .venv/.dev system-packages
 	python -m bench.objects $(OBJECTS_ARGS)
 
 bench-stream: .venv/.dev system-packages
 	python -m bench.stream_limit $(STREAM_ARGS)
+
+bench-failover: .venv/.dev system-packages
+	python -m bench.failover $(FAILOVER_ARGS)
 
 format: .venv/.dev
 	ruff check --fix .

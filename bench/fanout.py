@@ -69,7 +69,7 @@ def _measure(server: Server, plan: Plan, players: int, run: int, cores: Cores, s
         load.play(screen.step(f"{name}: opening players", players), server.check)
         load.watch(plan.warm_up_s, screen.step(f"{name}: warming up, s", round(plan.warm_up_s)), server.check)
         busy_s = {core: core_busy_s(core) for core in cores.load}
-        meter = UsageMeter({group: server.processes(group) for group in server.groups}, server.core)
+        meter = UsageMeter({group: server.processes(group) for group in server.groups}, cores.server)
         load.begin()
         load.watch(plan.seconds, screen.step(f"{name}: measuring, s", round(plan.seconds)), server.check)
         usage = meter.end()

@@ -1,4 +1,4 @@
-"""Headwater as the server under test: registry, balancer, one origin, edges, each its own command as in operation."""
+"""Headwater as the server under test: registry, balancer, origins, edges, each its own command as in operation."""
 
 import importlib.metadata
 import os
@@ -31,7 +31,8 @@ def arguments(node_id: str, base_port: int, data: Path, flush_ms: int, store: st
     common = ["serve", "--base-port", str(base_port), "--data", str(data), "--log-level", "warning"]
     service = node_id.partition("-")[0]
     if service == "origin":
-        return [*common, "--app", "live=apps.live:Live", *(("--store", store) if store else ())]
+        application = ["--app", "live=apps.live:Live"]
+        return [*common, "--node-id", node_id, *application, *(("--store", store) if store else ())]
     if service == "edge":
         return [*common, "--node-id", node_id, "--flush-ms", str(flush_ms)]
     return common
@@ -42,13 +43,14 @@ class Headwater(Server):
 
     groups: tuple[str, ...] = ("edge", "all")
 
-    def __init__(self, core: int, flush_ms: int, edges: int = 1) -> None:
+    def __init__(self, core: int | None, flush_ms: int, edges: int = 1, origins: int = 1) -> None:
         super().__init__(core)
         self.label = f"headwater, {flush_ms} ms"
         self._flush_ms = flush_ms
         self._edges = [f"edge-{number}" for number in range(1, edges + 1)]
-        used = [0, registry_port(0), *(edge_rtmp_port(0, edge) for edge in self._edges)]
-        self._base_port = free_port(used)
+        self.origins = [f"origin-{number}" for number in range(1, origins + 1)]
+        used = [0, registry_port(0), registry_port(0, 2), *(edge_rtmp_port(0, edge) for edge in self._edges)]
+        self.base_port = free_port(used)
 
     @property
     def target(self) -> Target:
@@ -58,7 +60,7 @@ class Headwater(Server):
     @property
     def edge_ports(self) -> tuple[int, ...]:
         """RTMP, of each edge alone."""
-        return tuple(edge_rtmp_port(self._base_port, edge) for edge in self._edges)
+        return tuple(edge_rtmp_port(self.base_port, edge) for edge in self._edges)
 
     @property
     def store(self) -> str:
@@ -67,6 +69,15 @@ class Headwater(Server):
 
     def start(self) -> None:
         """All at once: they wait for each other."""
+        for node_id in ("registry", "balancer", *self.origins, *self._edges):
+            self.start_node(node_id)
+
+    def options(self, node_id: str) -> list[str]:
+        """What a node is started with."""
+        return arguments(node_id, self.base_port, self.folder / "data", self._flush_ms, self.store)
+
+    def start_node(self, node_id: str) -> None:
+        """Start one of them."""
         # What the shell of whoever runs this says about another cluster must not reach this one.
         env = {
             name: value
@@ -74,13 +85,10 @@ class Headwater(Server):
             if not name.startswith(("HEADWATER_", "HONCHO_"))
         }
         env["PYTHONPATH"] = str(_ROOT)
-        for node_id in ("registry", "balancer", "origin", *self._edges):
-            service = node_id.partition("-")[0]
-            options = arguments(node_id, self._base_port, self.folder / "data", self._flush_ms, self.store)
-            program = Program(
-                node_id, [find_command(service), *options], self.folder, self.core, env=env, cwd=_ROOT
-            )
-            self.add(program, *(group for group in self.groups if group in (service, "all")))
+        service = node_id.partition("-")[0]
+        command = [find_command(service), *self.options(node_id)]
+        program = Program(node_id, command, self.folder, self.core, env=env, cwd=_ROOT)
+        self.add(program, *(group for group in self.groups if group in (service, "all")))
 
     def settings(self) -> dict[str, object]:
         """Version and the options that were not left alone."""

@@ -33,12 +33,12 @@ class _Sample:
 
 
 class UsageMeter:
-    """CPU and memory of process groups between two looks, and what others used of the same core meanwhile.
+    """CPU and memory of process groups between two looks, and what others used of the same core (None: of all) meanwhile.
 
     The largest of `groups` is taken for everything that this benchmark runs on `core`.
     """
 
-    def __init__(self, groups: Mapping[str, Sequence[psutil.Process]], core: int) -> None:
+    def __init__(self, groups: Mapping[str, Sequence[psutil.Process]], core: int | None) -> None:
         self._groups, self._core = groups, core
         self._first = self._look()
 
@@ -68,9 +68,9 @@ class UsageMeter:
         return wall_s, usages, foreign_s / wall_s * 100
 
 
-def core_busy_s(core: int) -> float:
-    """Seconds that a core was not idle since the machine started."""
-    times = psutil.cpu_times(percpu=True)[core]
+def core_busy_s(core: int | None) -> float:
+    """Seconds that a core, or all together, was not idle since the machine started."""
+    times = psutil.cpu_times() if core is None else psutil.cpu_times(percpu=True)[core]
     return float(sum(times[:8]) - times.idle - times.iowait)
 
 

@@ -7,6 +7,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from headwater_rtmp.chunk import csid_for, encode_message
 from headwater_rtmp.errors import RemoteProtocolError
 
 from bench.measure import percentile
-from bench.object_layout import ClientSpec, sampled_clients
+from bench.object_layout import ClientSpec, sampled_clients, schedule
 from bench.object_plan import ObjectPlan, ObjectWindow
 from bench.object_session import open_member
 from bench.object_wire import CHUNK_BYTES, Expected, Member, Requests, Tally, object_name, sender_key
@@ -25,13 +26,17 @@ from bench.session import SessionError, Target
 _RECEIVE_BYTES = 32 * 1024  # More would be mapped and unmapped by each call.
 _ACKNOWLEDGE_BYTES = 1_000_000
 _RETRY_S = 0.1
+_OPENING = 16
+"""So many clients open at a time."""
 _POLL_S = 0.2
 _DRAIN_S = 10.0
 _DRAIN_LOOK_S = 0.05
 
 
 @dataclass(slots=True)
-class _Client:
+class Client:
+    """One of them. `key` is its sender_key where it is a requester."""
+
     sock: socket.socket
     member: Member
     requests: Requests | None
@@ -41,7 +46,9 @@ class _Client:
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
+class Begun:
+    """When and with what a window began."""
+
     at_s: float
     cpu_s: float
     counts: tuple[int, int, int]
@@ -56,47 +63,64 @@ class ObjectClients:
     closed: int = 0
     sent: int = 0
     _epoll: select.epoll = field(default_factory=select.epoll)
-    _clients: dict[int, _Client] = field(default_factory=dict)
-    _all: list[_Client] = field(default_factory=list)
-    _requesters: list[_Client] = field(default_factory=list)
-    _base_ns: int = field(default_factory=time.monotonic_ns)
+    _clients: dict[int, Client] = field(default_factory=dict)
+    _all: list[Client] = field(default_factory=list)
+    _requesters: list[Client] = field(default_factory=list)
+    _schedule: list[Client] = field(default_factory=list)
+    base_ns: int = field(default_factory=time.monotonic_ns)
     _sending: bool = False
     _rate: float | None = None
     _next: int = 0
     _rate_from_s: float = 0.0
-    _lag_s: float = 0.0
+    lag_s: float = 0.0
     _faults: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     # Opening
 
     def open_all(self, say: Callable[[int], None]) -> None:
-        """Connect every client and have it use its objects, one after the other. `say` hears how many do."""
-        expected = Expected(self.plan.clients, self.plan.batch, self.plan.persistent)
-        sampled = sampled_clients(self.plan.clients)
-        deadline = time.monotonic() + self.plan.wait_s
-        for number, spec in enumerate(self.plan.clients, 1):
-            while True:
+        """Connect every client and have it use its objects: the first of each edge alone, which waits until that is there. `say`
+        hears how many do."""
+        specs = self.plan.clients
+        expected = Expected(specs, self.plan.batch, self.plan.persistent)
+        sampled = sampled_clients(specs)
+        first = {spec.edge: index for index, spec in reversed(list(enumerate(specs)))}
+        alone = {index: self._open_first(index) for index in sorted(first.values())}
+        with ThreadPoolExecutor(_OPENING) as pool:
+            others = pool.map(self._open, (spec for index, spec in enumerate(specs) if index not in alone))
+            for index, spec in enumerate(specs):
                 try:
-                    sock = self._open(spec)
-                    break
+                    sock = alone[index] if index in alone else next(others)
                 except (OSError, SessionError) as error:
-                    if number > 1 or time.monotonic() > deadline:
-                        raise SessionError(f"client {number}: {error}") from error
-                    time.sleep(_RETRY_S)
-            self._add(spec, sock, Member(spec, expected, self.tally, number - 1 in sampled))
-            say(number)
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise SessionError(f"client {index + 1}: {error}") from error
+                self._add(spec, sock, self._member(spec, expected, index in sampled))
+                say(index + 1)
+        self._schedule = [self._all[index] for index in schedule(specs)]
+
+    def _open_first(self, index: int) -> socket.socket:
+        deadline = time.monotonic() + self.plan.wait_s
+        while True:
+            try:
+                return self._open(self.plan.clients[index])
+            except (OSError, SessionError) as error:
+                if time.monotonic() > deadline:
+                    raise SessionError(f"client {index + 1}: {error}") from error
+                time.sleep(_RETRY_S)
 
     def _open(self, spec: ClientSpec) -> socket.socket:
         plan = self.plan
         target = Target(plan.host, plan.ports[spec.edge], f"{plan.app}/{spec.scope}")
         return open_member(target, [object_name(number) for number in spec.objects], plan.persistent)
 
+    def _member(self, spec: ClientSpec, expected: Expected, sampled: bool) -> Member:
+        return Member(spec, expected, self.tally, sampled)
+
     def _add(self, spec: ClientSpec, sock: socket.socket, member: Member) -> None:
         requests, key = None, b""
         if spec.requester is not None:
             requests = Requests(spec.objects[0], spec.requester, self.plan.batch, self.plan.persistent)
             key = sender_key(spec.objects[0], spec.requester)
-        client = _Client(sock, member, requests, key)
+        client = Client(sock, member, requests, key)
         sock.setblocking(False)
         self._clients[sock.fileno()] = client
         self._all.append(client)
@@ -107,6 +131,10 @@ class ObjectClients:
     def watch(self, fd: int) -> None:
         """`turn` also returns when this becomes readable."""
         self._epoll.register(fd, select.EPOLLIN)
+
+    def now_ns(self) -> int:
+        """Since these clients began."""
+        return time.monotonic_ns() - self.base_ns
 
     # Sending
 
@@ -125,12 +153,12 @@ class ObjectClients:
         """Send no more."""
         self._sending = False
 
-    def _send(self, client: _Client) -> None:
+    def _send(self, client: Client) -> None:
         if client.requests is None or client.sock.fileno() < 0:
             return
         client.sent += 1
         self.sent += 1
-        message = client.requests.message(client.sent, time.monotonic_ns() - self._base_ns)
+        message = client.requests.message(client.sent, self.now_ns())
         try:
             sent = client.sock.send(message)
         except BlockingIOError:
@@ -144,8 +172,8 @@ class ObjectClients:
     def _send_due(self, rate: float) -> float:
         """Send what is due; returns the seconds until the next."""
         while (left_s := self._rate_from_s + self._next / rate - time.monotonic()) <= 0:
-            self._lag_s = max(self._lag_s, -left_s)
-            self._send(self._requesters[self._next % len(self._requesters)])
+            self.lag_s = max(self.lag_s, -left_s)
+            self._send(self._schedule[self._next % len(self._schedule)])
             self._next += 1
         return left_s
 
@@ -172,7 +200,7 @@ class ObjectClients:
             if not data:
                 self._close(client)
                 continue
-            for _ in range(client.member.take(data, time.monotonic_ns() - self._base_ns)):
+            for _ in range(client.member.take(data, self.now_ns())):
                 if answers_send:
                     self._send(client)
             client.unacknowledged += len(data)
@@ -180,7 +208,7 @@ class ObjectClients:
                 self._acknowledge(client)
         return ordered
 
-    def _acknowledge(self, client: _Client) -> None:
+    def _acknowledge(self, client: Client) -> None:
         """The edge closes who is silent for 90 s, and a listener has nothing else to say."""
         if client.sock.fileno() < 0:
             return
@@ -191,7 +219,7 @@ class ObjectClients:
         except OSError:
             self._close(client)
 
-    def _close(self, client: _Client) -> None:
+    def _close(self, client: Client) -> None:
         fd = client.sock.fileno()
         if fd >= 0:
             self._epoll.unregister(fd)
@@ -201,25 +229,22 @@ class ObjectClients:
 
     # Measuring
 
-    def begin(self) -> _Begun:
+    def begin(self) -> Begun:
         """A window begins now."""
         del self.tally.latencies_ns[:]
-        self._lag_s = 0.0
-        return _Begun(time.monotonic(), time.process_time(), self._counts())
+        self.lag_s = 0.0
+        return Begun(time.monotonic(), time.process_time(), self._counts())
 
-    def end(self, begun: _Begun) -> ObjectWindow:
+    def end(self, begun: Begun) -> ObjectWindow:
         """The window ends now, and so does sending. Raises SessionError when nothing came."""
-        wall_s, cpu_s = time.monotonic() - begun.at_s, time.process_time() - begun.cpu_s
-        sent, answered, delivered = (now - was for now, was in zip(self._counts(), begun.counts, strict=True))
-        latencies, lag_s = sorted(latency / 1e6 for latency in self.tally.latencies_ns), self._lag_s
+        wall_s, cpu_s = self.used(begun)
+        sent, answered, delivered = self.counted(begun)
+        latencies, lag_s = sorted(latency / 1e6 for latency in self.tally.latencies_ns), self.lag_s
         if not latencies:
             raise SessionError(f"no change came to another member in {wall_s:.0f} s")
         self.stop()
-        unanswered, behind = self._drain()
-        before, self._faults = self._faults, self._all_faults()
-        missing, disordered, strange, closed = (
-            now - was for now, was in zip(self._faults, before, strict=True)
-        )
+        unanswered, behind = self.drain()
+        missing, disordered, strange, closed = self.new_faults()
         return ObjectWindow(
             wall_s=wall_s,
             cpu_s=cpu_s,
@@ -239,6 +264,23 @@ class ObjectClients:
             behind=behind,
         )
 
+    def used(self, begun: Begun) -> tuple[float, float]:
+        """Since then: seconds, and those of this process's CPU."""
+        return time.monotonic() - begun.at_s, time.process_time() - begun.cpu_s
+
+    def counted(self, begun: Begun) -> tuple[int, int, int]:
+        """Since then: messages that were sent, that were answered, that came to members."""
+        sent, answered, delivered = (now - was for now, was in zip(self._counts(), begun.counts, strict=True))
+        return sent, answered, delivered
+
+    def new_faults(self) -> tuple[int, int, int, int]:
+        """Since the last call: missing, disordered, strange, closed."""
+        before, self._faults = self._faults, self._all_faults()
+        missing, disordered, strange, closed = (
+            now - was for now, was in zip(self._faults, before, strict=True)
+        )
+        return missing, disordered, strange, closed
+
     def _counts(self) -> tuple[int, int, int]:
         return self.sent, self.tally.answered, self.tally.delivered
 
@@ -246,7 +288,7 @@ class ObjectClients:
         tally = self.tally
         return tally.missing, tally.disordered, tally.strange, self.closed
 
-    def _drain(self) -> tuple[int, int]:
+    def drain(self) -> tuple[int, int]:
         """Read on until all is there that was sent; returns what is not there after 10 s: (unanswered, behind)."""
         deadline = time.monotonic() + _DRAIN_S
         while True:
@@ -279,13 +321,17 @@ def run(pipe: Any, plan: ObjectPlan) -> None:
     """Process: says ("opened", n) while it opens and ("ready", None). Orders: ("run", rate), see `ObjectClients.start`; "begin"
     of a window, "end" of it and of sending, answered with ("window", ObjectWindow); "stop", or the pipe closes. Says
     ("failed", text) when it cannot go on."""
-    enter_load_process(plan.core)
-    clients = ObjectClients(plan)
+    serve(pipe, ObjectClients(plan))
+
+
+def serve(pipe: Any, clients: ObjectClients) -> None:
+    """The same, with other clients."""
+    enter_load_process(clients.plan.core)
     try:
         clients.open_all(lambda count: pipe.send(("opened", count)))
         clients.watch(pipe.fileno())
         pipe.send(("ready", None))
-        _serve(pipe, clients)
+        _obey(pipe, clients)
     except (OSError, SessionError, RemoteProtocolError) as error:
         try:
             pipe.send(("failed", f"clients: {error}"))
@@ -295,7 +341,7 @@ def run(pipe: Any, plan: ObjectPlan) -> None:
         clients.close()
 
 
-def _serve(pipe: Any, clients: ObjectClients) -> None:
+def _obey(pipe: Any, clients: ObjectClients) -> None:
     begun = clients.begin()
     while True:
         if not clients.turn(_POLL_S):

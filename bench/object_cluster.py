@@ -1,4 +1,4 @@
-"""Headwater for the object load: its origin's journal on SQLite, on a Redis of its own, or off."""
+"""Headwater for the object loads: its origins' journal on SQLite, on a Redis of its own, or off."""
 
 import shutil
 import socket
@@ -18,10 +18,10 @@ _LOOK_S = 0.02
 
 
 class ObjectCluster(Headwater):
-    """One origin and some edges; origin, edges and Redis are also counted alone."""
+    """Origins and edges; origins, edges and Redis are also counted alone."""
 
-    def __init__(self, core: int, store: str, edges: int) -> None:
-        super().__init__(core, _FLUSH_MS, edges)
+    def __init__(self, core: int | None, store: str, edges: int, origins: int = 1) -> None:
+        super().__init__(core, _FLUSH_MS, edges, origins)
         self.label = f"journal {'off' if store == 'none' else 'on ' + store}"
         self.groups = ("origin", "edge", *(("redis",) if store == "redis" else ()), "all")
         self.journal = store

@@ -10,12 +10,14 @@ from bench.sampling import sampled_numbers
 @dataclass(frozen=True, slots=True)
 class ClientSpec:
     """One client: the edge and the scope it connects to, by number and name, and the objects that it uses, by number.
-    `requester`: its number among those that change its one object; None for a member that only listens."""
+    `requester`: its number among those that change its one object; None for a member that only listens. `pace`: how many of its
+    messages there are for one of a requester of pace 1, where all send at a rate."""
 
     edge: int
     scope: str
     objects: tuple[int, ...]
     requester: int | None = None
+    pace: int = 1
 
     def renamed(self, scope: str) -> "ClientSpec":
         """The same in another scope."""
@@ -71,6 +73,17 @@ def sampled_clients(clients: Sequence[ClientSpec], sampled: int = 50) -> set[int
         if client.requester is None or requesters[client.objects[0]] > 1
     ]
     return {seeing[number] for number in sampled_numbers(len(seeing), sampled)}
+
+
+def schedule(clients: Sequence[ClientSpec]) -> list[int]:
+    """In which order requesters send, by index among the clients: each as often as its pace says, spread evenly."""
+    requesters = [index for index, client in enumerate(clients) if client.requester is not None]
+    places = [
+        ((turn + number / len(requesters)) / clients[index].pace, index)
+        for number, index in enumerate(requesters)
+        for turn in range(clients[index].pace)
+    ]
+    return [index for _, index in sorted(places)]
 
 
 SHAPES = (

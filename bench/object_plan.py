@@ -16,7 +16,7 @@ class ObjectPlan:
     batch: int
     window: int
     persistent: bool
-    core: int
+    core: int | None
     wait_s: float = 30.0
 
 

@@ -199,8 +199,18 @@ class Member:
             tally.answered += 1
             self._order(name, version, self._key, self.last[self._key] + 1)
             return 1
-        tally.strange += 1
-        self._learn(Message(_OBJECT, 0, 0, data[at + _HEAD_BYTES : stop]))
+        return self._other(Message(_OBJECT, 0, 0, data[at + _HEAD_BYTES : stop]))
+
+    def _other(self, message: Message) -> int:
+        """Take what can be taken of a message that is not one of those that were sent; returns how many of its own it answers."""
+        self._tally.strange += 1
+        decoded = decode_shared_object(message)
+        for event in decoded.events:
+            number = value_number(event.value or b"")
+            if event.type == EventType.CHANGE and event.key and number is not None:
+                key = decoded.name.encode() + event.key.encode()[:2]
+                if key in self.last and key != self._key:
+                    self.last[key] = max(self.last[key], number)
         return 0
 
     def _order(self, name: bytes, version: bytes, key: bytes, number: int) -> None:
@@ -212,18 +222,8 @@ class Member:
             self.last[key] = number
         self._versions[name] = version
 
-    def _learn(self, message: Message) -> None:
-        """Take what can be taken of a message that is not one of those that were sent."""
-        decoded = decode_shared_object(message)
-        for event in decoded.events:
-            number = _number(event.value or b"")
-            if event.type == EventType.CHANGE and event.key and number is not None:
-                key = decoded.name.encode() + event.key.encode()[:2]
-                if key in self.last and key != self._key:
-                    self.last[key] = max(self.last[key], number)
 
-
-def _number(value: bytes) -> int | None:
+def value_number(value: bytes) -> int | None:
     """The message's number in a value; None for another's value."""
     try:
         return int(value[3:11], 16) if len(value) == _VALUE_BYTES else None

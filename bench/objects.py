@@ -53,7 +53,8 @@ class _Measuring:
     def __init__(
         self, server: ObjectCluster, load: ObjectLoad, plan: Plan, cores: Cores, screen: Screen, name: str
     ) -> None:
-        self._server, self._load, self._plan, self._core = server, load, plan, cores.load[0]
+        self._server, self._load, self._plan = server, load, plan
+        self._core, self._server_core = cores.load[0], cores.server
         self._screen, self._name = screen, name
 
     def phase(self, rate: float | None, warm_up_s: float) -> Phase:
@@ -63,7 +64,7 @@ class _Measuring:
         load.start(rate)
         load.watch(warm_up_s, self._screen.step(text, seconds), server.check)
         busy_s = core_busy_s(self._core)
-        meter = UsageMeter({group: server.processes(group) for group in server.groups}, server.core)
+        meter = UsageMeter({group: server.processes(group) for group in server.groups}, self._server_core)
         load.begin()
         load.watch(seconds, self._screen.step(text, seconds), server.check)
         load.end()

@@ -51,19 +51,20 @@ def need_files(count: int) -> None:
 
 
 @contextlib.contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """Processes and threads started inside live on this core."""
+def on_core(core: int | None) -> Iterator[None]:
+    """Processes and threads started inside live on this core; None leaves them where this thread may be."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, before if core is None else {core})
     try:
         yield
     finally:
         os.sched_setaffinity(0, before)
 
 
-def enter_load_process(core: int) -> None:
-    """First thing in a process of the load: go to its core, leave Ctrl-C to the parent, never stop for garbage."""
-    os.sched_setaffinity(0, {core})
+def enter_load_process(core: int | None) -> None:
+    """First thing in a process of the load: go to its core (None: stay), leave Ctrl-C to the parent, never stop for garbage."""
+    if core is not None:
+        os.sched_setaffinity(0, {core})
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     gc.disable()
@@ -78,13 +79,13 @@ class Program:
         name: str,
         command: Sequence[str],
         folder: Path,
-        core: int,
+        core: int | None,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> None:
         self.name = name
         self._log = folder / f"{name}.log"
-        with self._log.open("wb") as log, on_core(core):
+        with self._log.open("ab") as log, on_core(core):
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=cwd or folder,
                 env=env, start_new_session=True,
@@ -109,6 +110,12 @@ class Program:
     def wait(self) -> int:
         """Wait until it ends by itself; returns its status."""
         return self._process.wait()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal; SIGKILL is waited for."""
+        self._process.send_signal(number)
+        if number == signal.SIGKILL:
+            self._process.wait()
 
     def tail(self) -> str:
         """The last line of its output, empty when there is none."""

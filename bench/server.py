@@ -13,7 +13,8 @@ from bench.session import Target
 
 
 class Server(ABC):
-    """A server in a temporary folder, on one core. Use as a context manager: it starts on entering and is gone afterwards.
+    """A server in a temporary folder, on one core (None: on any). Use as a context manager: it starts on entering and is gone
+    afterwards.
 
     `label` names it with its settings in tables; `groups` are the process groups whose costs are told apart, the first the
     one that does the work.
@@ -22,7 +23,7 @@ class Server(ABC):
     label: str
     groups: tuple[str, ...]
 
-    def __init__(self, core: int) -> None:
+    def __init__(self, core: int | None) -> None:
         self.core = core
         self._folder = tempfile.TemporaryDirectory(prefix="headwater-bench-")
         self._programs: dict[str, list[Program]] = {}
@@ -58,6 +59,22 @@ class Server(ABC):
     def programs(self) -> list[Program]:
         """All of them, once each, in the order of their start."""
         return list(dict.fromkeys(program for group in self._programs.values() for program in group))
+
+    def remove(self, name: str) -> Program:
+        """Forget the program of this name: it was ended on purpose. Raises KeyError."""
+        found = self.program(name)
+        self._programs = {
+            group: [each for each in programs if each is not found]
+            for group, programs in self._programs.items()
+        }
+        return found
+
+    def program(self, name: str) -> Program:
+        """The one of this name. Raises KeyError."""
+        for each in self.programs():
+            if each.name == name:
+                return each
+        raise KeyError(name)
 
     def processes(self, group: str) -> list[psutil.Process]:
         """The processes that count for a group."""

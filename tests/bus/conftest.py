@@ -152,6 +152,7 @@ class Edge:
         self.got: list[Any] = []
         self.ups = 0
         self.downs: list[str] = []
+        self.suspects: list[tuple[str, str]] = []
         self._on_batch = on_batch
         self.link = EdgeLink(
             context=context,
@@ -163,6 +164,7 @@ class Edge:
             on_batch=self._batch,
             on_up=self._up,
             on_down=lambda link, reason: self.downs.append(reason),
+            on_suspect=lambda origin, boot: self.suspects.append((origin, boot)),
             options=options,
         )
         self.link.start()

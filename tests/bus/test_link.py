@@ -12,7 +12,7 @@ import pytest
 import zmq.green as zmq
 from headwater_bus.link import BindError, LinkOptions
 from headwater_bus.security import Security, SecurityError
-from headwater_bus.traffic import Detach, FromClient, ToClient
+from headwater_bus.traffic import Applied, Detach, FromClient, ToClient
 from support.waiting import TIME_FACTOR, eventually
 
 from .conftest import PATIENT, Edge, Origin, TcpProxy
@@ -206,6 +206,76 @@ def test_an_origin_that_is_not_there_is_given_up(context: Any) -> None:
     eventually(lambda: edge.downs, within_s=10)
     assert edge.ups == 0
     assert edge.link.failure == edge.downs[0]
+
+
+def test_a_connection_that_goes_is_told_of_and_the_link_lives_on(
+    context: Any, make_proxy: Callable[[str], TcpProxy]
+) -> None:
+    origin = Origin(context, options=PATIENT)
+    proxy = make_proxy(origin.endpoint)
+    edge = Edge(context, proxy.endpoint, options=PATIENT)
+    eventually(lambda: edge.ups, within_s=10)
+    assert edge.suspects == []
+    for _ in range(3):
+        proxy.cut()
+        eventually(lambda: len(edge.suspects) > len(origin.got.get("edge-1", [])), within_s=10)
+        edge.link.send(up(1))
+        eventually(lambda: len(origin.got.get("edge-1", [])) == len(edge.suspects), within_s=10)
+    assert len(edge.suspects) == 3
+    assert set(edge.suspects) == {("origin-1", "o1")}
+    assert (edge.downs, origin.downs) == ([], [])
+    eventually(lambda: edge.link.acknowledged == 3, within_s=10)
+    edge.link.close("done")
+    origin.close()
+
+
+def test_an_origin_that_is_killed_is_suspected_at_once_and_given_up_by_whoever_knows(context: Any) -> None:
+    origin = Origin(context, options=PATIENT)
+    edge = Edge(context, origin.endpoint, options=PATIENT)
+    eventually(lambda: edge.ups, within_s=10)
+    edge.link.send(up(1))
+    origin.kill()
+    eventually(lambda: edge.suspects, within_s=10)
+    assert (edge.suspects, edge.downs) == ([("origin-1", "o1")], [])
+    edge.link.give_up("origin-1 is gone")
+    edge.link.give_up("told twice")
+    eventually(lambda: edge.downs, within_s=10)
+    edge.link.send(up(2))
+    gevent.sleep(0)
+    assert edge.downs == ["origin-1 is gone"]
+
+
+def test_no_origin_is_suspected_that_was_never_there(context: Any) -> None:
+    edge = Edge(context, "tcp://127.0.0.1:1", options=LinkOptions(heartbeat_s=0.1, timeout_s=0.5))
+    eventually(lambda: edge.downs, within_s=10)
+    assert edge.suspects == []
+
+
+def test_trailers_end_batches_on_both_ends(context: Any) -> None:
+    origin = Origin(context, options=PATIENT)
+    edge = Edge(context, origin.endpoint, options=PATIENT)
+    eventually(lambda: origin.ups, within_s=10)
+    (link,) = origin.ups
+    due: list[int] = []
+
+    def trailer() -> Applied | None:
+        rows, due[:] = list(due), []
+        return Applied(rows) if rows else None
+
+    link.end_batches_with(trailer)
+    batches: list[list[Any]] = []
+    edge._on_batch = lambda link, envelopes: batches.append(envelopes)
+    link.send(down(1))
+    due += [1, 1, 1]
+    link.send(down(2))
+    eventually(lambda: batches, within_s=10)
+    due += [2, 2, 2]
+    link.mark()
+    eventually(lambda: len(batches) == 2, within_s=10)
+    assert batches == [[down(1), down(2), Applied([1, 1, 1])], [Applied([2, 2, 2])]]
+    eventually(lambda: link.acknowledged == link.position == 4, within_s=10)
+    edge.link.close("done")
+    origin.close()
 
 
 def test_a_restarted_origin_is_noticed_at_once(context: Any) -> None:

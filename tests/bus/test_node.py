@@ -18,6 +18,8 @@ from headwater_bus.control import (
     AssignRequest,
     Changed,
     Done,
+    GroupLoads,
+    GroupLoadsRequest,
     Health,
     HealthRequest,
     Leave,
@@ -28,6 +30,7 @@ from headwater_bus.control import (
     Renew,
     Snapshot,
     Subscribe,
+    Suspect,
 )
 from headwater_bus.keys import main as keys_main
 from headwater_bus.node import AssignError, Node, NodeConfig
@@ -48,14 +51,19 @@ class FakeRegistry:
         self.asked: list[Any] = []
         self.known: set[str] = set()
         self.subscribers: set[bytes] = set()
-        kinds = (Register, Renew, Leave, Subscribe, Release)
+        kinds = (Register, Renew, Leave, Subscribe, Release, Suspect, HealthRequest)
         self.busy = 0
+        self.leading: bool | None = None
         self.server = RequestServer(context, security, dict.fromkeys(kinds, self._answer))
         self.endpoint = self.server.bind(endpoint)
         self._jobs = [gevent.spawn(job) for _, job in self.server.jobs()]
 
     def _answer(self, caller: Caller, message: Any) -> Any:
+        if isinstance(message, HealthRequest):
+            return Health({} if self.leading is None else {"leading": self.leading})
         self.asked.append(message)
+        if self.leading is False:
+            return Refused("standby", "this registry does not lead: another one does; ask another one")
         if isinstance(message, Register):
             self.known.add(message.node_id)
             return Registered(3000)
@@ -75,8 +83,7 @@ class FakeRegistry:
 
     def tell(self, *changes: list[Any], skip: int = 0) -> None:
         self.seq += 1 + skip
-        for identity in self.subscribers:
-            self.server.push(identity, Changed("feed", self.seq, list(changes)))
+        self.server.push(self.subscribers, Changed("feed", self.seq, list(changes)))
 
     def close(self) -> None:
         self.server.close()
@@ -170,6 +177,102 @@ def _again(context: Any, endpoint: str, security: Security = PLAIN) -> FakeRegis
         return FakeRegistry(context, endpoint, security)
     except BindError:
         return None
+
+
+def test_it_goes_to_the_registry_that_leads_and_leaves_one_that_steps_down(
+    context: Any, registry: FakeRegistry, nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = FakeRegistry(context)
+    registry.leading, other.leading = False, True
+    node = nodes.make(registry.endpoint, other.endpoint)
+    node.start("")
+    eventually(node.registered.is_set, within_s=10)
+    assert (registry.asked, node.request_registry(Release("g", 1))) == ([], Done())
+    # It steps down, and says so; before its next heartbeat the node is elsewhere.
+    registry.leading, other.leading = True, False
+    registry.groups = [["chat/a", "origin-1", 3]]
+    other.server.push(other.subscribers, Refused("standby", "this registry does not lead"))
+    eventually(lambda: "chat/a" in node.view.groups, within_s=10)
+    eventually(node.registered.is_set, within_s=10)
+    assert registry.count(Register) == 1
+    # It is killed: the other one is found before anything was asked of the dead one.
+    other.leading, other.groups = True, [["chat/b", "origin-1", 4]]
+    registry.close()
+    eventually(lambda: "chat/b" in node.view.groups and node.registered.is_set(), within_s=10)
+    texts = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert set(texts) <= {"registry lost, looking for one"}
+    other.close()
+
+
+def test_each_registry_has_a_key_of_its_own(context: Any, nodes: Nodes, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    names = ["registry-1", "registry-b", "edge-1"]
+    assert CliRunner().invoke(keys_main, ["make", str(keys), *names]).exit_code == 0
+    zap = ZapHandler(context, keys)
+    job = gevent.spawn(zap.run)
+    first, second = (FakeRegistry(context, security=Security.from_keys(keys, name)) for name in names[:2])
+    first.leading, second.leading = False, True
+    node = nodes.make(first.endpoint, second.endpoint, keys=keys, registry_nodes=("registry-1", "registry-b"))
+    node.start("")
+    eventually(node.registered.is_set, within_s=10)
+    assert (first.count(Register), second.count(Register)) == (0, 1)
+    strange = nodes.make(first.endpoint, second.endpoint, keys=keys)
+    with pytest.raises(SecurityError, match="public key of registry-2"):
+        strange.start("")
+    first.close()
+    second.close()
+    zap.close()
+    job.kill()
+
+
+def test_a_registry_that_hangs_is_passed_over(context: Any, registry: FakeRegistry, nodes: Nodes) -> None:
+    hung = context.socket(zmq.ROUTER)
+    port = hung.bind_to_random_port("tcp://127.0.0.1")
+    node = nodes.make(f"tcp://127.0.0.1:{port}", registry.endpoint)
+    node.start("")
+    eventually(node.registered.is_set, within_s=10)
+    assert registry.count(Register) == 1
+    hung.close(linger=0)
+
+
+def test_a_suspicion_is_told_once_at_a_time_and_to_the_registry_that_comes(
+    context: Any, registry: FakeRegistry, nodes: Nodes
+) -> None:
+    node = nodes.make(registry.endpoint)
+    node.suspect("origin-1", "b1")
+    node.suspect("origin-1", "b1")
+    node.start("")
+    eventually(lambda: registry.count(Suspect), within_s=10)
+    node.suspect("origin-1", "b2")
+    eventually(lambda: registry.count(Suspect) == 2, within_s=10)
+    assert [message for message in registry.asked if isinstance(message, Suspect)] == [
+        Suspect("origin-1", "b1"), Suspect("origin-1", "b2")
+    ]  # fmt: skip
+    eventually(lambda: not node._suspecting, within_s=5)
+    node.suspect("origin-1", "b1")
+    eventually(lambda: registry.count(Suspect) == 3, within_s=10)
+
+
+def test_a_suspicion_that_nobody_wants_to_hear_ends(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater_bus.node._SUSPECT_S", 0.1)
+    node = nodes.make("tcp://127.0.0.1:1")
+    node.start("")
+    for number in range(100):
+        node.suspect("origin-1", f"b{number}")
+    assert len(node._suspecting) == 100
+    eventually(lambda: not node._suspecting, within_s=10)
+    assert not node.stop_event.is_set()
+
+
+def test_a_handler_can_be_added_at_the_control_endpoint(
+    context: Any, registry: FakeRegistry, nodes: Nodes
+) -> None:
+    node = nodes.make(registry.endpoint, node_id="origin-1")
+    node.on_request(GroupLoadsRequest, lambda caller, message: GroupLoads([["g", 1, 2, 3, 4]]))
+    node.start("")
+    control = eventually(lambda: registry.asked, within_s=10)[0].meta["control"]
+    assert ask(context, PLAIN, control, "", GroupLoadsRequest()) == GroupLoads([["g", 1, 2, 3, 4]])
+    assert isinstance(ask(context, PLAIN, control, "", HealthRequest()), Health)
 
 
 def test_a_node_that_the_registry_forgot_registers_again(registry: FakeRegistry, nodes: Nodes) -> None:
@@ -319,6 +422,44 @@ def test_assign_asks_the_balancer_and_notices_another_one(
     for server in (silent, live):
         server.close()
     gevent.killall(dead)
+
+
+def test_assign_asks_the_balancer_that_leads_and_has_patience_with_one_that_does_not_know_it_yet(
+    context: Any, registry: FakeRegistry, nodes: Nodes
+) -> None:
+    standby = Refused("standby", "balancer-1 leads")
+    answers: dict[str, list[Any]] = {"balancer-1": [], "balancer-2": [standby, standby]}
+    jobs: list[Any] = []
+    servers: list[RequestServer] = []
+
+    def balancer(name: str, since: int) -> list[Any]:
+        def answer(caller: Caller, message: AssignRequest) -> Any:
+            return answers[name].pop(0) if answers[name] else Assigned(message.group, name, 1)
+
+        servers.append(RequestServer(context, PLAIN, {AssignRequest: answer}))
+        jobs.extend(gevent.spawn(job) for _, job in servers[-1].jobs())
+        endpoint = servers[-1].bind("tcp://127.0.0.1:*")
+        return [name, "balancer", "b", endpoint, 1.0, {"since": since}, {}]
+
+    registry.nodes = [balancer("balancer-2", 20), balancer("balancer-1", 10)]
+    node = nodes.make(registry.endpoint)
+    node.start("")
+    eventually(node.registered.is_set, within_s=10)
+    assert node.assign("chat/a", 30.0 * TIME_FACTOR).origin == "balancer-1"
+    registry.tell(["node-gone", "balancer-1"])
+    eventually(lambda: "balancer-1" not in node.view.nodes, within_s=5)
+    assert node.assign("chat/a", 30.0 * TIME_FACTOR).origin == "balancer-2"
+    assert answers["balancer-2"] == []
+    # One that comes later does not lead; the one that leads now is asked on.
+    registry.tell(["node", balancer("balancer-0", 30)])
+    eventually(lambda: "balancer-0" in node.view.nodes, within_s=5)
+    assert node.assign("chat/b", 30.0 * TIME_FACTOR).origin == "balancer-2"
+    answers["balancer-2"] = [standby] * 1000
+    with pytest.raises(AssignError, match=r"balancer-1 leads|no answer"):
+        node.assign("chat/c", 0.2)
+    for server in servers:
+        server.close()
+    gevent.killall(jobs)
 
 
 def test_a_connection_is_given_up_for_its_own_silences_only(

@@ -16,9 +16,13 @@ from headwater_bus.control import (
     Changed,
     Done,
     EpochSeen,
-    Grant,
+    Granted,
+    Grants,
+    HandOver,
     Health,
     HealthRequest,
+    History,
+    HistoryRequest,
     Leave,
     Refused,
     Register,
@@ -48,6 +52,13 @@ class GatedRecords:
         self.waiting = 0
         self.writes: list[dict[str, bytes]] = []
 
+    @property
+    def held_until(self) -> float:
+        return self._inner.held_until
+
+    def take(self) -> bool:
+        return self._inner.take()
+
     def load(self, prefix: str = "") -> dict[str, bytes]:
         return self._inner.load(prefix)
 
@@ -70,8 +81,8 @@ def test_nodes_groups_and_the_registry_itself_are_in_the_table(tmp_path: Path) -
         running_registry(tmp_path) as (_, endpoint),
         peers(endpoint, "origin-1", "edge-1") as (origin, edge),
     ):
-        assert edge.ask(Grant("chat/lobby", "origin-1")) == Assigned("chat/lobby", "origin-1", 1)
-        assert edge.ask(Grant("chat/lobby", "origin-9")) == Assigned("chat/lobby", "origin-1", 1)
+        assert edge.grant("chat/lobby", "origin-1") == Assigned("chat/lobby", "origin-1", 1)
+        assert edge.grant("chat/lobby", "origin-9") == Assigned("chat/lobby", "origin-1", 1)
         eventually(lambda: origin.view.groups.get("chat/lobby"), within_s=5)
         eventually(lambda: set(edge.view.nodes) == {"registry-1", "origin-1", "edge-1"}, within_s=5)
         assert edge.view.nodes["registry-1"].endpoint == endpoint
@@ -83,9 +94,15 @@ def test_nodes_groups_and_the_registry_itself_are_in_the_table(tmp_path: Path) -
         eventually(lambda: "chat/lobby" not in edge.view.groups, within_s=5)
         assert origin.ask(Leave("origin-1", origin.boot)) == Done()
         eventually(lambda: "origin-1" not in edge.view.nodes, within_s=5)
-        refused = edge.ask(Grant("chat/lobby", "origin-1"))
+        refused = edge.grant("chat/lobby", "origin-1")
         assert isinstance(refused, Refused)
         assert refused.code == "unknown-node"
+        history = edge.ask(HistoryRequest(100))
+        assert isinstance(history, History)
+        assert [row[1:3] for row in history.rows if row[2] == "origin-1"] == [
+            ["node-joined", "origin-1"], ["node-left", "origin-1"]
+        ]  # fmt: skip
+        assert edge.ask(HistoryRequest(1)).rows == history.rows[-1:]
 
 
 def test_a_grant_is_told_to_nobody_before_it_is_committed(tmp_path: Path) -> None:
@@ -95,7 +112,7 @@ def test_a_grant_is_told_to_nobody_before_it_is_committed(tmp_path: Path) -> Non
         peers(endpoint, "origin-1", "edge-1") as (origin, edge),
     ):
         records.gate.clear()
-        asked = gevent.spawn(edge.ask, Grant("chat/lobby", "origin-1"))
+        asked = gevent.spawn(edge.grant, "chat/lobby", "origin-1")
         eventually(lambda: records.waiting, within_s=5)
         # The loop goes on meanwhile: others' questions that need no table are answered.
         assert isinstance(origin.ask(HealthRequest()), Health)
@@ -124,10 +141,10 @@ def test_requests_that_come_during_a_commit_share_the_next(tmp_path: Path) -> No
     ):
         eventually(lambda: "registry-1" in registry.table.nodes and not records.waiting, within_s=5)
         records.gate.clear()
-        first = gevent.spawn(origin.ask, Grant("g0", "origin-1"))
+        first = gevent.spawn(origin.grant, "g0", "origin-1")
         eventually(lambda: records.waiting, within_s=5)
         before = len(records.writes)
-        others = [gevent.spawn(origin.ask, Grant(f"g{n}", "origin-1")) for n in range(1, 51)]
+        others = [gevent.spawn(origin.grant, f"g{n}", "origin-1") for n in range(1, 51)]
         eventually(lambda: len(registry._waiting) >= 50, within_s=5)
         records.gate.set()
         epochs = [greenlet.get(timeout=5).epoch for greenlet in [first, *others]]
@@ -141,32 +158,33 @@ def test_a_commit_that_fails_is_as_if_nothing_was_asked(tmp_path: Path) -> None:
         running_registry(tmp_path, records) as (_, endpoint),
         peers(endpoint, "origin-1", "edge-1") as (origin, edge),
     ):
-        assert edge.ask(Grant("before", "origin-1")) == Assigned("before", "origin-1", 1)
+        assert edge.grant("before", "origin-1") == Assigned("before", "origin-1", 1)
         records.failure = "registry.sqlite: the disk is full; make room, nothing was changed"
-        refused = edge.ask(Grant("during", "origin-1"))
+        refused = edge.grant("during", "origin-1")
         assert refused == Refused("store", records.failure)
-        assert edge.ask(Grant("before", "origin-1")) == Assigned("before", "origin-1", 1)
+        assert edge.grant("before", "origin-1") == Assigned("before", "origin-1", 1)
         assert edge.subscribe().groups == [["before", "origin-1", 1]]
         # Who is here stays here, and a node that cannot be removed does no harm.
         assert edge.ask(Renew("edge-1", edge.boot)) == Registered(3000)
         assert isinstance(origin.ask(Leave("origin-1", origin.boot)), Refused)
         records.failure = None
-        assert edge.ask(Grant("during", "origin-1")) == Assigned("during", "origin-1", 2)
+        assert edge.grant("during", "origin-1") == Assigned("during", "origin-1", 2)
         assert edge.ask(HealthRequest()).state["failed_commits"] >= 2
 
 
-def test_a_lease_that_ends_frees_groups_and_tells_everybody(tmp_path: Path) -> None:
+def test_a_lease_that_ends_orphans_groups_and_tells_everybody(tmp_path: Path) -> None:
     with (
         running_registry(tmp_path, lease_ms=1500) as (_, endpoint),
         peers(endpoint, "origin-1", "origin-2", "edge-1") as (first, _, edge),
     ):
-        assert edge.ask(Grant("a", "origin-1")) == Assigned("a", "origin-1", 1)
-        assert edge.ask(Grant("b", "origin-2")) == Assigned("b", "origin-2", 2)
+        assert edge.grant("a", "origin-1") == Assigned("a", "origin-1", 1)
+        assert edge.grant("b", "origin-2") == Assigned("b", "origin-2", 2)
         eventually(lambda: len(edge.view.groups) == 2, within_s=5)
         first.silent()
         eventually(lambda: "origin-1" not in edge.view.nodes, within_s=10)
-        assert set(edge.view.groups) == {"b"}
-        assert edge.ask(Grant("a", "origin-2")) == Assigned("a", "origin-2", 3)
+        assert edge.view.groups["a"] == Assignment("a", "", 1)
+        assert edge.grant("a", "origin-2") == Assigned("a", "origin-2", 3)
+        assert edge.view.groups["b"] == Assignment("b", "origin-2", 2)
         refused = first.ask(Renew("origin-1", first.boot))
         assert isinstance(refused, Refused)
         assert refused.code == "unknown-node"
@@ -179,13 +197,13 @@ def test_a_table_that_went_back_in_time_goes_on_above_what_a_journal_has_seen(
         running_registry(tmp_path) as (_, endpoint),
         peers(endpoint, "origin-1", "origin-2") as (origin, other),
     ):
-        assert origin.ask(Grant("g", "origin-1")) == Assigned("g", "origin-1", 1)
+        assert origin.grant("g", "origin-1") == Assigned("g", "origin-1", 1)
         refused = other.ask(EpochSeen("g", 7))
         assert isinstance(refused, Refused)
         assert refused.code == "not-yours"
         assert origin.ask(EpochSeen("g", 7)) == origin.ask(EpochSeen("g", 7)) == Done()
         eventually(lambda: other.view.groups.get("g") == Assignment("g", "origin-1", 8), within_s=5)
-        assert other.ask(Grant("h", "origin-2")) == Assigned("h", "origin-2", 9)
+        assert other.grant("h", "origin-2") == Assigned("h", "origin-2", 9)
     told = [record for record in caplog.records if "the table is behind the journals" in record.getMessage()]
     assert [record.__dict__["fields"] for record in told] == [
         {"group": "g", "origin": "origin-1", "seen": 7, "table": 1}
@@ -201,7 +219,7 @@ def test_a_restart_keeps_groups_and_epochs_and_nodes_come_back_to_it(tmp_path: P
         eventually(node.registered.is_set, within_s=5)
         with peers(endpoint, "balancer-1") as (balancer,):
             for number in range(3):
-                balancer.ask(Grant(f"g{number}", "origin-1"))
+                balancer.grant(f"g{number}", "origin-1")
             balancer.ask(Leave("balancer-1", balancer.boot))
         feed = registry.feed
     try:
@@ -213,8 +231,8 @@ def test_a_restart_keeps_groups_and_epochs_and_nodes_come_back_to_it(tmp_path: P
             }
             eventually(lambda: node.view.feed == registry.feed and node.registered.is_set(), within_s=20)
             with peers(endpoint, "balancer-1") as (balancer,):
-                assert balancer.ask(Grant("g0", "origin-1")) == Assigned("g0", "origin-1", 1)
-                assert balancer.ask(Grant("new", "origin-1")) == Assigned("new", "origin-1", 4)
+                assert balancer.grant("g0", "origin-1") == Assigned("g0", "origin-1", 1)
+                assert balancer.grant("new", "origin-1") == Assigned("new", "origin-1", 4)
                 eventually(lambda: "new" in node.view.groups, within_s=5)
     finally:
         node.close()
@@ -231,14 +249,14 @@ def test_a_node_that_missed_a_change_asks_for_the_table_again(
             push = registry.server.push
             lost: list[Any] = []
 
-            def lossy(identity: bytes, envelope: Any) -> None:
+            def lossy(identities: Any, envelope: Any) -> None:
                 if isinstance(envelope, Changed) and any(change[0] == "group" for change in envelope.changes):
                     lost.append(envelope)
                 else:
-                    push(identity, envelope)
+                    push(identities, envelope)
 
             monkeypatch.setattr(registry.server, "push", lossy)
-            balancer.ask(Grant("lost", "origin-1"))
+            balancer.grant("lost", "origin-1")
             assert lost
             # Loads are told every second: the next change shows the gap.
             eventually(lambda: "lost" in node.view.groups, within_s=10)
@@ -252,7 +270,7 @@ def test_changes_are_numbered_and_a_snapshot_continues_them(tmp_path: Path) -> N
         snapshot = observer.subscribe()
         assert snapshot.feed == registry.feed
         for number in range(20):
-            origin.ask(Grant(f"g{number}", "origin-1"))
+            origin.grant(f"g{number}", "origin-1")
             if number == 10:
                 again = observer.subscribe()
                 assert len(again.groups) >= 11
@@ -312,7 +330,7 @@ def test_garbage_does_no_harm(tmp_path: Path) -> None:
     """Whatever arrives is answered or dropped; who is registered stays so and can go on."""
     chance = random.Random(4)
     with running_registry(tmp_path) as (registry, endpoint), peers(endpoint, "origin-1") as (origin,):
-        valid = [msgpack.packb([1]), msgpack.packb([[110, "g", "origin-1"]])]
+        valid = [msgpack.packb([1]), msgpack.packb([[115, [["g", "origin-1"]]]])]
         messages: list[list[bytes]] = [
             [],
             [b""],
@@ -320,12 +338,12 @@ def test_garbage_does_no_harm(tmp_path: Path) -> None:
             [msgpack.packb([1])],
             [msgpack.packb([1]), b""],
             [msgpack.packb([1]), msgpack.packb([])],
-            [msgpack.packb([1]), msgpack.packb([[110]])],
-            [msgpack.packb([1]), msgpack.packb([[110, 1, 2]])],
+            [msgpack.packb([1]), msgpack.packb([[115]])],
+            [msgpack.packb([1]), msgpack.packb([[115, 1, 2]])],
             [msgpack.packb([1]), msgpack.packb([[102, "origin-1", "a", [1]]])],
             # A map whose key is an array: nothing that Python can hold.
             [msgpack.packb([1]), b"\x91\x94\x66\xa8origin-1\xa1a\x81\x90\x01"],
-            [msgpack.packb({"a": 1}), msgpack.packb([[110, "g", "origin-1"]])],
+            [msgpack.packb({"a": 1}), msgpack.packb([[115, [["g", "origin-1"]]]])],
             [b"\x81\x90\x01", b"\x90"],
             [msgpack.packb([2**63]), msgpack.packb([[999, 1]])],
             [msgpack.packb([1]), b"\x91" * 5000],
@@ -345,7 +363,7 @@ def test_garbage_does_no_harm(tmp_path: Path) -> None:
             attacker.connect(endpoint)
             for message in messages:
                 attacker.send_multipart(message or [b""])
-            assert origin.ask(Grant("fine", "origin-1")).origin == "origin-1"
+            assert origin.grant("fine", "origin-1").origin == "origin-1"
             eventually(lambda: registry.server.refused > 15, within_s=5)
             assert isinstance(origin.ask(HealthRequest()), Health)
         assert not registry.node.stop_event.is_set()
@@ -368,14 +386,15 @@ def test_text_that_is_none_is_refused_wherever_it_stands(tmp_path: Path) -> None
             replace(register, meta={"rtmp": LONE}),
             Renew("origin-1", LONE),
             Renew(LONE, "b"),
-            Grant(LONE, "origin-1"),
-            Grant("g", LONE),
+            HandOver(LONE, 1, "origin-1", LONE),
         ):
             assert isinstance(other.ask(message), Refused), message
+        refused = other.ask(Grants([[LONE, "origin-1"], ["g", LONE]]))
+        assert refused == Granted([[LONE, "", 0, "bad-name"], ["g", "", 0, "unknown-node"]])
         assert isinstance(origin.ask(Renew("origin-1", origin.boot, {"x": LONE})), Refused)
         assert other.ask(Leave(LONE, LONE)) == other.ask(Release(LONE, 1)) == Done()
         assert isinstance(other.ask(Subscribe(LONE)), Snapshot)
-        assert origin.ask(Grant("fine", "origin-1")) == Assigned("fine", "origin-1", 1)
+        assert origin.grant("fine", "origin-1") == Assigned("fine", "origin-1", 1)
         assert not registry.node.stop_event.is_set()
         other.close()
 
@@ -391,13 +410,13 @@ def test_a_request_that_fails_inside_ends_nothing(tmp_path: Path, monkeypatch: p
             raise KeyError("a bug")
 
         with monkeypatch.context() as patch:
-            patch.setattr(registry.table, "grant", fail)
-            assert origin.ask(Grant("a", "origin-1")) == Refused("internal", "Grant: internal error")
+            patch.setattr(registry.table, "grants", fail)
+            assert origin.grant("a", "origin-1") == Refused("internal", "Grants: internal error")
         with monkeypatch.context() as patch:
             patch.setattr("headwater_registry.service.to_records", fail)
-            refused = origin.ask(Grant("a", "origin-1"))
+            refused = origin.grant("a", "origin-1")
             assert (refused.code, refused.text) == ("store", "internal error: KeyError('a bug')")
-        assert origin.ask(Grant("a", "origin-1")) == Assigned("a", "origin-1", 1)
+        assert origin.grant("a", "origin-1") == Assigned("a", "origin-1", 1)
         assert not registry.node.stop_event.is_set()
 
 
@@ -411,7 +430,7 @@ def test_a_flood_of_requests_is_bounded(tmp_path: Path, monkeypatch: pytest.Monk
         eventually(lambda: "registry-1" in registry.table.nodes and not records.waiting, within_s=5)
         origin.silent()
         records.gate.clear()
-        asked = [gevent.spawn(origin.ask, Grant(f"g{n}", "origin-1")) for n in range(100)]
+        asked = [gevent.spawn(origin.grant, f"g{n}", "origin-1") for n in range(100)]
         busy = Refused("busy", "20 requests wait here, ask again")
         eventually(lambda: any(g.ready() and g.value == busy for g in asked), within_s=5)
         records.gate.set()

@@ -10,7 +10,7 @@ import zmq.green as zmq
 from headwater_bus.control import (
     Changed,
     Done,
-    Grant,
+    Grants,
     Health,
     HealthRequest,
     Leave,
@@ -38,7 +38,7 @@ class Server:
                 HealthRequest: lambda caller, message: Health({"ok": True}),
                 Release: self._later,
                 Leave: self._fail,
-                Grant: lambda caller, message: Refused("no", "not today"),
+                Grants: lambda caller, message: Refused("no", "not today"),
                 Renew: lambda caller, message: Health({"no form": object()}),
                 Subscribe: self._subscribe,
             },
@@ -54,11 +54,11 @@ class Server:
 
     def _subscribe(self, caller: Any, message: Subscribe) -> Snapshot:
         self.callers.append(caller)
-        self.server.push(caller.identity, Changed("f", 1, []))
+        self.server.push([caller.identity], Changed("f", 1, []))
 
         def push_more() -> None:
             for n in (2, 3):
-                self.server.push(caller.identity, Changed("f", n, []))
+                self.server.push([caller.identity], Changed("f", n, []))
 
         # What is sent behind the answer must be seen behind it.
         gevent.spawn(push_more)
@@ -143,7 +143,7 @@ def test_a_closed_requester_lets_nobody_wait(context: Any, server: Server) -> No
     requester.close()
     requester.close()
     assert "was closed" in waiting.get(timeout=5)
-    with pytest.raises(RequestError, match="is closed"):
+    with pytest.raises(RequestError, match="was closed"):
         requester.request(HealthRequest(), 1)
 
 
@@ -177,7 +177,7 @@ def test_a_push_that_cannot_be_taken_ends_nothing(context: Any, server: Server) 
 
 def test_ask_raises_what_was_refused(context: Any, server: Server) -> None:
     with pytest.raises(RefusedError, match="not today") as caught:
-        ask(context, PLAIN, server.endpoint, "", Grant("g", "origin-1"))
+        ask(context, PLAIN, server.endpoint, "", Grants([["g", "origin-1"]]))
     assert caught.value.code == "no"
     with pytest.raises(RequestError, match="no answer"):
         ask(context, PLAIN, "tcp://127.0.0.1:1", "", HealthRequest(), timeout_s=0.05)

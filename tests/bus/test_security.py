@@ -10,7 +10,7 @@ import msgpack
 import pytest
 import zmq.green as zmq
 from click.testing import CliRunner
-from headwater_bus.control import Done, HealthRequest, Refused, Release
+from headwater_bus.control import Done, GroupLoads, GroupLoadsRequest, HealthRequest, Refused, Release
 from headwater_bus.keys import main
 from headwater_bus.node import Node, NodeConfig
 from headwater_bus.requests import Requester, RequestError, RequestServer
@@ -187,6 +187,57 @@ def test_requests_carry_the_name_on_the_key(
     assert users == ["origin-1"]
     requester.close()
     server.close()
+    gevent.killall(jobs)
+
+
+def test_a_control_endpoint_answers_some_requests_to_one_role_only(
+    clients: Any, keys: Path, tmp_path: Path
+) -> None:
+    serving = Node(NodeConfig("origin-1", "origin", ("tcp://127.0.0.1:1",), 1935, tmp_path, keys=keys))
+    serving.on_request(GroupLoadsRequest, lambda caller, request: GroupLoads([]), role="edge")
+    serving.on_request(Release, lambda caller, request: Done())
+    endpoint = serving.health_server.bind("tcp://127.0.0.1:*")
+    answers: dict[str, Any] = {}
+    for name in ("edge-1", "registry-1"):
+        requester = Requester(clients, Security.from_keys(keys, name), endpoint, "origin-1")
+        answers[name] = requester.request(GroupLoadsRequest(), ANSWER_S)
+        assert requester.request(Release("g", 1), ANSWER_S) == Done()
+        requester.close()
+    assert answers["edge-1"] == GroupLoads([])
+    assert answers["registry-1"].code == "not-allowed"
+    assert "only who has the key of edge-NAME may, this one is registry-1's" in answers["registry-1"].text
+    serving.close()
+
+
+def test_a_connection_with_keys_is_known_by_its_number_when_it_goes(
+    context: Any, clients: Any, keys: Path, zap_handler: ZapHandler
+) -> None:
+    asked: list[int] = []
+    gone: list[int] = []
+    server = RequestServer(
+        context,
+        Security.from_keys(keys, "registry-1"),
+        {Release: lambda caller, message: asked.append(caller.connection) or Done()},  # type: ignore[func-returns-value]  # an act and a look in one expression
+        gone.append,
+    )
+    endpoint = server.bind("tcp://127.0.0.1:*")
+    jobs = [gevent.spawn(job) for _, job in server.jobs()]
+    lost: list[bool] = []
+    made = [
+        Requester(
+            clients, Security.from_keys(keys, name), endpoint, "registry-1", on_lost=lambda: lost.append(True)
+        )
+        for name in ("origin-1", "edge-1")
+    ]
+    for requester in made:
+        assert requester.request(Release("g", 1), ANSWER_S) == Done()
+    made[1].close()
+    eventually(lambda: gone == [asked[1]], within_s=10)
+    assert (asked[0] != asked[1], lost) == (True, [])
+    server.close()
+    eventually(lambda: lost, within_s=10)
+    with pytest.raises(RequestError, match="is lost"):
+        made[0].request(Release("g", 1), ANSWER_S)
     gevent.killall(jobs)
 
 

@@ -1,4 +1,5 @@
-"""An origin that is killed again and again while it counts: nothing acknowledged is lost, nothing is counted twice."""
+"""An origin that is killed again and again while it counts: nothing is lost or counted twice, and each increment is
+acknowledged once."""
 
 import os
 import random
@@ -23,7 +24,7 @@ _TESTS = Path(__file__).parents[1]
 class Life:
     """One process, from its start until it is killed."""
 
-    def __init__(self, zygote: "subprocess.Popen[str]", folder: Path, epoch: int, resumed: bool) -> None:
+    def __init__(self, zygote: "subprocess.Popen[str]", folder: Path, epoch: int, acknowledged: int) -> None:
         path = folder / f"{epoch}.sock"
         assert zygote.stdin is not None
         assert zygote.stdout is not None
@@ -31,7 +32,7 @@ class Life:
             listener.bind(str(path))
             listener.listen(1)
             listener.settimeout(30 * TIME_FACTOR)
-            print(path, epoch, int(resumed), file=zygote.stdin, flush=True)
+            print(path, epoch, int(epoch > 1), acknowledged, file=zygote.stdin, flush=True)
             self.pid = int(zygote.stdout.readline())
             self.wire, _ = listener.accept()
         self.wire.settimeout(30 * TIME_FACTOR)
@@ -88,42 +89,41 @@ def count(store: str, folder: Path, seed: int) -> None:
     kills = sorted(chance.sample(range(1, INCREMENTS), KILLS))
     acknowledged = 0
     epoch = 0
-    heard_of: set[int] = set()
     lives: list[Life] = []
     with running(store, lives) as zygote:
         while True:
             epoch += 1
-            life = Life(zygote, folder, epoch, resumed=epoch > 1)
+            life = Life(zygote, folder, epoch, acknowledged)
             lives.append(life)
             word, number = life.lines.readline().split()
             assert word == "A"
             # What was acknowledged is there, and nothing that was never sent.
             assert acknowledged <= int(number) <= INCREMENTS
-            sent = acknowledged = int(number)
+            # What it lacks of the answers to these is said again.
+            sent = int(number)
             until = kills.pop(0) if kills else INCREMENTS
             while acknowledged < until:
                 while sent < INCREMENTS and sent - acknowledged < _WINDOW:
                     sent += 1
                     life.say(str(sent))
-                acknowledged = _acknowledged(life.lines.readline().strip(), acknowledged, heard_of)
+                acknowledged = _acknowledged(life.lines.readline().strip(), acknowledged)
             if not kills and acknowledged == INCREMENTS:
                 break
             time.sleep(chance.random() * 0.003)  # Anywhere in a commit.
             for line in life.kill():
                 if line.isdecimal():
-                    acknowledged = _acknowledged(line, acknowledged, heard_of)
+                    acknowledged = _acknowledged(line, acknowledged)
         life.say(f"? {INCREMENTS + 1}")
         assert life.lines.readline().split() == ["=", str(INCREMENTS), str(INCREMENTS)]
         life.kill()
     assert epoch > KILLS * 0.9
 
 
-def _acknowledged(line: str, before: int, heard_of: set[int]) -> int:
+def _acknowledged(line: str, before: int) -> int:
+    """Each number comes once, in order, however many lives its answer has taken."""
     assert line.isdecimal(), f"expected an acknowledgement, got {line!r}"
     number = int(line)
-    assert number > before
-    assert number not in heard_of
-    heard_of.add(number)
+    assert number == before + 1
     return number
 
 

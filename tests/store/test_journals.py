@@ -72,6 +72,29 @@ def test_an_older_epoch_is_refused_everything(journals: Journals) -> None:
 
 
 @every_engine
+def test_many_are_opened_together_and_a_refused_one_harms_no_other(journals: Journals) -> None:
+    names = [f"chat/{number}" for number in range(100)]
+    assert journals.open_many([(name, 1) for name in names]) == [NOTHING] * 100
+    journals.append([Append(name, 1, 0, [name.encode()]) for name in names])
+    journals.snapshot("chat/7", 1, 1, b"seven")
+    journals.open("chat/3", 9)
+    opened = journals.open_many([(name, 2) for name in reversed(names)])
+    assert [str(outcome) for outcome in opened if isinstance(outcome, StoreError)] == [
+        "group chat/3: its journal is held by the owner of epoch 9"
+    ]
+    assert opened[-4:] == [
+        opened[-4],
+        Loaded(None, 0, [b"chat/2"], 1, 1),
+        Loaded(None, 0, [b"chat/1"], 1, 1),
+        Loaded(None, 0, [b"chat/0"], 1, 1),
+    ]
+    assert opened[-8] == Loaded(b"seven", 1, [], 1, 1)
+    outcomes = journals.append([Append(name, 1, 1, [b"late"]) for name in names])
+    assert [type(outcome) for outcome in outcomes] == [Fenced] * 100
+    assert journals.open_many([]) == []
+
+
+@every_engine
 def test_a_refused_append_harms_no_other(journals: Journals) -> None:
     for group, epoch in (("a", 1), ("b", 2), ("c", 1)):
         journals.open(group, epoch)

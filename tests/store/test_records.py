@@ -1,5 +1,7 @@
 """What every engine's records do; what only SQLite's do is in tests/unit/test_store_records.py."""
 
+import math
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,6 +18,7 @@ every_engine = pytest.mark.parametrize("url", ENGINES, indirect=True)
 def open_one(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     monkeypatch.setattr("headwater_store.sqlite.BUSY_S", 0.05)
     monkeypatch.setattr("headwater_store.redis_records.LEASE_S", 0.3)
+    monkeypatch.setattr("headwater_store.engines.TAKE_S", 0.6)
     opened: list[Records] = []
 
     def open_again() -> Records:
@@ -93,8 +96,66 @@ def test_an_idle_holder_keeps_them_and_one_that_hung_may_lose_them(
         StoreError, match="another process has taken its table records; stop that one, or this one"
     ):
         first.write({"a": b"3"})
+    assert first.held_until < time.monotonic()
+    assert not first.take() or first.load() == {"a": b"2"}
+    first.close()
     second = open_one()
     assert second.load() == {"a": b"2"}
+
+
+@every_engine
+def test_who_holds_them_is_sure_of_it_and_takes_them_twice(open_one: Open) -> None:
+    records = open_one()
+    began = records.held_until
+    assert began > time.monotonic()
+    records.write({"a": b"1"})
+    assert records.take()
+    assert records.load() == {"a": b"1"}
+    eventually(lambda: records.held_until > began or began == math.inf, within_s=5)
+
+
+def test_the_other_one_has_them_when_their_holder_is_gone_and_is_refused_meanwhile(
+    make_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater_store.redis_records.LEASE_S", 0.3)
+    url = make_redis().url
+    first, second = (open_records(url, "table", take=False) for _ in range(2))
+    assert second.held_until < time.monotonic()
+    assert first.take()
+    first.write({"a": b"1"})
+    assert not second.take()
+    with pytest.raises(StoreError, match="another process has taken its table records"):
+        second.write({"a": b"2"})
+    first.close()
+    assert second.take()
+    second.write({"b": b"2"})
+    assert second.load() == {"a": b"1", "b": b"2"}
+    assert second.held_until > time.monotonic()
+    second.close()
+
+
+def test_one_that_hung_finds_out_that_it_has_lost_them_and_may_have_them_later(
+    make_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater_store.redis_records.LEASE_S", 0.3)
+    server = make_redis()
+    first, second = (open_records(server.url, "table", take=False) for _ in range(2))
+    assert first.take()
+    first.write({"a": b"1"})
+    with monkeypatch.context() as patch, server.client() as client:
+        # It hangs: it renews nothing.
+        patch.setattr(first, "_write", lambda *args: None)
+        eventually(lambda: client.get("headwater:records:{table}:lease") is None, within_s=5)
+        assert first.held_until < time.monotonic()
+        assert second.take()
+        second.write({"a": b"2"})
+    with pytest.raises(StoreError, match="another process has taken its table records"):
+        first.write({"a": b"3"})
+    assert (first.take(), first.held_until < time.monotonic()) == (False, True)
+    second.close()
+    assert first.take()
+    assert first.load() == {"a": b"2"}
+    first.close()
 
 
 def test_a_write_of_which_nothing_is_known_is_put_right_by_the_next(
@@ -123,9 +184,8 @@ def test_a_write_of_which_nothing_is_known_is_put_right_by_the_next(
 
 
 def test_a_holder_that_was_killed_is_waited_for(
-    make_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+    make_redis: Callable[..., RedisServer],
 ) -> None:
-    monkeypatch.setattr("headwater_store.redis_records.LEASE_S", 0.3)
     server = make_redis()
     with server.client() as client:
         client.set("headwater:records:{table}:lease", "killed", px=300)

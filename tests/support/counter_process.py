@@ -1,8 +1,8 @@
 """A process that keeps a counter, for tests that kill it: the origin's own group and journal, without sockets to edges.
 
-`-m support.counter_process STORE` reads lines from its standard input: a path of a Unix socket, an epoch and whether the
-session is resumed. For each it forks a process that connects there and serves one session of the group `app/counter` at that
-epoch; it says its process id on its standard output.
+`-m support.counter_process STORE` reads lines from its standard input: a path of a Unix socket, an epoch, whether the session is
+resumed, and the last number that was acknowledged to it. For each it forks a process that connects there and serves one session
+of the group `app/counter` at that epoch; it says its process id on its standard output.
 
 Over the socket come lines, each with the number of an increment (a message of the session), or `? number` to read. Told are:
 `A number` when it is attached, the number of each increment that is acknowledged, `= state object` for what was read.
@@ -56,13 +56,22 @@ class SocketLink:
 
     peer = "driver"
     data: Any = None
-    queued_bytes = 0
+    queued_bytes = acknowledged = 0
+    """The driver says what it has heard when it comes back, not before."""
 
     def __init__(self, wire: Any) -> None:
         self._wire = wire
+        self.position = 0
+
+    def mark(self) -> None:
+        """There are no batches."""
+
+    def end_batches_with(self, trailer: Any) -> None:
+        """There are no batches."""
 
     def send(self, envelope: Any) -> None:
         """Say what the driver wants to know."""
+        self.position += 1
         if isinstance(envelope, traffic.Attached):
             self._wire.sendall(f"A {envelope.number}\n".encode())
         elif isinstance(envelope, traffic.ToClient) and envelope.type_id == 20:
@@ -75,7 +84,7 @@ class SocketLink:
                 self._wire.sendall(f"{command.transaction_id - 1:.0f}\n".encode())
 
 
-def serve(store: str, path: str, epoch: int, resumed: bool) -> None:
+def serve(store: str, path: str, epoch: int, resumed: bool, applied: int) -> None:
     """One life."""
     wire = green.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     wire.connect(path)
@@ -93,7 +102,21 @@ def serve(store: str, path: str, epoch: int, resumed: bool) -> None:
         link,
         [
             traffic.Attach(
-                1, "session", GROUP, epoch, "192.0.2.1", 0, resumed, connect.type_id, connect.payload
+                1,
+                "session",
+                GROUP,
+                epoch,
+                "192.0.2.1",
+                0,
+                resumed,
+                connect.type_id,
+                applied,
+                0,
+                b"",
+                [],
+                [],
+                [],
+                connect.payload,
             )
         ],
     )
@@ -110,10 +133,10 @@ def main() -> None:
     open_journals(store).close()  # What it imports is imported once.
     gc.freeze()
     for line in sys.stdin:
-        path, epoch, resumed = line.split()
+        path, epoch, resumed, applied = line.split()
         child = os.fork()
         if child == 0:
-            serve(store, path, int(epoch), resumed == "1")
+            serve(store, path, int(epoch), resumed == "1", int(applied))
             os._exit(0)
         print(child, flush=True)
         os.waitpid(child, 0)

@@ -6,7 +6,7 @@ from typing import Any
 
 from headwater_bus import traffic
 from headwater_bus.node import AssignError
-from headwater_bus.view import Assignment, ClusterView, NodeInfo
+from headwater_bus.view import Assignment, ClusterView
 from headwater_edge.config import EdgeConfig
 from headwater_edge.directory import Directory
 from headwater_edge.edge import Edge
@@ -26,17 +26,25 @@ CHUNK_SIZE = EdgeConfig().chunk_size
 class FakeLink:
     """What a link is to the edge."""
 
-    def __init__(self, origin: str = "origin-1") -> None:
+    def __init__(self, origin: str = "origin-1", **settings: Any) -> None:
         self.origin = self.peer = origin
         self.failure: str | None = None
         self.queued_bytes = 0
+        self.boot = "b"
         self.data = Directory(self)  # type: ignore[arg-type]  # all that it needs of a Link
         self.state = SimpleNamespace(resent_batches=0, unknown=0)
         self.sent: list[Any] = []
         self.closed: list[str] = []
 
+    def start(self) -> None:
+        pass
+
     def send(self, envelope: Any) -> None:
-        self.sent.append(envelope)
+        if self.failure is None:
+            self.sent.append(envelope)
+
+    def give_up(self, reason: str) -> None:
+        self.failure = reason
 
     def close(self, reason: str) -> None:
         self.closed.append(reason)
@@ -56,9 +64,21 @@ class FakeNode:
         self.view = ClusterView()
         self.origin: str | None = None
         self.asked: list[str] = []
+        self.suspected: list[tuple[str, str]] = []
 
-    def add_origin(self, name: str = "origin-1", apps: tuple[str, ...] = ("live",)) -> None:
-        self.view.nodes[name] = NodeInfo(name, "origin", "b", "inproc://x", 1.0, {"apps": list(apps)})
+    def suspect(self, origin: str, boot: str) -> None:
+        self.suspected.append((origin, boot))
+
+    def add_origin(self, name: str = "origin-1", apps: tuple[str, ...] = ("live",), boot: str = "b") -> None:
+        """As the change feed brings it."""
+        self.changed(["node", [name, "origin", boot, "inproc://x", 1.0, {"apps": list(apps)}, {}]])
+
+    def grant(self, group: str, origin: str, epoch: int) -> None:
+        """The change feed: `origin` has a group now; an orphan's is empty."""
+        self.changed(["group", group, origin, epoch])
+
+    def changed(self, *rows: list[Any]) -> None:
+        self.view._apply(list(rows))
 
     def assign(self, group: str, timeout_s: float = 2.0) -> Assignment:
         self.asked.append(group)
@@ -79,6 +99,21 @@ def make_edge(**settings: Any) -> tuple[Edge, FakeNode, FakeLink]:
     return edge, node, link
 
 
+def linked(edge: Edge, node: FakeNode, name: str, boot: str = "b") -> FakeLink:
+    """Another origin, to which the edge has a link."""
+    node.add_origin(name, boot=boot)
+    link = FakeLink(name)
+    link.boot = boot
+    edge.cluster.links[name] = link  # type: ignore[assignment]  # all that it needs of a Link
+    return link
+
+
+def lose(edge: Edge, link: FakeLink, reason: str = "nothing heard for 3.0 s") -> None:
+    """The link is over, as the link's own greenlet says it."""
+    link.failure = reason
+    edge.cluster._on_down(link, reason)  # type: ignore[arg-type]  # all that it needs of a Link
+
+
 def end_all() -> None:
     """Close what a test has opened: nothing of it may stay in the loop of this process. Edges must then hold nothing."""
     for peer in _peers:
@@ -94,6 +129,9 @@ def end_all() -> None:
         assert edge.clients == edge.admission.held == {}  # type: ignore[comparison-overlap]  # each is to be empty
         assert edge.admission.count == 0
         assert edge.lingering == edge.paused == set()  # type: ignore[comparison-overlap]  # each is to be empty
+        for group in edge.cluster.groups.values():
+            assert (group.attachments, group.finding, group.resuming) == ({}, {}, 0)
+        assert edge.cluster.resuming.sessions == 0
         assert edge.counters.internal_errors == 0
 
 

@@ -66,6 +66,10 @@ class TestJournals:
         self._called("open")
         return self.inner.open(group, epoch)
 
+    def open_many(self, wanted: Sequence[tuple[str, int]]) -> list[Loaded | StoreError]:
+        self._called("open")
+        return self.inner.open_many(wanted)
+
     def append(self, batch: Sequence[Append]) -> list[Fenced | WentBack | None]:
         self._called("append")
         if self.outcome is not None:

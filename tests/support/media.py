@@ -53,13 +53,14 @@ def make_source(ffmpeg: str, codecs: Codecs, seconds: float, folder: Path) -> Pa
 
 
 def start_publisher(
-    ffmpeg: str, path: Path, url: str, codecs: Codecs, log: Path
+    ffmpeg: str, path: Path, url: str, codecs: Codecs, log: Path, repeated: bool = False
 ) -> "subprocess.Popen[bytes]":
-    """Send a file in real time, its packets as they are."""
+    """Send a file in real time, its packets as they are; `repeated`: again and again."""
+    loop = ["-stream_loop", "-1"] if repeated else []
     enhanced = ["-rtmp_enhanced_codecs", codecs.enhanced] if codecs.enhanced else []
     with open(log, "wb") as output:
         return subprocess.Popen(
-            [ffmpeg, *_QUIET, "-re", "-i", str(path), "-c", "copy", "-f", "flv", *enhanced, url],
+            [ffmpeg, *_QUIET, "-re", *loop, "-i", str(path), "-c", "copy", "-f", "flv", *enhanced, url],
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -81,6 +82,8 @@ def start_recorder(ffmpeg: str, url: str, seconds: float, hashes: Path) -> "subp
                 "0",
                 "-c",
                 "copy",
+                "-flush_packets",
+                "1",
                 "-f",
                 "framemd5",
                 str(hashes),

@@ -7,6 +7,7 @@ from headwater_bus.codec import Codec
 from headwater_bus.rows import pack_rows, unpack_rows
 from headwater_bus.traffic import (
     TRAFFIC,
+    Attach,
     ObjectAnswer,
     ObjectOpened,
     ObjectUpdate,
@@ -30,6 +31,12 @@ CONTENT = ("CONTENT",)
 FAILED = ("STATUS", "SharedObject.ObjectCreationFailed", "error")
 NO_WRITE = (*DENIED, "error")
 MIB = 1024 * 1024
+
+
+def guest_attach(number: int, session_id: str, group: str, scope: str = "") -> Attach:
+    """A guest comes to a group, or the application of `scope`."""
+    address = "" if scope else "192.0.2.7"
+    return Attach(number, session_id, group, 1, address, 0, False, 0, 0, 0, b"", [], [], [], scope.encode())
 
 
 def slot(key: str) -> tuple[str, str]:

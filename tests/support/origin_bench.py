@@ -4,6 +4,7 @@ Everything that the origin sends goes through the bus's codec, so what does not 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -72,11 +73,45 @@ class FakeLink:
         self.data: Any = None
         self.queued_bytes = 0
         self.log: list[Any] = []
+        self.states: dict[int, bytes] = {}
+        """The last SessionState of each session, which is not in the log."""
+        self.position = 0
+        self.taken: int | None = None
+        """How many envelopes the edge has acknowledged; None: all, at once."""
+        self._trailer: Callable[[], Any] = lambda: None
 
     def send(self, envelope: Any) -> None:
         """Record an envelope as the edge would get it."""
         (arrived,) = _CODEC.unpack(_CODEC.pack([envelope]))
-        self.log.append(arrived)
+        self.position += 1
+        if isinstance(arrived, traffic.Attached | traffic.AttachRefused):
+            # The epoch that was asked at, which each attach of a test knows.
+            arrived = replace(arrived, epoch=0)
+        if isinstance(arrived, traffic.SessionState):
+            self.states[arrived.session] = arrived.state
+        else:
+            self.log.append(arrived)
+
+    @property
+    def acknowledged(self) -> int:
+        """See Link."""
+        return self.position if self.taken is None else self.taken
+
+    def mark(self) -> None:
+        """Its batches are made by `batch`."""
+
+    def end_batches_with(self, trailer: Callable[[], Any]) -> None:
+        """See Link."""
+        self._trailer = trailer
+
+    def applied(self) -> dict[int, tuple[int, int]]:
+        """What the last envelope of a batch that leaves now says: number and entry by session."""
+        last = self._trailer()
+        if last is None:
+            return {}
+        (arrived,) = _CODEC.unpack(_CODEC.pack([last]))
+        rows = arrived.rows
+        return {rows[at]: (rows[at + 1], rows[at + 2]) for at in range(0, len(rows), 3)}
 
     def take(self, *kinds: type) -> list[Any]:
         """The envelopes of these kinds (or all) since the last time."""
@@ -169,8 +204,15 @@ class FakeClient:
         arguments: tuple[Any, ...] = (),
         resumed: bool = False,
         session_id: str | None = None,
+        applied: int = 0,
+        heard: int = 0,
+        state: bytes = b"",
+        objects: list[list[Any]] | None = None,
+        streams: list[list[Any]] | None = None,
+        guest_streams: list[list[Any]] | None = None,
     ) -> None:
-        """Send connect with these arguments. At another epoch than the first only who resumes has an id of the first."""
+        """Send connect with these arguments. At another epoch than the first only who resumes has an id of the first. The last
+        ones are what the edge of one who resumes knows."""
         self.amf3 = amf3
         first = resumed or epoch == 1
         name = f"session-{self.number}" if first else f"session-{epoch}-{self.number}"
@@ -186,6 +228,12 @@ class FakeClient:
                 3 if amf3 else 0,
                 resumed,
                 message.type_id,
+                applied,
+                heard,
+                state,
+                objects or [],
+                streams or [],
+                guest_streams or [],
                 message.payload,
             )
         )

@@ -15,6 +15,7 @@ from headwater_origin import Application
 from headwater_origin.config import OriginConfig
 from headwater_origin.elsewhere.peers import PeerLink, Peers
 from headwater_origin.origin import Origin
+from headwater_store import Journals
 
 from support.origin_bench import Bench
 
@@ -22,7 +23,8 @@ _CODEC = Codec(traffic.TRAFFIC)
 
 
 class LinkEnd:
-    """One end of a link between two origins; what is sent arrives in a greenlet, in order."""
+    """One end of a link between two origins; what is sent arrives in a greenlet, in order, and all that was sent by then as one
+    batch, with its trailer."""
 
     def __init__(self, peer: str, deliver: Callable[[Any, list[Any]], None]) -> None:
         self.peer, self._deliver = peer, deliver
@@ -33,16 +35,27 @@ class LinkEnd:
         self.held = False
         """Whether what is sent here stays here for now."""
         self.sent: list[Any] = []
+        self.position = self.acknowledged = 0
         self._queue: deque[Any] = deque()
         self._pumping = False
+        self._trailer: Callable[[], Any] = lambda: None
 
     def send(self, envelope: Any) -> None:
         """Queue an envelope for the other end."""
         if self.failure is not None:
             return
         (arrives,) = _CODEC.unpack(_CODEC.pack([envelope]))
+        self.position += 1
         self.sent.append(arrives)
         self._queue.append(arrives)
+        self.pump()
+
+    def end_batches_with(self, trailer: Callable[[], Any]) -> None:
+        """What comes last in each batch."""
+        self._trailer = trailer
+
+    def mark(self) -> None:
+        """There is something for the trailer."""
         self.pump()
 
     def pump(self) -> None:
@@ -53,8 +66,16 @@ class LinkEnd:
 
     def _pump(self) -> None:
         self._pumping = False
-        while self._queue and not self.held and self.failure is None:
-            self.other._deliver(self.other, [self._queue.popleft()])
+        if self.held or self.failure is not None:
+            return
+        last = self._trailer()
+        if last is not None:
+            self.send(last)
+        batch = list(self._queue)
+        self._queue.clear()
+        if batch:
+            self.acknowledged += len(batch)
+            self.other._deliver(self.other, batch)
 
 
 class Site(Bench):
@@ -70,13 +91,20 @@ class Site(Bench):
 class Origins:
     """See the module. A group that is asked for and has no origin goes to `where(group)`."""
 
-    def __init__(self, applications: dict[str, type[Application]], count: int = 2, **config: Any) -> None:
+    def __init__(
+        self,
+        applications: dict[str, type[Application]],
+        count: int = 2,
+        journals: Journals | None = None,
+        **config: Any,
+    ) -> None:
         self.view = ClusterView()
         self.where: Callable[[str], str] = lambda group: "origin-2" if "#" in group else "origin-1"
         self.links: list[tuple[LinkEnd, LinkEnd]] = []
         self.away: str | None = None
         """Why there is no answer about groups."""
         self.sites: dict[str, Site] = {}
+        self._committing: dict[str, gevent.Greenlet[..., None]] = {}
         spread = [name for name, app in applications.items() if app.shared_objects == "spread"]
         for number in range(1, count + 1):
             name = f"origin-{number}"
@@ -90,9 +118,11 @@ class Origins:
                 request_registry=lambda envelope: Done(),
                 assign=self._assign,
             )
-            origin = Origin(node, OriginConfig(**config), applications)
+            origin = Origin(node, OriginConfig(**config), applications, journals)
             origin.host.peers = Peers(node, self._link)
             self.sites[name] = Site(self.view, origin)
+            if journals is not None:
+                self._committing[name] = gevent.spawn(origin.committer.run)
 
     def place(self, group: str, origin: str, epoch: int = 1) -> None:
         """Have an origin have a group."""
@@ -108,7 +138,7 @@ class Origins:
 
     def _link(self, peers: Peers, origin: str) -> Any:
         here: Any = LinkEnd(origin, peers.batch)
-        here.data = PeerLink()
+        here.data = PeerLink(peers.replicas)
         there: Any = LinkEnd(peers._node.node_id, self.sites[origin].origin.batch)
         here.other, there.other = there, here
         self.links.append((here, there))
@@ -124,6 +154,20 @@ class Origins:
             ends: tuple[Any, Any] = here, there
             ends[0].peers.down(here, "cut")
             ends[1].origin.link_down(there, "cut")
+
+    def crash(self, origin: str) -> None:
+        """An origin dies; the others hear of it. What it has not committed is lost, and it says nothing any more."""
+        self._committing[origin].kill()
+        for group in list(self.sites[origin].origin.groups.values()):
+            group.outputs.give_up()
+            group.tasks.end()
+            gevent.killall([*group._workers, *([group._jobs_runner] if group._jobs_runner else [])])
+        gone = [(here, there) for here, there in self.links if here.peer == origin]
+        self.links = [ends for ends in self.links if ends not in gone]
+        for here, there in gone:
+            here.failure = there.failure = "it has died"
+            end: Any = here
+            end.peers.down(end, "it has died")
 
     def group(self, name: str) -> Any:
         """A running group, wherever it is."""

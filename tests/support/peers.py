@@ -8,9 +8,20 @@ from typing import Any
 
 import gevent
 import zmq.green as zmq
-from headwater_bus.control import Changed, Register, Registered, Renew, Snapshot, Subscribe
+from headwater_bus.control import (
+    Assigned,
+    Changed,
+    Granted,
+    Grants,
+    Refused,
+    Register,
+    Registered,
+    Renew,
+    Snapshot,
+    Subscribe,
+)
 from headwater_bus.node import Node, NodeConfig
-from headwater_bus.requests import Requester
+from headwater_bus.requests import NoAnswerError, Requester
 from headwater_bus.security import Security
 from headwater_bus.view import ClusterView
 from headwater_registry.config import RegistryConfig
@@ -47,6 +58,14 @@ class Peer:
         """One request."""
         return self._requester.request(envelope, timeout_s)
 
+    def grant(self, group: str, origin: str) -> Any:
+        """Have the registry give one group; Assigned, or Refused with the row's code."""
+        answer = self.ask(Grants([[group, origin]]))
+        if not isinstance(answer, Granted):
+            return answer
+        ((_, granted, epoch, code),) = answer.rows
+        return Refused(code, f"{group}: {code}") if code else Assigned(group, granted, epoch)
+
     def register(self, endpoint: str = "tcp://127.0.0.1:9", **meta: Any) -> Any:
         """Register and subscribe; returns the answer to Register."""
         role = self.node_id.partition("-")[0]
@@ -76,7 +95,10 @@ class Peer:
     def _renew(self, endpoint: str, meta: dict[str, Any]) -> None:
         while True:
             gevent.sleep(_RENEW_S)
-            answer = self.ask(Renew(self.node_id, self.boot, self.load))
+            try:
+                answer = self.ask(Renew(self.node_id, self.boot, self.load))
+            except NoAnswerError:
+                continue  # The registry is being started again, and the machine is busy.
             if not isinstance(answer, Registered):
                 self.refused_renewals.append(answer)
                 self.register(endpoint, **meta)

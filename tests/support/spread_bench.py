@@ -112,6 +112,12 @@ class SpreadEdge:
                     3 if client.amf3 else 0,
                     False,
                     0,
+                    0,
+                    0,
+                    b"",
+                    [],
+                    [],
+                    [],
                     b"",
                 )
             )

@@ -11,8 +11,7 @@ from headwater_balancer.decide import decide
 from headwater_balancer.policies import least_loaded, pinned, rendezvous, round_robin
 from headwater_balancer.policies.rendezvous import draw
 from headwater_balancer.policy import Pin, Policy, PolicyError, PolicyOptions, known_policies, make_policy
-from headwater_balancer.snapshot import ClusterSnapshot, Notice, Origin
-from headwater_bus.control import Grant
+from headwater_balancer.snapshot import ClusterSnapshot, Grant, Notice, Origin
 
 Spread = Callable[[Policy, ClusterSnapshot, int], list[str]]
 

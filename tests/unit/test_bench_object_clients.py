@@ -14,7 +14,7 @@ from bench.object_clients import ObjectClients
 from bench.object_layout import ClientSpec
 from bench.object_plan import ObjectPlan
 from bench.object_wire import Requests, object_name, slot_name
-from bench.session import SessionError
+from bench.session import SessionError, Target
 
 CLIENTS = [ClientSpec(0, "room", (0,), 0), ClientSpec(0, "room", (0,))]
 WINDOW = 3
@@ -150,3 +150,40 @@ def test_an_order_is_seen(clients: ObjectClients) -> None:
         assert not clients.turn(0.0)
         ours.send(b"x")
         assert clients.turn(1.0)
+
+
+class Starting(Server):
+    """Two edges that listen one after the other, and the later one not for long."""
+
+    def __init__(self, refuses: dict[int, list[bool]]) -> None:
+        super().__init__()
+        self.refuses = refuses
+
+    def open(self, *args: object) -> socket.socket:
+        target = args[0]
+        assert isinstance(target, Target)
+        if self.refuses[target.port] and self.refuses[target.port].pop(0):
+            raise ConnectionRefusedError(target.port)
+        return super().open()
+
+
+@pytest.mark.parametrize("fails_later", [False, True])
+def test_every_edge_is_waited_for_and_then_must_be_there(
+    monkeypatch: pytest.MonkeyPatch, fails_later: bool
+) -> None:
+    starting = Starting({1: [True], 2: [True, True, False, fails_later]})
+    monkeypatch.setattr(object_clients, "open_member", starting.open)
+    monkeypatch.setattr(object_clients, "_RETRY_S", 0.0)
+    members = [
+        ClientSpec(edge, "room", (0,), 0 if number == 0 else None) for number, edge in enumerate((0, 1, 1, 0))
+    ]
+    opened: list[int] = []
+    with closing(ObjectClients(ObjectPlan("127.0.0.1", (1, 2), "live", members, 1, 1, True, 0))) as clients:
+        if fails_later:
+            with pytest.raises(SessionError, match="client 3: 2"):
+                clients.open_all(opened.append)
+        else:
+            clients.open_all(opened.append)
+    assert opened == ([1, 2] if fails_later else [1, 2, 3, 4])
+    for end in starting.ends:
+        end.close()

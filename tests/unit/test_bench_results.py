@@ -218,5 +218,6 @@ def test_headwater_options() -> None:
         "50",
     ]
     application = ["--app", "live=apps.live:Live"]
-    assert arguments("origin", 21935, Path("d"), 20) == [*common, *application]
-    assert arguments("origin", 21935, Path("d"), 20, "none") == [*common, *application, "--store", "none"]
+    of_origin = [*common, "--node-id", "origin-3", *application]
+    assert arguments("origin-3", 21935, Path("d"), 20) == of_origin
+    assert arguments("origin-3", 21935, Path("d"), 20, "none") == [*of_origin, "--store", "none"]

@@ -8,7 +8,7 @@ import pytest
 from headwater_bus import traffic
 from headwater_edge.client import Phase
 from headwater_edge.edge import Edge
-from support.edge import FakeLink, FakeNode, Peer, attached, end_all, make_edge, say
+from support.edge import GROUP, FakeLink, FakeNode, Peer, attached, end_all, make_edge, say
 from support.edge_client import NOTHING, warnings
 from support.waiting import eventually
 
@@ -104,7 +104,12 @@ def test_the_last_status_arrives_though_the_client_goes_on_sending(edge: Edge, l
 
 def test_a_client_that_goes_is_gone_at_once(edge: Edge, link: FakeLink) -> None:
     peer = attached(edge, link)
-    say(edge, link, traffic.ObjectOpened(5, "so", False, 0, 0, 0, NOTHING), traffic.ObjectJoined(1, 5, -1))
+    say(
+        edge,
+        link,
+        traffic.ObjectOpened(5, "so", False, 0, 0, 0, GROUP, NOTHING),
+        traffic.ObjectJoined(1, 5, -1),
+    )
     peer.sock.close()
     eventually(lambda: link.of(traffic.Detach), 10)
     assert edge.clients == {}

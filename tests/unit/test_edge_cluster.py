@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from headwater_bus.node import AssignError
 from headwater_bus.view import Assignment
 from headwater_edge.client import Phase
 from headwater_edge.edge import Edge
-from support.edge import GROUP, FakeLink, Peer, attached, end_all, make_edge, say
+from support.edge import GROUP, FakeLink, Peer, attached, end_all, linked, lose, make_edge, say
 from support.waiting import eventually
 
 
@@ -28,13 +29,6 @@ def connecting(edge: Edge, app: str = "live") -> Peer:
     assert client is not None
     eventually(lambda: client.phase >= Phase.CONNECTING, 10, "connect seen")
     return peer
-
-
-def lose(edge: Edge, link: FakeLink, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The link is over, as the link's own greenlet says it."""
-    monkeypatch.setattr("headwater_edge.cluster.EdgeLink", FakeLink)
-    link.failure = "nothing heard for 3.0 s"
-    edge.cluster._on_down(link, link.failure)  # type: ignore[arg-type]  # all that it needs of a Link
 
 
 def test_a_group_that_nobody_has_is_asked_for_once_for_all_who_wait() -> None:
@@ -105,8 +99,9 @@ def test_a_link_that_cannot_be_made_costs_the_sessions_that_need_it(
     assert known.statuses() == ["NetConnection.Connect.Failed"]
     # Those of other origins go on.
     attached(edge, link)
-    assert [record.getMessage() for record in caplog.records] == ["internal error"] * 4
-    assert edge.counters.internal_errors == 4
+    # One line for each group that was affected.
+    assert [record.getMessage() for record in caplog.records] == ["internal error"] * 2
+    assert edge.counters.internal_errors == 2
     edge.counters.internal_errors = 0
     assert "Traceback" not in capfd.readouterr().err
 
@@ -214,46 +209,61 @@ def test_a_refused_client_that_leaves_is_not_attached_again(capfd: pytest.Captur
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_refusal_of_a_session_that_is_connected_is_ignored() -> None:
+def test_an_origin_that_no_longer_knows_a_session_is_asked_to_go_on_with_it() -> None:
     edge, _, link = make_edge()
     peer = attached(edge, link)
-    say(edge, link, traffic.AttachRefused(1, GROUP, "late"))
+    peer.command("one")
+    eventually(lambda: link.of(traffic.FromClient), 10)
+    say(edge, link, traffic.AttachRefused(1, GROUP, "not attached"))
+    assert link.data.attachments == {}
+    assert edge.health()["resuming"] == 1
+    again = eventually(lambda: link.of(traffic.Attach)[1:], 10)
+    assert [attach.resumed for attach in again] == [True]
+    assert [message.number for message in link.of(traffic.FromClient)] == [1, 1]
+    say(edge, link, traffic.Attached(1, 1, False))
     assert peer.client is not None
-    assert peer.client.phase == Phase.CONNECTED
-    assert link.data.attachments == {1: peer.client.home}
+    assert (peer.client.phase, peer.client.kept_messages) == (Phase.CONNECTED, 0)
+    assert edge.health()["resuming"] == 0
 
 
-def test_a_lost_origin_costs_its_sessions_and_no_others(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_an_origin_that_is_lost_for_good_costs_its_sessions_and_no_others(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    edge, node, link = make_edge()
+    edge, node, link = make_edge(resume_s=20.0)
     peers = [attached(edge, link) for _ in range(3)]
-    other = FakeLink("origin-2")
-    node.add_origin("origin-2")
-    edge.cluster.links["origin-2"] = other  # type: ignore[assignment]  # all that it needs of a Link
+    other = linked(edge, node, "origin-2")
     node.view.groups["live/two"] = Assignment("live/two", "origin-2", 1)
     elsewhere = connecting(edge, "live/two")
     say(edge, other, traffic.Attached(4, 0, False))
-    say(edge, link, traffic.StreamOpened(8, "a"), traffic.PlayStarted(1, 1, 8))
-    with caplog.at_level(logging.INFO, "headwater"):
-        lose(edge, link, monkeypatch)
+    say(edge, link, traffic.StreamOpened(8, "a", GROUP), traffic.PlayStarted(1, 1, 8))
+    node.changed(["node-gone", "origin-1"])
+    node.grant(GROUP, "", 3)
+    caplog.set_level(logging.INFO, "headwater")
+    lose(edge, link)
+    now = time.monotonic()
+    edge.check_deadlines(now + 19.0)
+    assert edge.health()["resuming"] == 3
+    edge.check_deadlines(now + 21.0)
     for peer in peers:
         peer.until_ended()
         assert peer.statuses() == ["NetConnection.Connect.Closed"]
-    assert [record.getMessage() for record in caplog.records] == ["link down"]
+    messages = [record.getMessage() for record in caplog.records]
+    assert sorted(messages) == [*["client closed"] * 3, "link down", "link loss is over"]
+    told = vars(caplog.records[messages.index("link loss is over")])["fields"]
+    assert (told["origin"], told["resumed"], told["ended"]) == ("origin-1", 0, 3)
     assert elsewhere.client is not None
     assert not elsewhere.client.closed
     assert sorted(edge.cluster.links) == ["origin-2"]
 
 
-def test_who_was_not_accepted_yet_by_a_lost_origin_goes_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_was_not_accepted_yet_by_a_lost_origin_goes_to_the_next() -> None:
     edge, node, link = make_edge()
     peer = connecting(edge)
     other = FakeLink("origin-2")
     node.add_origin("origin-2")
     edge.cluster.links["origin-2"] = other  # type: ignore[assignment]  # all that it needs of a Link
     node.view.groups[GROUP] = Assignment(GROUP, "origin-2", 4)
-    lose(edge, link, monkeypatch)
+    lose(edge, link)
     (attach,) = eventually(lambda: other.of(traffic.Attach), 10)
     assert attach.session == 1
     assert not peer.ended
@@ -289,7 +299,7 @@ def test_an_envelope_that_fails_does_not_stop_the_batch(
 def test_with_no_flush_interval_media_leaves_with_its_batch() -> None:
     edge, _, link = make_edge(flush_ms=0)
     peer = attached(edge, link)
-    say(edge, link, traffic.StreamOpened(8, "a"), traffic.PlayStarted(1, 1, 8))
+    say(edge, link, traffic.StreamOpened(8, "a", GROUP), traffic.PlayStarted(1, 1, 8))
     say(edge, link, traffic.StreamMedia(8, 1, 9, 0, b"\x17\x01\0\0\0k"))
     peer.until(lambda: peer.messages)
     assert edge.counters.messages_encoded == 1

@@ -33,7 +33,7 @@ def switching() -> tuple[Edge, FakeLink, Peer, dict[str, int]]:
         say(edge, link, routed)
     eventually(lambda: len(link.of(traffic.Attach)) == 3, 10, "attached to both")
     numbers = {attach.group: attach.session for attach in link.of(traffic.Attach)}
-    say(edge, link, traffic.StreamOpened(7, "a"), traffic.StreamOpened(8, "b"))
+    say(edge, link, traffic.StreamOpened(7, "a", A), traffic.StreamOpened(8, "b", B))
     for group in (A, B):
         say(edge, link, traffic.Attached(numbers[group], 0, False))
     return edge, link, peer, numbers

@@ -61,8 +61,48 @@ def refused(*arguments: str, role: str = "edge") -> str:
 def test_defaults() -> None:
     config = parse()
     assert (config.node_id, config.role, config.bind, config.keys) == ("edge-1", "edge", "127.0.0.1", None)
-    assert config.registries == ("tcp://127.0.0.1:1936",)
-    assert parse("--base-port", "4000").registries == ("tcp://127.0.0.1:4001",)
+    assert config.registries == ("tcp://127.0.0.1:1936", "tcp://127.0.0.1:1937")
+    assert config.registry_nodes == ("registry-1", "registry-2")
+    assert parse("--base-port", "4000").registries == ("tcp://127.0.0.1:4001", "tcp://127.0.0.1:4002")
+
+
+def test_registries_have_names_by_position() -> None:
+    two = ("--registry", "tcp://127.0.0.1:5", "--registry", "tcp://127.0.0.1:6")
+    assert parse(*two).registry_nodes == ("registry-1", "registry-2")
+    named = parse(*two, "--registry-node", "registry-a", "--registry-node", "registry-b")
+    assert named.registry_nodes == ("registry-a", "registry-b")
+    assert [named.registry_node(position) for position in range(3)] == [
+        "registry-a", "registry-b", "registry-3"
+    ]  # fmt: skip
+    lone = parse("--registry-node", "registry-x")
+    assert (lone.registries, lone.registry_nodes) == (("tcp://127.0.0.1:1936",), ("registry-x",))
+    assert "--registry-node was given 1 times and --registry 2 times" in refused(
+        *two, "--registry-node", "registry-a"
+    )
+
+
+@pytest.mark.parametrize(
+    ("node_id", "given", "position"),
+    [
+        ("registry-1", 0, 0),
+        ("registry-2", 0, 1),
+        ("registry-main", 0, 0),
+        ("registry-7", 1, 0),
+        ("registry-2", 3, 1),
+        ("registry-3", 3, 2),
+    ],
+)
+def test_a_registry_is_the_one_of_its_number(node_id: str, given: int, position: int) -> None:
+    registries = tuple(f"tcp://127.0.0.1:{number}" for number in range(1, given + 1))
+    assert options.own_registry(node_id, {"registries": registries}) == position
+
+
+@pytest.mark.parametrize(
+    ("given", "says"), [(0, "nodes look for 2 registries"), (2, "was given 2 registries")]
+)
+def test_a_registry_that_nobody_would_find_is_told(given: int, says: str) -> None:
+    with pytest.raises(options.OperatorError, match=says):
+        options.own_registry("registry-3", {"registries": ("tcp://127.0.0.1:1",) * given})
 
 
 def test_the_node_id_comes_from_honcho(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,6 +161,10 @@ def test_with_keys_other_machines_may_be_named(tmp_path: Path) -> None:
     config = parse("--keys", str(folder), "--bind", "0.0.0.0", "--advertise", "edge.example")
     assert config.advertise == "edge.example"
     assert "public key of registry-9" in refused("--keys", str(folder), "--registry-node", "registry-9")
+    # A second registry is looked for where it has a key.
+    assert parse("--keys", str(folder)).registries == ("tcp://127.0.0.1:1936",)
+    assert CliRunner().invoke(keys_main, ["make", str(folder), "registry-2"]).exit_code == 0
+    assert parse("--keys", str(folder)).registry_nodes == ("registry-1", "registry-2")
 
 
 def test_a_port_in_use_is_an_operators_error() -> None:

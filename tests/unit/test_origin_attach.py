@@ -147,7 +147,7 @@ def test_another_owner_or_a_newer_epoch_is_refused_at_once(owner: str, owned_at:
     client = bench.client(bench.edge(), epoch=asked)
     (told,) = client.take()
     assert told == AttachRefused(1, "app/room", "not the owner at this epoch")
-    assert bench.origin.groups == {}
+    assert bench.origin.sessions == 0
 
 
 def test_an_attach_is_held_until_the_feed_has_told() -> None:
@@ -187,10 +187,33 @@ def test_a_held_attach_is_refused_when_the_feed_stays_silent(monkeypatch: pytest
 
 
 def test_no_more_attaches_are_held_than_the_limit_says() -> None:
-    bench = Bench(OPEN, owned=False, attach_hold_count=2)
+    bench = Bench(OPEN, owned=False, attach_hold_bytes=500)
     link = bench.edge()
     clients = [bench.client(link) for _ in range(3)]
     assert [len(client.take()) for client in clients] == [0, 0, 1]
+
+
+def test_what_comes_behind_an_attach_that_is_held_is_held_too() -> None:
+    bench = Bench(OPEN, owned=False)
+    client = bench.client(bench.edge())
+    client.command("createStream", transaction=2)
+    assert client.take() == []
+    bench.change("group", "app/room", ME, 1)
+    settle()
+    assert client.take()[-1] == ("_result", 2.0, 1.0)
+    assert bench.origin.counters.stray_messages == 0
+
+
+def test_an_attach_behind_which_too_much_comes_is_refused_as_a_whole() -> None:
+    """The edge sends all of it again."""
+    bench = Bench(OPEN, owned=False, attach_hold_bytes=500)
+    client = bench.client(bench.edge())
+    for _ in range(4):
+        client.command("createStream", transaction=2)
+    bench.change("group", "app/room", ME, 1)
+    settle()
+    assert [type(told) for told in client.take()] == [AttachRefused]
+    assert bench.origin.sessions == 0
 
 
 def test_an_unknown_application_is_named_and_the_group_given_back() -> None:
@@ -211,7 +234,11 @@ def test_a_connect_that_cannot_be_read_closes_the_client_alone() -> None:
     other = bench.joined(link)
     client = bench.client(link, "app/room")
     client.take()
-    client.put(Attach(77, "broken", "app/room", 1, "192.0.2.7", 0, False, 20, b"\x02\x00\x07conn"))
+    client.put(
+        Attach(
+            77, "broken", "app/room", 1, "192.0.2.7", 0, False, 20, 0, 0, b"", [], [], [], b"\x02\x00\x07conn"
+        )
+    )
     answer, closed = [envelope for envelope in link.take() if getattr(envelope, "session", 0) == 77]
     assert refused_with([plain(answer), closed]) == "NetConnection.Connect.Failed"
     assert bench.origin.counters.protocol_errors == 1
@@ -304,7 +331,8 @@ def test_an_application_object_that_cannot_be_made_is_one_refusal(caplog: pytest
     bench.origin.tend(time.monotonic())
     settle()
     assert bench.released == [("app/room", 1)]
-    assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
+    # When it was granted, and when somebody came.
+    assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 2
 
 
 def test_disconnect_is_told_once_and_what_comes_afterwards_is_stray(noting: type[Noting]) -> None:

@@ -266,18 +266,17 @@ def test_an_attachment_that_is_made_again_replaces_the_former(bench: JournaledBe
 
 
 def test_what_still_runs_when_its_group_has_ended_writes_nothing(
-    journals: TestJournals, app: type[App], monkeypatch: pytest.MonkeyPatch
+    journals: TestJournals, app: type[App]
 ) -> None:
-    monkeypatch.setattr("headwater_origin.group._LAST_WORK_S", 0.01)
     bench = JournaledBench(app, journals, group_linger_s=0.0)
     client = bench.member(bench.edge())
     client.command("slow", "late", transaction=2)
     settle()
     group = group_of(bench)
-    bench.change("group", "app/room", "origin-2", 2)
+    bench.origin.shutdown("bye", within_s=0.1)
     eventually(lambda: group.ending is not None and group.ending.dead, within_s=10)
     loaded = journals.inner.open("app/room", 2)
-    # Its next owner has it hear of its end.
+    # It goes on at the next owner.
     assert pack_rows([[4, "session-1"]])[2:12] in (loaded.snapshot or b"")
     before = len(journals.batches)
     app.gate.set()

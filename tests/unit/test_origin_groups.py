@@ -10,10 +10,10 @@ import pytest
 from gevent.event import Event
 from headwater_bus.control import Refused
 from headwater_bus.requests import RequestError
-from headwater_bus.traffic import Attach, AttachRefused, CloseSession, ToClient
-from headwater_origin import Application, Client
+from headwater_bus.traffic import Attach, AttachRefused, ToClient
+from headwater_origin import Application, Client, Reject
 from headwater_rtmp.command import encode_command
-from support.attach_bench import OPEN, Noting, refused_with
+from support.attach_bench import OPEN, Noting
 from support.origin_bench import ME, Bench, plain, settle
 
 
@@ -67,9 +67,9 @@ def test_a_granted_group_that_nobody_attaches_is_released_after_the_linger_time(
 
 def test_a_group_that_moves_here_anew_has_its_time_anew() -> None:
     bench = Bench(OPEN, group_linger_s=10.0)
-    bench.change("group", "app/room", ME, 1)
-    bench.origin._releases._unused["app/room"].due = 0.0
-    bench.change("group", "app/room", ME, 2)
+    bench.change("group", "other/room", ME, 1)
+    bench.origin._releases._unused["other/room"].due = 0.0
+    bench.change("group", "other/room", ME, 2)
     bench.origin.tend(time.monotonic())
     settle()
     assert bench.released == []
@@ -193,21 +193,22 @@ def test_an_on_start_that_never_returns_ends_with_its_group(noting: type[Noting]
     assert group.started.is_set()
     assert group.failure is not None
     assert clients[0].take() == []
-    assert refused_with(clients[1].take()) == "NetConnection.Connect.Failed"
+    assert [type(told) for told in clients[1].take()] == [AttachRefused]
     noting.gate.set()
     settle()
     assert noting.log == [("on_start",)]  # It never started, so it does not stop, and nobody connected.
 
 
 @pytest.mark.parametrize(
-    ("end", "code"),
+    ("end", "hooks"),
     [
-        (lambda bench: bench.change("group", "app/room", "origin-2", 2), "NetConnection.Connect.Failed"),
-        (lambda bench: bench.origin.shutdown("bye"), "NetConnection.Connect.AppShutdown"),
+        # The next owner asks it again.
+        (lambda bench: bench.change("group", "app/room", "origin-2", 2), []),
+        (lambda bench: bench.origin.shutdown("bye"), ["disconnected"]),
     ],
 )
-def test_who_still_connects_when_the_group_ends_gets_the_answer_to_its_connect(
-    end: Callable[[Bench], None], code: str
+def test_who_still_connects_when_the_group_ends_is_sent_on(
+    end: Callable[[Bench], None], hooks: list[str]
 ) -> None:
     log: list[str] = []
     gate = Event()
@@ -223,43 +224,59 @@ def test_who_still_connects_when_the_group_ends_gets_the_answer_to_its_connect(
     client = bench.client(bench.edge())
     settle()
     end(bench)
-    told = client.take()
-    assert refused_with(told) == code
+    assert [type(told) for told in client.take()] == [AttachRefused]
     gate.set()
     settle()
     assert client.take() == []
-    assert log == ["disconnected"]
-    assert bench.origin.counters.connects_rejected == 1
+    assert log == hooks
+    assert bench.origin.counters.connects_rejected == 0
 
 
 def test_the_answer_has_the_transaction_of_the_connect() -> None:
-    class Slow(Application):
-        def on_connect(self, client: Client, *args: Any) -> None:
-            Event().wait()
+    class Choosy(Application):
+        def on_connect(self, client: Client, *args: Any) -> Reject:
+            return Reject("no")
 
-    bench = Bench({"app": Slow})
+    bench = Bench({"app": Choosy})
     client = bench.client(bench.edge())
     message = encode_command("connect", 7, {"app": "app/room"})
-    client.put(Attach(9, "other", "app/room", 1, "192.0.2.7", 0, False, message.type_id, message.payload))
+    payload = message.payload
+    client.put(
+        Attach(
+            9, "other", "app/room", 1, "192.0.2.7", 0, False, message.type_id, 0, 0, b"", [], [], [], payload
+        )
+    )
     settle()
-    client.link.log.clear()
-    bench.origin.shutdown("bye")
     (answer,) = [told for told in client.link.take(ToClient) if told.session == 9]
     assert plain(answer)[:2] == ("_error", 7.0)
 
 
-def test_a_group_that_moved_away_closes_its_sessions_and_stops(noting: type[Noting]) -> None:
+def test_a_group_that_another_origin_has_ends_without_a_word(noting: type[Noting]) -> None:
     bench = Bench({"app": noting})
     link = bench.edge()
     clients = [bench.joined(link), bench.joined(link)]
     bench.change("group", "app/room", "origin-2", 2)
     settle()
     for client in clients:
-        closed = CloseSession(client.number, "the application instance is at origin-2 now")
-        assert client.take() == [("onStatus", 0, "NetConnection.Connect.Closed"), closed]
-    assert noting.log[-3:] == [("on_disconnect",), ("on_disconnect",), ("on_stop",)]
+        assert client.take() == []
+    assert noting.log[-2:] == [("on_connect",), ("on_stop",)]
     assert bench.origin.groups == {}
     assert bench.released == []
+    # An edge that has missed that looks again, once.
+    for _ in range(2):
+        clients[0].command("createStream", transaction=2)
+    assert clients[0].take() == [AttachRefused(1, "", "not attached any more")]
+
+
+def test_a_group_begins_when_it_is_granted(noting: type[Noting]) -> None:
+    bench = Bench({"app": noting})
+    bench.change("group", "app/room", ME, 3)
+    settle()
+    assert noting.log == [("on_start",)]
+    assert bench.origin.groups["app/room"].epoch == 3
+    bench.change("group", "app/room", ME, 4)
+    bench.joined(bench.edge(), epoch=4)
+    assert noting.log.count(("on_start",)) == 1
 
 
 def test_on_stop_comes_after_hooks_that_take_their_time() -> None:
@@ -276,7 +293,7 @@ def test_on_stop_comes_after_hooks_that_take_their_time() -> None:
 
     bench = Bench({"app": Slow})
     bench.joined(bench.edge())
-    bench.origin.shutdown("bye")
+    gevent.spawn(bench.origin.shutdown, "bye", 20.0)
     settle()
     assert log == []
     gate.set()
@@ -332,16 +349,12 @@ def test_a_lost_edge_takes_its_sessions_along(noting: type[Noting]) -> None:
     assert kept.take() == [("_result", 2.0, 1.0)]
 
 
-def test_shutdown_tells_everyone_and_answers_nobody_new(noting: type[Noting]) -> None:
+def test_shutdown_tells_nobody_and_answers_nobody_new(noting: type[Noting]) -> None:
     bench = Bench({"app": noting})
     link = bench.edge()
     client, held = bench.joined(link), bench.client(link, epoch=9)
     bench.origin.shutdown("the origin is stopping", within_s=5)
-    assert client.take() == [
-        ("onStatus", 0, "NetConnection.Connect.AppShutdown"),
-        CloseSession(1, "the origin is stopping"),
-    ]
-    assert held.take() == []
+    assert client.take() == held.take() == []
     assert noting.log[-2:] == [("on_disconnect",), ("on_stop",)]
     late = bench.client(link)
     bench.change("group", "app/room", ME, 9)
@@ -361,6 +374,7 @@ def test_health_names_everything() -> None:
     assert health["groups"]["app/room"] == {
         "epoch": 1,
         "sessions": 1,
+        "absent": 0,
         "streams": {},
         "objects": {"board": {"users": 0, "slots": 1, "version": 1}},
     }

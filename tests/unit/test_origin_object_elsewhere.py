@@ -8,11 +8,11 @@ from typing import Any
 import gevent
 import pytest
 from headwater_amf import amf0
-from headwater_bus.traffic import Attach, FromClient, FromGuest, ObjectUpdate
+from headwater_bus.traffic import FromClient, FromGuest, ObjectUpdate
 from headwater_origin import Application, ObjectUnavailable, SharedObjectView, hooks
 from headwater_origin.objects.overlay import Overlay
 from headwater_rtmp.shared_object import Event, encode_shared_object
-from support.object_bench import CLEAR, DELETE, SEND, SET, USE, events_of
+from support.object_bench import CLEAR, DELETE, SEND, SET, USE, events_of, guest_attach
 from support.origin_bench import FakeLink, settle
 from support.origins import Origins
 
@@ -70,7 +70,7 @@ class User:
         self._sent = 0
         self._site = site
         if self._guest:
-            self._put(Attach(1, "s-1", group, 1, "192.0.2.7", 0, False, 0, b""))
+            self._put(guest_attach(1, f"guest-of-{self.link.peer}", group))
         else:
             client = site.joined(self.link, group)
             self._number = client.number

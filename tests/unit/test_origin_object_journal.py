@@ -9,11 +9,22 @@ from headwater_bus.rows import unpack_rows
 from headwater_bus.traffic import ObjectJoined, ObjectOpened, ObjectResync, ObjectUpdate
 from headwater_origin import StoreUnavailable, hooks
 from headwater_origin.durable.journal import RowKind
+from headwater_origin.durable.outputs import Outputs
 from headwater_rtmp.shared_object import Event, encode_shared_object
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.object_bench import CLEAR, DELETE, RELEASE, SEND, SET, USE, Open, idle, own, slot, user
 from support.origin_bench import Bench, FakeClient, settle
+
+
+class Recorded(Outputs):
+    """Nothing waits for the journal: its rows are the test's."""
+
+    def begin(self) -> None:
+        """No entry gathers."""
+
+    def applied(self, session: Any, number: int, is_kept: bool = True) -> None:
+        """Nobody comes back."""
 
 
 class Recording(Bench):
@@ -27,8 +38,10 @@ class Recording(Bench):
         """A client in a group that is recorded."""
         client = self.joined(self.edge())
         group: Any = self.origin.groups["app/room"]
-        group.journal = self.rows.append
+        group.outputs = Recorded(group, self.origin.committer)
         group.outputs.off = False
+        group.journal = self.rows.append
+        group.send, group.reply = group.outputs.send, group.outputs.reply
         return client
 
     @property
@@ -40,7 +53,7 @@ class Recording(Bench):
         other = Recording()
         other.start()
         for row in rows:
-            if row[0] <= RowKind.OBJECT_GONE:
+            if row[0] <= RowKind.OBJECT_GONE or row[0] == RowKind.OBJECT_RECENT:
                 other.objects.restore(row)
         return other
 
@@ -76,9 +89,9 @@ def test_each_commit_is_a_row_with_the_updates_own_payload(bench: Recording) -> 
     client.shared("lasting", (USE,), (SET, "y", 1.0), persistent=True)
     sent = [update.payload for update in client.link.take(ObjectUpdate)]
     assert bench.rows == [
-        [1, 0, "board", 1, 1, sent[0]],
-        [1, 0, "board", 1, 2, sent[1]],
-        [1, 1, "lasting", 1, 1, sent[2]],
+        [1, 0, "board", 1, 1, ["session-1", 2, "edge-1", 1], sent[0]],
+        [1, 0, "board", 1, 2, ["session-1", 3, "edge-1", 1], sent[1]],
+        [1, 1, "lasting", 1, 1, ["session-1", 5, "edge-1", 1], sent[2]],
     ]
 
 

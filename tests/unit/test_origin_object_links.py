@@ -150,20 +150,39 @@ def test_what_was_lost_with_a_link_comes_back(origins: Origins) -> None:
     assert heard[1:] == [{"x": 4.0}]
 
 
-def test_what_is_under_way_when_a_link_ends_fails_and_says_that_nobody_knows(origins: Origins) -> None:
+def test_what_is_under_way_when_a_link_ends_is_sent_again(origins: Origins) -> None:
+    """With a journal nothing is done twice either: see test_origin_object_guest_resume."""
     owner(origins)
     run(origins, "own/hall", lambda app: dict(app.shared_object("board", scope="own/room")))
     ((here, _),) = origins.links
     here.held = True
-
-    def code(app: Application) -> None:
-        with pytest.raises(ObjectUnavailable, match="not known whether that was done"):
-            app.shared_object("board", scope="own/room")["x"] = 1.0
-
-    task = gevent.spawn(run, origins, "own/hall", code)
+    task = gevent.spawn(
+        run, origins, "own/hall", lambda app: app.shared_object("board", scope="own/room").update(x=1.0)
+    )
     settle()
+    assert origins.group("own/room").objects.view("board", False).version == 0
     origins.cut()
     task.get(timeout=10)
+    assert run(origins, "own/hall", lambda app: dict(app.shared_object("board", scope="own/room"))) == {
+        "x": 1.0
+    }
+    assert origins.group("own/room").objects.view("board", False).version == 1
+
+
+def test_what_nobody_answers_in_time_is_not_known_to_be_done(
+    origins: Origins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner(origins)
+    run(origins, "own/hall", lambda app: dict(app.shared_object("board", scope="own/room")))
+    monkeypatch.setattr(remote_object, "REPLY_S", 0.2)
+    ((here, _),) = origins.links
+    here.held = True
+
+    def code(app: Application) -> None:
+        with pytest.raises(ObjectUnavailable, match=r"no answer within 0\.2 s; it is not known whether"):
+            app.shared_object("board", scope="own/room")["x"] = 1.0
+
+    run(origins, "own/hall", code)
 
 
 def test_who_waits_for_an_origin_is_told_after_a_while(
@@ -553,17 +572,21 @@ def test_requests_that_mean_nothing_are_answered(origins: Origins) -> None:
     run(origins, "own/hall", lambda app: dict(app.shared_object("board", scope="own/room")))
     ((here, there),) = origins.links
     (session,) = origins.group("own/room").sessions
-    for payload, name in (
-        (b"\xc1", "board"),
-        (b"\x91\x93\xcd\x03\xe8\xa0\xc4\x00", "board"),
-        (b"\x90", "none"),
+    for number, (payload, name) in enumerate(
+        (
+            (b"\xc1", "board"),
+            (b"\x91\x93\xcd\x03\xe8\xa0\xc4\x00", "board"),
+            (b"\x90", "none"),
+        ),
+        50,
     ):
         there.sent.clear()
-        here.send(ObjectRequest(session.number, 99, name, False, payload))
+        here.send(ObjectRequest(session.number, 99, name, False, number, payload))
         settle()
-        (reply,) = there.sent
+        reply, applied = there.sent
         assert isinstance(reply, ObjectReply)
         assert reply.error
+        assert applied.rows[:2] == [session.number, number]
     assert run(origins, "own/hall", lambda app: app.shared_object("board", scope="own/room").version) == 0
 
 

@@ -65,7 +65,7 @@ def test_a_temporary_object_without_users_is_forgotten_after_a_while(bench: Benc
     link.take()
     client.shared("board", (USE,))
     assert link.take() == [
-        ObjectOpened(2, "board", False, 1, 1, 0, rows()),
+        ObjectOpened(2, "board", False, 1, 1, 0, "app/room", rows()),
         ObjectJoined(client.number, 2, -1),
     ]
 

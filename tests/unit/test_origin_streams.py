@@ -105,7 +105,7 @@ def test_the_first_player_of_an_edge_opens_it_with_the_cache(stage: Stage) -> No
     link = stage.bench.edge()
     stage.player(link)
     opened, *media = link.take(StreamOpened, StreamMedia)
-    assert opened == StreamOpened(opened.stream, "a")
+    assert opened == StreamOpened(opened.stream, "a", "app/room")
     assert [envelope.payload for envelope in media] == [
         amf0.encode("onMetaData", {"width": 1.0}),
         HEADER,

@@ -4,7 +4,20 @@ import io
 import json
 
 import pytest
-from headwater_bus.control import EpochSeen, Grant, Leave, Refused, Register, Release, Renew, Subscribe
+from headwater_bus.control import (
+    EpochSeen,
+    Grants,
+    HandOver,
+    HistoryRequest,
+    Leave,
+    PutSettings,
+    Refused,
+    Register,
+    Release,
+    Renew,
+    Subscribe,
+    Suspect,
+)
 from headwater_bus.view import Assignment, NodeInfo
 from headwater_registry import connections, show
 from headwater_registry.connections import OBSERVER_S, Connections
@@ -14,13 +27,14 @@ from rich.console import Console
 from rich.table import Table
 
 REGISTER = Register("origin-1", "origin", "a", "", 1.0)
+GRANTS = Grants([["g", "origin-1"]])
 
 
 @pytest.mark.parametrize(
     ("user", "message", "allowed"),
     [
         (None, REGISTER, True),
-        (None, Grant("g", "origin-1"), True),
+        (None, GRANTS, True),
         ("origin-1", REGISTER, True),
         ("origin-2", REGISTER, False),
         ("operator-1", REGISTER, False),
@@ -28,11 +42,11 @@ REGISTER = Register("origin-1", "origin", "a", "", 1.0)
         ("edge-1", Renew("origin-1", "a"), False),
         ("origin-1", Leave("origin-1", "a"), True),
         ("origin-2", Leave("origin-1", "a"), False),
-        ("balancer-1", Grant("g", "origin-1"), True),
-        ("origin-1", Grant("g", "origin-1"), False),
-        ("edge-1", Grant("g", "origin-1"), False),
-        ("operator-1", Grant("g", "origin-1"), False),
-        ("balancerx", Grant("g", "origin-1"), False),
+        ("balancer-1", GRANTS, True),
+        ("origin-1", GRANTS, False),
+        ("edge-1", GRANTS, False),
+        ("operator-1", GRANTS, False),
+        ("balancerx", GRANTS, False),
         ("origin-1", Release("g", 1), True),
         ("balancer-1", Release("g", 1), False),
         ("operator-1", Release("g", 1), False),
@@ -40,6 +54,16 @@ REGISTER = Register("origin-1", "origin", "a", "", 1.0)
         ("origin-1", EpochSeen("g", 1), True),
         ("edge-1", EpochSeen("g", 1), False),
         ("balancer-1", EpochSeen("g", 1), False),
+        ("balancer-1", PutSettings(0, {}), True),
+        ("operator-1", PutSettings(0, {}), False),
+        ("origin-1", PutSettings(0, {}), False),
+        ("origin-1", HandOver("g", 1, "origin-2", ""), True),
+        ("balancer-1", HandOver("g", 1, "origin-2", ""), False),
+        ("edge-1", Suspect("origin-1", "a"), True),
+        ("registry-2", Suspect("origin-1", "a"), True),
+        ("operator-1", Suspect("origin-1", "a"), False),
+        ("operator-1", HistoryRequest(10), True),
+        ("edge-1", HistoryRequest(10), True),
         ("operator-1", Subscribe("watch"), True),
         ("edge-1", Subscribe("edge-1"), True),
     ],
@@ -66,6 +90,19 @@ def test_a_node_is_told_on_the_connection_it_registered_on_last() -> None:
     found.gone("edge-1")
     assert found.subscribers(0.0) == []
     assert found.node_at(b"2") is None
+
+
+def test_a_connection_that_goes_is_that_of_the_node_that_registered_on_it() -> None:
+    found = Connections()
+    assert found.registered("edge-1", b"1", 15) is None
+    assert found.registered("edge-1", b"1", 15) is None
+    assert found.registered("edge-2", b"2", 16) is None
+    # The number is another's now: the former connection is gone, though nobody has said so yet.
+    assert found.registered("edge-3", b"3", 15) == "edge-1"
+    assert (found.disconnected(15), found.disconnected(15), found.disconnected(99)) == ("edge-3", None, None)
+    assert found.disconnected(16) == "edge-2"
+    assert found.registered("edge-4", b"4") is None
+    assert found.disconnected(-1) is None
 
 
 def test_an_observer_that_registers_stays_subscribed_for_as_long_as_it_is_a_node() -> None:
@@ -183,8 +220,16 @@ def test_tables_fit_80_columns_with_nothing_cut_off() -> None:
         assert part in text
     name = "chat/" + "x" * 100
     text = printed(
-        show.groups_table([Assignment("chat/lobby", "origin-1", 7), Assignment(name, "origin-2", 8)])
+        show.groups_table(
+            [
+                Assignment("chat/lobby", "origin-1", 7),
+                Assignment(name, "origin-2", 8),
+                Assignment("live/a", "", 9),
+            ]
+        )
     )
+    assert "live/a" in text
+    assert "(orphan)" in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
     assert text.count("x") == 100
     assert "chat/lobby" in text
@@ -198,6 +243,9 @@ def test_changes_as_lines_and_as_json() -> None:
         (["group", "chat/lobby", "origin-1", 7], "group chat/lobby to origin-1 at epoch 7"),
         (["group-gone", "chat/lobby"], "group-gone chat/lobby"),
         (["load", "origin-1", {"cpu_percent": 4}], "load origin-1 cpu_percent=4"),
+        (["group", "chat/lobby", "", 7], "group chat/lobby is an orphan of epoch 7"),
+        (["settings", {"version": 3, "pins": {}, "drained": []}], "settings 3: drained, pins"),
+        (["settings", {}], "settings 0: none"),
     ]
     for change, line in cases:
         assert show.change_line(change) == line

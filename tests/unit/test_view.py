@@ -5,7 +5,7 @@ from typing import Any
 import gevent
 import pytest
 from headwater_bus.control import Changed, Snapshot
-from headwater_bus.view import Assignment, ClusterView, NodeInfo
+from headwater_bus.view import Assignment, ClusterView, NodeInfo, leading_balancer
 
 
 def row(node_id: str, boot: str = "b1", load: dict[str, Any] | None = None) -> list[Any]:
@@ -38,6 +38,42 @@ def test_changes_in_order_repeated_missing_and_of_another_feed() -> None:
     assert "b" in view.groups
     assert view.apply(Changed("f", 7, [["node-gone", "edge-1"], ["node-gone", "edge-1"]]))
     assert heard == [["group", "b", "origin-1", 2], ["node-gone", "edge-1"]]
+
+
+def test_orphans_and_settings_are_told_when_they_change() -> None:
+    view, heard = view_with()
+    assert view.apply(
+        Changed("f", 6, [["node-gone", "origin-1"], ["group", "a", "", 1], ["settings", {"version": 1}]])
+    )
+    assert view.groups["a"] == Assignment("a", "", 1)
+    assert view.settings == {"version": 1}
+    view.replace(Snapshot("g", 1, [row("edge-1")], [["a", "", 1]], {"version": 1}))
+    assert heard == [["node-gone", "origin-1"], ["group", "a", "", 1], ["settings", {"version": 1}]]
+    # A registry of a former version knows of no settings.
+    view.replace(Snapshot("h", 1, [row("edge-1")], [["a", "origin-2", 2]]))
+    assert heard[3:] == [["group", "a", "origin-2", 2], ["settings", {}]]
+
+
+def balancer(node_id: str, since: object) -> NodeInfo:
+    return NodeInfo(
+        node_id, node_id.partition("-")[0], "b", "", 1.0, {} if since is None else {"since": since}
+    )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "leading"),
+    [
+        ([], None),
+        ([balancer("origin-1", 1)], None),
+        ([balancer("balancer-2", 10), balancer("balancer-1", 20), balancer("edge-1", 1)], "balancer-2"),
+        ([balancer("balancer-2", 10), balancer("balancer-1", 10)], "balancer-1"),
+        ([balancer("balancer-1", None), balancer("balancer-2", 99)], "balancer-2"),
+        ([balancer("balancer-1", "x"), balancer("balancer-0", None)], "balancer-0"),
+    ],
+)
+def test_the_balancer_that_came_first_leads(nodes: list[NodeInfo], leading: str | None) -> None:
+    found = leading_balancer(nodes)
+    assert (found.node_id if found else None) == leading
 
 
 def test_loads_are_told_and_are_no_change_of_the_node() -> None:

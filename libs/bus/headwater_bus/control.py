@@ -18,8 +18,8 @@ MAX_EPOCH = 2**53 - 1
 @dataclass(frozen=True, slots=True)
 class Register:
     """Node -> registry: I am here, reachable at `endpoint` (empty where nobody connects to me). Answered by Registered. A new
-    `boot` for a known `node_id` replaces the former self, whose groups are free, unless that lives: then it is Refused with code
-    `taken`. `capacity` is relative; `meta` is for
+    `boot` for a known `node_id` replaces the former self, whose groups are orphans then, unless that lives: then it is Refused
+    with code `taken`. `capacity` is relative; `meta` is for
     others to read (addresses, `control` endpoint). Repeating it changes nothing."""
 
     node_id: str
@@ -49,7 +49,16 @@ class Renew:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Node -> registry: going; everything it owned is free at once. Answered by Done. Without it the lease ends it."""
+    """Node -> registry: going; every group that it owned is an orphan at once. Answered by Done. Without it the lease ends it."""
+
+    node_id: str
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """Node -> registry: my connection to this self of a node is gone. Answered by Done at once; the registry looks whether
+    anybody listens there still, and a node that refuses connections is gone without waiting for its lease."""
 
     node_id: str
     boot: str
@@ -64,19 +73,22 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Registry -> subscriber: everything as of change `seq` of feed `feed` (a new one at each start of the registry). `nodes`
-    rows are [node id, role, boot, endpoint, capacity, meta, load], `groups` rows [group, origin, epoch]."""
+    """Registry -> subscriber: everything as of change `seq` of feed `feed` (a new one each time that a registry begins to lead).
+    `nodes` rows are [node id, role, boot, endpoint, capacity, meta, load], `groups` rows [group, origin, epoch]; an orphan, whose
+    origin is gone, has an empty one. `settings` are the balancers' (see PutSettings)."""
 
     feed: str
     seq: int
     nodes: list[list[Any]]
     groups: list[list[Any]]
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
     """Registry -> subscriber: change `seq` (one more than the last, else Subscribe again). `changes` rows: ["node", row],
-    ["node-gone", node id], ["load", node id, load], ["group", group, origin, epoch], ["group-gone", group]."""
+    ["node-gone", node id], ["load", node id, load], ["group", group, origin, epoch] (origin empty: an orphan, which its last
+    origin had at that epoch), ["group-gone", group], ["settings", settings]. A node's row comes before those of its orphans."""
 
     feed: str
     seq: int
@@ -84,12 +96,82 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
-    """Balancer -> registry: give `group` to `origin`. Answered by Assigned: with a new epoch, or, where a live origin has the
-    group already, with that assignment; Refused where the origin is not registered."""
+class Grants:
+    """Balancer -> registry: give each group to the origin named with it. `grants` rows [group, origin]. Answered by Granted. All
+    of one request are committed together."""
+
+    grants: list[list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Registry -> balancer: `rows` [group, origin, epoch, code], one for each of the Grants, in order: with a new epoch, or,
+    where a live origin has the group already, with that assignment; otherwise the origin is empty and `code` says why:
+    unknown-node, not-an-origin, too-many, bad-name."""
+
+    rows: list[list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Origin -> registry: I have committed and closed `group`, which I have at `epoch`; `origin` shall have it. Answered by
+    Assigned (with a new epoch; also where that was done already), or Refused: `not-yours`, `unknown-node`, `not-an-origin`.
+    `reason` is for the history."""
 
     group: str
+    epoch: int
     origin: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoveGroup:
+    """Balancer -> origin, at its control endpoint: hand over `group`, which you have at `epoch`, to `origin`. Answered by
+    Assigned when it is done, or Refused: `not-mine`, `busy` (it moves already), or what the registry has said. `reason` is for
+    the history. Whoever loses the answer reads in the feed what became of it."""
+
+    group: str
+    epoch: int
+    origin: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLoadsRequest:
+    """Balancer -> origin, at its control endpoint: what do your groups cost? Answered by GroupLoads."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLoads:
+    """Origin -> balancer: `rows` [group, epoch, members, messages, payload bytes]; messages and bytes are totals since the group
+    began here, in and out, so two answers give the rates."""
+
+    rows: list[list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class PutSettings:
+    """Balancer -> registry: keep `settings` in place of those whose `version` was `seen` (0: none yet). Answered by Done, or
+    Refused (`changed`: another one has written meanwhile). Everybody hears of them by the feed. The registry adds `version`."""
+
+    seen: int
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRequest:
+    """Operator -> registry: the last `count` events. Answered by History."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Registry -> operator: `rows` [s since 1970, event, subject, from, to, epoch, reason], oldest first. Events are those of
+    nodes (node-joined, node-left, node-died), groups (moved: handed over, taken-over: orphans were granted; the subject names the
+    first of those that went together) and settings (settings: which of them changed)."""
+
+    rows: list[list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +216,8 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The answer to a request that was not carried out: a `code` for programs, a `text` for people."""
+    """The answer to a request that was not carried out: a `code` for programs, a `text` for people. A registry that does not lead
+    answers everything with code `standby`: ask another one."""
 
     code: str
     text: str
@@ -152,6 +235,64 @@ class Health:
     state: dict[str, Any]
 
 
+# Operators
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Operator -> leading balancer, at its endpoint: do `order` with its `values`: rebalance [], move [group, origin], pin
+    [glob, origin], unpin [glob], stick [glob], unstick [glob], apart [glob, glob], unapart [glob, glob], drain [origin],
+    undrain [origin], policy [name], pause [] or resume []. With `dry_run` only say what would happen. `moves` rows [group, from,
+    to]: of a rebalance, do these (what a dry run has said) and no others. Answered by Ordered when it is kept (moves go on
+    beside it), or Refused with why it makes no sense. Asked again it is refused, because it is done already."""
+
+    order: str
+    values: list[str] = field(default_factory=list)
+    dry_run: bool = False
+    moves: list[list[Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """Balancer -> operator: `moves` rows [group, from, to, load, members, reason] that follow from it; `spread` rows [origin,
+    capacity, groups, load, fair share, groups and load after the moves], loads in percent of one core; `notes` are for people;
+    `job` is for ProgressRequest, empty where nothing is to be waited for."""
+
+    moves: list[list[Any]]
+    spread: list[list[Any]]
+    notes: list[str]
+    job: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressRequest:
+    """Operator -> the balancer that answered Ordered: how far is `job`? Answered by Progress, or Refused (`unknown-job`: another
+    balancer leads now, or it is long ago)."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Balancer -> operator: `rows` [group, from, to, state, text]; state is waiting, moving, moved, failed or dropped, and `text`
+    says why."""
+
+    rows: list[list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceRequest:
+    """Anyone -> balancer: how are things? Answered by BalanceState."""
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceState:
+    """Balancer -> whoever asked: `state` is for people and tests: leader, policy, rules, loads and shares of origins, moves under
+    way, notes. Only the leading one knows loads."""
+
+    state: dict[str, Any]
+
+
 CONTROL: dict[int, type] = {
     100: Register,
     101: Registered,
@@ -160,14 +301,29 @@ CONTROL: dict[int, type] = {
     104: Subscribe,
     105: Snapshot,
     106: Changed,
-    110: Grant,
+    107: Suspect,
     111: AssignRequest,
     112: Assigned,
     113: Release,
     114: EpochSeen,
+    115: Grants,
+    116: Granted,
+    117: HandOver,
+    118: MoveGroup,
+    119: GroupLoadsRequest,
     120: Done,
     121: Refused,
     122: HealthRequest,
     123: Health,
+    124: GroupLoads,
+    125: PutSettings,
+    126: HistoryRequest,
+    127: History,
+    130: Order,
+    131: Ordered,
+    132: ProgressRequest,
+    133: Progress,
+    134: BalanceRequest,
+    135: BalanceState,
 }
 """Kind numbers on the wire. A number is never used again for another message."""

@@ -13,6 +13,7 @@ from typing import Any
 import gevent
 import zmq.green as zmq
 from gevent.event import Event
+from zmq.utils.monitor import parse_monitor_message
 
 from headwater_bus.codec import Codec
 from headwater_bus.link_state import (
@@ -71,6 +72,20 @@ class Link:
         return self.state.queued_bytes
 
     @property
+    def position(self) -> int:
+        """How many envelopes were sent."""
+        return self.state.position
+
+    @property
+    def acknowledged(self) -> int:
+        """How many of these the peer has taken: handed to its `on_batch`."""
+        return self.state.acknowledged
+
+    def end_batches_with(self, trailer: Callable[[], Any]) -> None:
+        """Have the last envelope of each batch asked for, None: there is none. Who has something for it calls `mark`."""
+        self.state.trailer = trailer
+
+    @property
     def failure(self) -> str | None:
         """Why the link is over, or None."""
         return self.state.failure
@@ -100,13 +115,15 @@ OnDown = Callable[[Link, str], None]
 
 class EdgeLink(Link):
     """The edge's end of a link to one origin. `start()` connects; `on_down` is called once, at the end, also when the
-    endpoint or the keys will not do. Nothing is raised."""
+    endpoint or the keys will not do. `on_suspect(origin, boot)` is called when the connection goes; the link is not over
+    then, ZeroMQ connects again. Nothing is raised."""
 
     __slots__ = (
         "_jobs",
         "_monitor",
         "_on_batch",
         "_on_down",
+        "_on_suspect",
         "_on_up",
         "_options",
         "_socket",
@@ -126,6 +143,7 @@ class EdgeLink(Link):
         on_batch: OnBatch,
         on_up: OnUp,
         on_down: OnDown,
+        on_suspect: Callable[[str, str], None] | None = None,
         options: LinkOptions | None = None,
     ) -> None:
         self._options = options or LinkOptions()
@@ -137,6 +155,7 @@ class EdgeLink(Link):
         super().__init__(state, link_id, Event(), [])
         self.origin = origin
         self._on_batch, self._on_up, self._on_down = on_batch, on_up, on_down
+        self._on_suspect = on_suspect
         self._up = False
         self._jobs: list[gevent.Greenlet[..., None]] = []
         self._socket = context.socket(zmq.DEALER)
@@ -147,7 +166,9 @@ class EdgeLink(Link):
         self._socket.set(zmq.IDENTITY, link_id)
         self._socket.set(zmq.RECONNECT_IVL, 50)
         self._socket.set(zmq.RECONNECT_IVL_MAX, 500)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._monitor = self._socket.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        )
         try:
             connect(self._socket, security, endpoint, origin)
         except (SecurityError, zmq.ZMQError) as error:
@@ -256,10 +277,22 @@ class EdgeLink(Link):
 
     def _watch(self) -> None:
         """Every handshake but the first is a reconnect."""
-        self._monitor.recv_multipart()
+        connected = False
         while True:
-            self._monitor.recv_multipart()
-            self.state.reconnected()
+            event = parse_monitor_message(self._monitor.recv_multipart())["event"]
+            if event == zmq.EVENT_DISCONNECTED:
+                if self._on_suspect is not None and self.state.established:
+                    self._on_suspect(self.origin, self.boot)
+            elif connected:
+                self.state.reconnected()
+                self.mark()
+            else:
+                connected = True
+
+    def give_up(self, reason: str) -> None:
+        """The origin is known to be gone: the link is over, `on_down` is called soon."""
+        if self.failure is None:
+            self.state.fail(reason)
             self.mark()
 
 

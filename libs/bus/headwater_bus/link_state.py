@@ -13,7 +13,7 @@ frames of the batch behind it. `docs/wire.md` lists them.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -23,8 +23,9 @@ import msgpack
 from headwater_bus.codec import Codec, EnvelopeError, UnknownEnvelope
 
 PROTOCOL_VERSION = 1
-MAX_BATCH_BYTES = 256 * 1024
-MAX_BATCH_ENVELOPES = 512
+MAX_BATCH_BYTES = 16 * 1024 * 1024
+"""Of envelopes. All that was sent since the last batch is one, so that what belongs together comes together or not at all; only
+who sends more than this at a time has it parted."""
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """Of any frame of a link; ZeroMQ drops the connection of a peer that announces more."""
 MAX_BATCHES_UNDER_WAY = 4096
@@ -35,7 +36,8 @@ ACK_DELAY_S = 0.04
 _ACK_BATCHES = 32
 _GAP_REPORT_S = 0.1
 _RESEND_AGAIN_S = 0.5
-_ENVELOPE_OVERHEAD_BYTES = 48
+_ENVELOPE_OVERHEAD_BYTES = 96
+"""What an envelope counts for its other fields. A batch of MAX_BATCH_BYTES that is all of these stays below a frame's limit."""
 
 
 class Signal(IntEnum):
@@ -81,6 +83,7 @@ class _Batch:
     number: int
     frames: list[bytes]
     size: int
+    position: int
 
 
 def _header(*values: Any) -> bytes:
@@ -119,6 +122,7 @@ class LinkState:
         "_resent",
         "_sent_at",
         "_waiting",
+        "acknowledged",
         "boot",
         "established",
         "failure",
@@ -127,9 +131,11 @@ class LinkState:
         "peer",
         "peer_boot",
         "peer_window_bytes",
+        "position",
         "queued_bytes",
         "received",
         "resent_batches",
+        "trailer",
         "unknown",
     )
 
@@ -155,8 +161,12 @@ class LinkState:
         """The number of the last batch that was received in order."""
         self.queued_bytes = 0
         """Bytes that the peer has not acknowledged yet, under way or waiting. Senders of media look at it."""
+        self.position = self.acknowledged = 0
+        """How many envelopes were given to `send`, and how many of these the peer has had."""
         self.unknown = 0
         """Envelopes of kinds unknown here, skipped."""
+        self.trailer: Callable[[], Any] | None = None
+        """Called when a batch is about to be made: what it gives, if anything, is the last envelope of the batch."""
         self.resent_batches = 0
         self._codec, self._options = codec, options
         self._expected_peer = expected_peer
@@ -185,11 +195,11 @@ class LinkState:
 
     def send(self, envelope: Any) -> None:
         """Queue an envelope. Never blocks; on a link that is over it does nothing. Raises ValueError for what cannot be
-        sent at all: a payload over MAX_FRAME_BYTES. Until its batch is packed an envelope counts as its payload (everything
-        that can be long is one) and a little more."""
+        sent at all: a payload over MAX_FRAME_BYTES. Until its batch is packed an envelope counts as its payload and `state`
+        (everything that can be long is one of these) and a little more."""
         if self.failure is not None:
             return
-        size = _ENVELOPE_OVERHEAD_BYTES
+        size = _ENVELOPE_OVERHEAD_BYTES + len(getattr(envelope, "state", b""))
         payload = getattr(envelope, "payload", None)
         if payload is not None:
             size += len(payload)
@@ -197,12 +207,13 @@ class LinkState:
                 raise ValueError(
                     f"{type(envelope).__name__}: {len(payload)} bytes, expected {MAX_FRAME_BYTES} at most"
                 )
+        self.position += 1
         self._pending.append(envelope)
         self._pending_bytes += size
         self.queued_bytes += size
         if self.queued_bytes > self._options.queue_bytes:
             self._over_limit()
-        elif self._pending_bytes >= MAX_BATCH_BYTES or len(self._pending) >= MAX_BATCH_ENVELOPES:
+        elif self._pending_bytes >= MAX_BATCH_BYTES:
             self._close_batch()
 
     def _over_limit(self) -> None:
@@ -284,7 +295,7 @@ class LinkState:
                 f"internal error: a batch of {len(frames[0])} bytes, expected {MAX_FRAME_BYTES} at most"
             )
             return
-        batch = _Batch(self._next_number, frames, sum(map(len, frames)))
+        batch = _Batch(self._next_number, frames, sum(map(len, frames)), self.position)
         self.queued_bytes += batch.size
         if self.queued_bytes > self._options.queue_bytes:
             self._over_limit()
@@ -293,6 +304,9 @@ class LinkState:
         self._waiting.append(batch)
 
     def _data(self, messages: list[list[bytes]], now: float) -> None:
+        last = self.trailer() if self.trailer is not None else None
+        if last is not None:
+            self.send(last)
         if self._pending:
             self._close_batch()
         if self._resend:
@@ -411,9 +425,10 @@ class LinkState:
         if in_flight and in_flight[0].number <= number:
             self._progress_at = now
             while in_flight and in_flight[0].number <= number:
-                size = in_flight.popleft().size
-                self._in_flight_bytes -= size
-                self.queued_bytes -= size
+                batch = in_flight.popleft()
+                self._in_flight_bytes -= batch.size
+                self.queued_bytes -= batch.size
+                self.acknowledged = batch.position
 
     def _resend_wanted(self, now: float) -> None:
         """A gap is often reported more than once; one resend fills it."""

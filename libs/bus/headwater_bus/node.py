@@ -31,11 +31,12 @@ from headwater_bus.control import (
     Renew,
     Snapshot,
     Subscribe,
+    Suspect,
 )
 from headwater_bus.logs import get_log
-from headwater_bus.requests import NoAnswerError, Requester, RequestError, RequestServer
+from headwater_bus.requests import Caller, Handler, NoAnswerError, Requester, RequestError, RequestServer
 from headwater_bus.security import Security, SecurityError, ZapHandler
-from headwater_bus.view import Assignment, ClusterView, NodeInfo
+from headwater_bus.view import Assignment, ClusterView, NodeInfo, leading_balancer
 
 _log = get_log("node")
 _REQUEST_S = 1.5
@@ -44,11 +45,19 @@ _ASK_AGAIN_S = 1.0
 _MISSES = 3
 _PAUSE_S = 0.02
 _REFUSED_PAUSE_S = 1.0
+_ROUND_PAUSE_S = 0.1
+"""After each registry was tried."""
 _LEAVE_S = 0.5
 _KILL_S = 1.0
 _LINGER_MS = 200
-_FAILED, _BAD_INPUT = 1, 2
+_FAILED, BAD_INPUT = 1, 2
 """Exit statuses."""
+_LOOK_S = 0.5
+"""So long a registry has to say whether it leads, where there is another to try."""
+_WARN_S, _WARN_AGAIN_S = 4.0, 60.0
+"""After so long without a registry an operator hears of it: one that starts together with this node is not away yet."""
+_SUSPECT_S = 3.0
+"""So long a suspicion is worth telling: the registry that comes then looks at all nodes."""
 
 
 class AssignError(Exception):
@@ -59,10 +68,21 @@ class AssignError(Exception):
         self.final = final
 
 
+class _StandbyError(RequestError):
+    """The registry does not lead."""
+
+
+def _raise_standby(answer: Any) -> None:
+    """Raises where a registry answers that it does not lead."""
+    if isinstance(answer, Refused) and answer.code == "standby":
+        raise _StandbyError(answer.text)
+
+
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
     """What all services have in common. `registries`: endpoints, tried in turn. `bind`: the interface of sockets that
-    others connect to; `advertise`: the host that others are told instead, where `bind` is no address to connect to."""
+    others connect to; `advertise`: the host that others are told instead, where `bind` is no address to connect to.
+    `registry_nodes`: whose key each registry must have, by position."""
 
     node_id: str
     role: str
@@ -71,11 +91,17 @@ class NodeConfig:
     data: Path
     keys: Path | None = None
     bind: str = "127.0.0.1"
-    registry_node: str = "registry-1"
+    registry_nodes: tuple[str, ...] = ("registry-1",)
     capacity: float = 1.0
     heartbeat_ms: int = 1000
     drain_s: float = 2.0
     advertise: str = ""
+
+    def registry_node(self, position: int) -> str:
+        """The node id of a registry; those that are not named are counted on."""
+        if position < len(self.registry_nodes):
+            return self.registry_nodes[position]
+        return f"registry-{position + 1}"
 
 
 class CpuMeter:
@@ -113,8 +139,11 @@ class Node:
         self._cpu = CpuMeter()
         self._registry: Requester | None = None
         self._balancer: Requester | None = None
+        self._balancer_boot = ""
         self._misses = 0
+        self._leaving = False
         self._resubscribe = Event()
+        self._suspecting: set[tuple[str, str]] = set()
         self._servers: list[RequestServer] = []
         self._zap = ZapHandler(self.context, config.keys) if config.keys else None
         if self._zap is not None:
@@ -135,23 +164,46 @@ class Node:
         except Exception as error:
             self._fail("job died", error, job=name)
 
+    def _spawn_aside(self, job: Callable[..., None], *args: Any) -> None:
+        """What may end, or fail, without any harm."""
+        self._jobs.start(gevent.Greenlet(job, *args))
+
     def _fail(self, text: str, error: Exception, **fields: Any) -> None:
         """One line that says where, and the exit status will be 1."""
         frame = error.__traceback__
         while frame is not None and frame.tb_next is not None:
             frame = frame.tb_next
         where = f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}" if frame else "?"
-        self._stop(text, _FAILED, **fields, error=repr(error), where=where)
+        self.stop(text, _FAILED, **fields, error=repr(error), where=where)
 
-    def _stop(self, text: str, status: int, **fields: Any) -> None:
+    def stop(self, text: str, status: int = BAD_INPUT, **fields: Any) -> None:
         """End the node by itself, with a line that says why and this exit status."""
         _log.error(text, **fields)
         self._status = status
         self.stop_event.set()
 
-    def serve(self, handlers: dict[type, Callable[..., Any]]) -> RequestServer:
+    def on_request(self, kind: type, handler: Handler, role: str = "") -> None:
+        """Answer one more kind of request at the node's control endpoint. Where keys say who asks, only nodes of this `role`
+        may."""
+
+        def answer(caller: Caller, request: Any) -> Any:
+            if role and caller.user is not None and not caller.user.startswith(f"{role}-"):
+                text = (
+                    f"{kind.__name__}: only who has the key of {role}-NAME may, this one is {caller.user}'s"
+                )
+                return Refused("not-allowed", text)
+            return handler(caller, request)
+
+        self.health_server.add(kind, answer)
+
+    def serve(
+        self,
+        handlers: dict[type, Callable[..., Any]],
+        on_disconnect: Callable[[int], None] | None = None,
+    ) -> RequestServer:
         """A ROUTER of this node; every one answers HealthRequest beside its own handlers. Not bound yet. The node closes it."""
-        server = RequestServer(self.context, self.security, {HealthRequest: self._health, **handlers})
+        handlers = {HealthRequest: self._health, **handlers}
+        server = RequestServer(self.context, self.security, handlers, on_disconnect)
         self._servers.append(server)
         for name, job in server.jobs():
             self.spawn(name, job)
@@ -177,10 +229,10 @@ class Node:
     def start(self, endpoint: str, meta: dict[str, Any] | None = None) -> None:
         """Register in the background, and again whenever the registry was away. `endpoint`: where nodes connect, or empty.
         Raises SecurityError or BindError before anything is begun."""
-        for registry in self.config.registries:
+        for position, registry in enumerate(self.config.registries):
             self.security.check_endpoint(registry)
-        if self.security.encrypted:
-            self.security.public_key(self.config.registry_node)
+            if self.security.encrypted:
+                self.security.public_key(self.config.registry_node(position))
         control = self.health_server.bind(f"tcp://{self.config.bind}:*")
         register = Register(
             self.node_id,
@@ -199,34 +251,47 @@ class Node:
         return re.sub(r"^(tcp://)(.*)(:\d+)$", lambda m: f"{m[1]}{self.config.advertise}{m[3]}", endpoint)
 
     def _keep_registered(self, register: Register) -> None:
-        attempt = failures = 0
-        while True:
-            endpoint = self.config.registries[attempt % len(self.config.registries)]
-            attempt += 1
+        position, count = 0, len(self.config.registries)
+        failure, warn_at = "", time.monotonic() + _WARN_S
+        while not self._leaving:
             try:
-                with closing(
-                    Requester(
-                        self.context,
-                        self.security,
-                        endpoint,
-                        self.config.registry_node,
-                        on_push=self._on_push,
-                    )
-                ) as registry:
-                    self._session(registry, register)
+                self._one_registry(position, register)
             except (RequestError, SecurityError) as error:
                 # A key may be missing for as long as keys are exchanged: this node's sessions go on meanwhile.
-                failures = 1 if self.registered.is_set() else failures + 1
-                # A registry that starts together with this node is not away yet.
-                if self.registered.is_set() or failures in (3, 30) or failures % 300 == 0:
-                    _log.warning("registry not reached, trying on", error=error)
-            finally:
+                failure = str(error) if not isinstance(error, _StandbyError) else failure or str(error)
+            now = time.monotonic()
+            if self.registered.is_set():
+                _log.warning("registry lost, looking for one", error=failure)
+                warn_at = now + _WARN_S
                 self._registry = None
                 self.registered.clear()
-            gevent.sleep(0.1)
+            elif now >= warn_at:
+                _log.warning("no registry reached, trying on", error=failure)
+                warn_at = now + _WARN_AGAIN_S
+            position = (position + 1) % count
+            if position == 0:
+                failure = ""
+                gevent.sleep(_ROUND_PAUSE_S)
+
+    def _one_registry(self, position: int, register: Register) -> None:
+        """A connection to a registry, until it fails, or at once where that one does not lead."""
+        with closing(
+            Requester(
+                self.context,
+                self.security,
+                self.config.registries[position],
+                self.config.registry_node(position),
+                on_push=self._on_push,
+                on_lost=self._resubscribe.set,
+            )
+        ) as registry:
+            several = len(self.config.registries) > 1
+            answer = registry.request(HealthRequest(), _LOOK_S if several else _REQUEST_S)
+            if isinstance(answer, Health) and answer.state.get("leading") is False:
+                raise _StandbyError(f"the registry at {registry.endpoint} does not lead")
+            self._session(registry, register)
 
     def _session(self, registry: Requester, register: Register) -> None:
-        """One connection to a registry, until it fails."""
         self._enter(registry, register)
         interval_s = self.config.heartbeat_ms / 1000
         due = time.monotonic() + interval_s
@@ -238,16 +303,20 @@ class Node:
             due = time.monotonic() + interval_s
             load = {"cpu_percent": self._cpu.percent(), **self.load_provider()}
             answer = registry.request(Renew(self.node_id, self.boot, load), _REQUEST_S)
+            if self._leaving:
+                return
             if isinstance(answer, Refused):
+                _raise_standby(answer)
                 _log.info("registering again", because=answer.text)
                 self._enter(registry, register)
 
     def _enter(self, registry: Requester, register: Register) -> None:
         answer = registry.request(register, _REQUEST_S)
         if not isinstance(answer, Registered):
+            _raise_standby(answer)
             text = answer.text if isinstance(answer, Refused) else type(answer).__name__
             if isinstance(answer, Refused) and answer.code == "taken" and self.view.seq < 0:
-                self._stop("registry refused this node", _BAD_INPUT, reason=text)
+                self.stop("registry refused this node", reason=text)
             else:
                 _log.warning("registry refused this node", reason=text)
             gevent.sleep(_REFUSED_PAUSE_S)
@@ -261,6 +330,7 @@ class Node:
             Subscribe(self.node_id), _REQUEST_S, then=partial(self._on_snapshot, registry)
         )
         if not isinstance(answer, Snapshot):
+            _raise_standby(answer)
             # Without the table a node hears nothing of the others: begin again with another connection.
             text = answer.text if isinstance(answer, Refused) else type(answer).__name__
             _log.warning("registry gave no table", reason=text)
@@ -279,7 +349,8 @@ class Node:
         self.view.replace(answer)
 
     def _on_push(self, envelope: Any) -> None:
-        if isinstance(envelope, Changed) and not self.view.apply(envelope):
+        if isinstance(envelope, Refused) or (isinstance(envelope, Changed) and not self.view.apply(envelope)):
+            # Refused: it leads no more, and says so again when it is asked.
             self._resubscribe.set()
 
     def request_registry(self, envelope: Any, timeout_s: float = _REQUEST_S) -> Any:
@@ -288,6 +359,24 @@ class Node:
         if registry is None:
             raise RequestError("the registry is away")
         return registry.request(envelope, timeout_s)
+
+    def suspect(self, node_id: str, boot: str) -> None:
+        """A connection to this self of a node is gone: have the registry look whether it lives. Returns at once."""
+        if (node_id, boot) not in self._suspecting:
+            self._suspecting.add((node_id, boot))
+            self._spawn_aside(self._tell_suspicion, node_id, boot)
+
+    def _tell_suspicion(self, node_id: str, boot: str) -> None:
+        until = time.monotonic() + _SUSPECT_S
+        try:
+            while time.monotonic() < until and self.registered.wait(until - time.monotonic()):
+                try:
+                    self.request_registry(Suspect(node_id, boot))
+                    return
+                except RequestError:
+                    gevent.sleep(_PAUSE_S)
+        finally:
+            self._suspecting.discard((node_id, boot))
 
     # The balancer
 
@@ -308,6 +397,9 @@ class Node:
                 continue
             if isinstance(answer, Assigned):
                 return Assignment(answer.group, answer.origin, answer.epoch)
+            if isinstance(answer, Refused) and answer.code == "standby" and left_s > _PAUSE_S:
+                gevent.sleep(_PAUSE_S)  # One of the two has not heard yet which balancer leads.
+                continue
             if isinstance(answer, Refused):
                 raise AssignError(answer.text, final=answer.code in ("bad-name", "not-allowed"))
             raise AssignError(f"unexpected {type(answer).__name__}")
@@ -318,6 +410,7 @@ class Node:
             if balancer is None:
                 raise RequestError("there is no balancer")
             self._balancer = Requester(self.context, self.security, balancer.endpoint, balancer.node_id)
+            self._balancer_boot = balancer.boot
             self._misses = 0
         requester = self._balancer
         try:
@@ -340,16 +433,16 @@ class Node:
             requester.close()
 
     def _balancer_in_view(self) -> NodeInfo | None:
-        return next((node for node in self.view.nodes.values() if node.role == "balancer"), None)
+        return leading_balancer(self.view.nodes.values())
 
     def _balancer_changed(self, change: list[Any]) -> None:
         """Another balancer, or none: who waits for the former one is told at once."""
         requester = self._balancer
         if requester is None or change[0] not in ("node", "node-gone"):
             return
-        endpoints = {node.endpoint for node in self.view.nodes.values() if node.role == "balancer"}
-        restarted = change[0] == "node" and change[1][1] == "balancer"
-        if restarted or requester.endpoint not in endpoints:
+        leading = self._balancer_in_view()
+        asked = (requester.endpoint, self._balancer_boot)
+        if leading is None or asked != (leading.endpoint, leading.boot):
             self._balancer = None
             requester.close()
 
@@ -385,6 +478,7 @@ class Node:
         """Tell the registry that this node goes. Where it is away, the lease ends by itself."""
         if not self.registered.is_set():
             return
+        self._leaving = True
         try:
             answer = self.request_registry(Leave(self.node_id, self.boot), _LEAVE_S)
         except RequestError as error:

@@ -4,19 +4,21 @@ import ipaddress
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+import gevent
 import zmq.green as zmq
 from click.exceptions import NoArgsIsHelpError
 from rich.console import Console
 
 from headwater_bus import logs
 from headwater_bus.node import NodeConfig
-from headwater_bus.ports import DEFAULT_BASE_PORT, registry_port
+from headwater_bus.ports import DEFAULT_BASE_PORT, DEFAULT_REGISTRIES, node_number, registry_port
 from headwater_bus.requests import RefusedError, RequestError, ask
 from headwater_bus.security import Security, SecurityError, check_exposure, role_of
 from headwater_bus.sockets import BindError
@@ -27,6 +29,8 @@ _HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[^\s:;/@\[\]]+")
 _LAST_PORT = 65_535
 """ZeroMQ takes higher numbers, and means others."""
 _ANY = ("0.0.0.0", "[::]", "*")
+_ASK_S, _ASK_EACH_S, _ASK_PAUSE_S = 3.0, 1.0, 0.1
+"""So long a command looks for a registry that answers; each of several has so long; and the pause after all were tried."""
 
 
 class OperatorError(click.ClickException):
@@ -102,8 +106,8 @@ _REGISTRY = click.option(
     envvar="HEADWATER_REGISTRY",
     show_envvar=True,
     metavar="ENDPOINT",
-    help="tcp://HOST:PORT or ipc://PATH of the registry; given more than once they are tried in turn, in the variable "
-    "separated by spaces [default: tcp://127.0.0.1: base port + 1].",
+    help="tcp://HOST:PORT or ipc://PATH of the registry; given once for each where there are several, in the variable "
+    "separated by spaces [default: tcp://127.0.0.1: base port + 1, then + 2].",
 )
 _KEYS = click.option(
     "--keys",
@@ -120,9 +124,10 @@ _NODE_ID = click.option(
 )
 _REGISTRY_NODE = click.option(
     "--registry-node",
-    default="registry-1",
-    show_default=True,
-    help="Node id of the registry, whose key it must have.",
+    "registry_nodes",
+    multiple=True,
+    metavar="NODE",
+    help="Node id of the registry, whose key it must have; once for each --registry [default: registry-1, registry-2 ...].",
 )
 
 node_options = _stack(
@@ -206,16 +211,51 @@ def _default_node_id(role: str) -> str:
     return f"{role}-1"
 
 
-def _registries(options: dict[str, Any]) -> tuple[str, ...]:
-    given = tuple(options["registries"])
-    endpoints = given or (f"tcp://127.0.0.1:{registry_port(options['base_port'])}",)
+def _registries(options: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Endpoints of the registries, and whose key each must have. Raises OperatorError."""
+    endpoints, names = tuple(options["registries"]), tuple(options["registry_nodes"])
+    if not endpoints:
+        numbers = range(1, DEFAULT_REGISTRIES + 1)
+        endpoints = tuple(
+            f"tcp://127.0.0.1:{registry_port(options['base_port'], number)}"
+            for number in numbers[: len(names) or None]
+            if number == 1 or names or _may_be_there(f"registry-{number}", options["keys"])
+        )
+    if names and len(names) != len(endpoints):
+        raise OperatorError(
+            f"--registry-node was given {len(names)} times and --registry {len(endpoints)} times; give each its own"
+        )
+    _check_registries(endpoints, options)
+    return endpoints, names or tuple(f"registry-{number}" for number in range(1, len(endpoints) + 1))
+
+
+def _may_be_there(node_id: str, keys: Path | None) -> bool:
+    """Where there are keys, only those have nodes that have one."""
+    return keys is None or (keys / "public" / f"{node_id}.key").exists()
+
+
+def _check_registries(endpoints: tuple[str, ...], options: dict[str, Any]) -> None:
     for endpoint in endpoints:
         found = _REGISTRY_ENDPOINT.fullmatch(endpoint)
         if found is None or int(found["port"] or 0) > _LAST_PORT:
             raise OperatorError(f"--registry {endpoint!r}: expected tcp://HOST:PORT or ipc://PATH")
         with operator_errors():
             check_exposure(endpoint, options["keys"] is not None, f"--registry {endpoint}")
-    return endpoints
+
+
+def own_registry(node_id: str, options: dict[str, Any]) -> int:
+    """The position of a registry among those that there are, by its number, and 0 where one is given only. Raises
+    OperatorError."""
+    given = len(options["registries"])
+    number, most = max(1, node_number(node_id)), given or DEFAULT_REGISTRIES
+    if given == 1:
+        return 0
+    if number > most:
+        raise OperatorError(
+            f"--node-id {node_id}: number {number}, but {'--registry was given' if given else 'nodes look for'} {most} "
+            "registries; give --registry once for each, here and at all nodes"
+        )
+    return number - 1
 
 
 def _host(option: str, host: str) -> str:
@@ -247,11 +287,15 @@ def node_config(role: str, options: dict[str, Any], capacity: float = 1.0) -> No
     with operator_errors():
         if role_of(node_id) != role:
             raise OperatorError(f"--node-id {node_id}: expected {role}-NAME")
+    _check_bind(bind, advertise, keys is not None)
+    registries, registry_nodes = _registries(options)
+    if role == "registry":
+        registry_nodes = _with_own(registry_nodes, node_id, own_registry(node_id, options))
+    with operator_errors():
         if keys is not None:
             security = Security.from_keys(keys, node_id)
-            security.public_key(node_id if role == "registry" else options["registry_node"])
-    _check_bind(bind, advertise, keys is not None)
-    registries = _registries(options)
+            for registry_node in registry_nodes:
+                security.public_key(registry_node)
     logs.configure(role, node_id, as_json=options["log_format"] == "json", level=options["log_level"])
     return NodeConfig(
         node_id=node_id,
@@ -261,11 +305,16 @@ def node_config(role: str, options: dict[str, Any], capacity: float = 1.0) -> No
         data=options["data"],
         keys=keys,
         bind=bind,
-        registry_node=options["registry_node"],
+        registry_nodes=registry_nodes,
         capacity=capacity,
         heartbeat_ms=options["heartbeat_ms"],
         advertise=advertise,
     )
+
+
+def _with_own(registry_nodes: tuple[str, ...], node_id: str, position: int) -> tuple[str, ...]:
+    """The registries' names with this one's own, whatever it is."""
+    return (*registry_nodes[:position], node_id, *registry_nodes[position + 1 :])
 
 
 def _operator(keys: Path) -> str:
@@ -285,11 +334,10 @@ def console() -> Console:
 
 
 class ClusterClient:
-    """What a command that only asks needs: the registry's endpoint and how to talk to it."""
+    """What a command that only asks needs: the registries' endpoints and names, and how to talk to them."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self.registries = _registries(options)
-        self.registry_node: str = options["registry_node"]
+        self.registries, self.registry_nodes = _registries(options)
         self.as_json: bool = options["as_json"]
         self.context: Any = zmq.Context.instance()
         keys = options["keys"]
@@ -297,19 +345,40 @@ class ClusterClient:
             self.security = Security.plain()
             if keys:
                 self.security = Security.from_keys(keys, options["node_id"] or _operator(keys))
-                self.security.public_key(self.registry_node)
+                for registry_node in self.registry_nodes:
+                    self.security.public_key(registry_node)
 
     def ask(self, envelope: Any, endpoint: str = "", server: str = "") -> Any:
-        """Ask the registries in turn, or the node at `endpoint`. Raises OperatorError with what to do about it."""
-        failure: RequestError | None = None
-        for target in (endpoint,) if endpoint else self.registries:
-            try:
-                with operator_errors():
-                    return ask(self.context, self.security, target, server or self.registry_node, envelope)
-            except RefusedError as error:
-                raise OperatorError(str(error)) from error
-            except RequestError as error:
-                failure = error
-        raise OperatorError(
-            f"{failure}; is the cluster running (make run), on this --base-port, with these --keys?"
-        ) from failure
+        """Ask the registry that leads, or the node `server` at `endpoint`. Raises OperatorError with what to do about it."""
+        try:
+            with operator_errors():
+                if endpoint:
+                    return ask(self.context, self.security, endpoint, server, envelope)
+                return self._ask_registries(envelope)
+        except RefusedError as error:
+            raise OperatorError(str(error)) from error
+        except RequestError as error:
+            raise OperatorError(
+                f"{error}; is the cluster running (make run), on this --base-port, with these --keys?"
+            ) from error
+
+    def _ask_registries(self, envelope: Any) -> Any:
+        """In turn, until one answers that leads."""
+        deadline = time.monotonic() + _ASK_S
+        while True:
+            failure: RequestError | None = None
+            for endpoint, name in zip(self.registries, self.registry_nodes, strict=True):
+                timeout_s = _ASK_S if len(self.registries) == 1 else _ASK_EACH_S
+                try:
+                    return ask(
+                        self.context, self.security, endpoint, name, envelope, timeout_s, patient=False
+                    )
+                except RefusedError as error:
+                    if error.code != "standby":
+                        raise
+                    failure = failure or error
+                except RequestError as error:
+                    failure = failure or error
+            if time.monotonic() > deadline and failure is not None:
+                raise failure
+            gevent.sleep(_ASK_PAUSE_S)

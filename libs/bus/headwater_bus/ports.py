@@ -3,6 +3,8 @@
 import re
 
 DEFAULT_BASE_PORT = 1935
+DEFAULT_REGISTRIES = 2
+"""So many registries of one machine are looked for where none is named."""
 _MAX_EDGES = 100
 
 
@@ -11,9 +13,9 @@ def shared_rtmp_port(base_port: int) -> int:
     return base_port
 
 
-def registry_port(base_port: int) -> int:
-    """The registry's."""
-    return base_port + 1
+def registry_port(base_port: int, number: int = 1) -> int:
+    """A registry's, which are numbered from 1."""
+    return base_port + number
 
 
 def edge_rtmp_port(base_port: int, node_id: str) -> int:

@@ -1,13 +1,15 @@
 """What edges and origins say to each other about sessions, streams and SharedObjects.
 
 Every envelope travels on the sequenced link (`headwater_bus.link`), so none is lost, doubled or reordered
-while both ends live. `session`, `stream` and `shared_object` are small integers that mean something on one
-link only: the edge counts its sessions, the origin numbers the streams and objects it tells an edge about.
+while both ends live. When a link is given up, or a group has another origin, its sessions go on over another link: see Attach.
+`session` is a small integer, the edge's own; `stream` and `shared_object` are the origin's, and mean something on one
+link only.
 Payloads are opaque here; the edge and the origin agree on them. They are RTMP message bodies, and with SharedObjects msgpack
 arrays of rows (`headwater_bus.rows`), packed once for all edges.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 _FRAME = {"frame": True}
 
@@ -15,11 +17,17 @@ _FRAME = {"frame": True}
 @dataclass(frozen=True, slots=True)
 class Attach:
     """Edge -> origin: a session wants `group` at `epoch`. Answered by Attached, ToClient + CloseSession (rejected by the
-    application) or AttachRefused. `session` is a number of this link for this session in this group, `session_id` names the
+    application) or AttachRefused. `session` is a number of this edge for this session in this group, `session_id` names the
     session in the whole cluster. `type_id` 20 (AMF0) or 17 (AMF3): the session's home, the scope that it connects to; `payload`
     is the body of its connect command. `type_id` 0: it is a guest of the group (one of a spread scope, or another scope whose
     object it uses), and its home has allowed what it will ask for; `payload` is empty, or the name of a scope whose application
-    is the guest itself. `resumed`: the session had this group on another origin; it goes on with what the journal holds."""
+    is the guest itself.
+
+    `resumed`: the session had this group before, at another origin or over another link, and goes on: what of it was not
+    acknowledged comes right behind, without waiting for the answer. The edge then says what it knows: `applied` and `heard` are
+    the last numbers of Applied, `state` the last SessionState. `objects` rows [name, persistent, version, events]: replicas
+    that the edge has and that the session is a member of; `streams` rows [name, number]: the last message of media that the edge
+    has of each stream that it plays; `guest_streams` rows [stream id, group, publishes]: what it does elsewhere now."""
 
     session: int
     session_id: str
@@ -29,27 +37,66 @@ class Attach:
     object_encoding: int
     resumed: bool
     type_id: int
+    applied: int
+    heard: int
+    state: bytes
+    objects: list[list[Any]]
+    streams: list[list[Any]]
+    guest_streams: list[list[Any]]
     payload: bytes = field(metadata=_FRAME)
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
     """Origin -> edge: the session is accepted; a home's `_result` follows as ToClient. `number` of the session's last message
-    that the group has applied (0: none). `spread_objects`: each SharedObject message of the session that this home gets is
-    answered with Routed or Unrouted."""
+    that the group has applied (0: none): the edge keeps none up to it any more. `spread_objects`: each SharedObject message of
+    the session that this home gets is answered with Routed or Unrouted. `epoch`: that of the Attach which this answers (0: not
+    told), for an edge may have asked anew over the same link meanwhile."""
 
     session: int
     number: int
     spread_objects: bool
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class AttachRefused:
-    """Origin -> edge: this origin does not own the group at that epoch (any more). The edge looks the group up again."""
+    """Origin -> edge: this origin does not own the group at that epoch (any more), or does not know the session (any more). The
+    edge looks the group up again. `epoch` as in Attached."""
 
     session: int
     group: str
     reason: str
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Origin -> edge, the last envelope of a batch: how far the origin is with sessions. `rows` are flat triples [session,
+    number, entry, ...]. What the session sent up to `number` is done and committed, and all that it caused for this session has
+    been said before, in this batch or an earlier one: the edge need not keep it. `entry`: of the group's journal, the last one of
+    which this session has been told what it says to it. Both only grow. If it is lost with the link, nothing else of its batch
+    has come either."""
+
+    rows: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """Origin -> edge: what a successor needs to know of a session beside the journal (its message streams, what it publishes and
+    plays, which objects it uses): the edge keeps the last one and gives it back in Attach. Only origins read it."""
+
+    session: int
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsGone:
+    """Edge -> origin: these sessions of `group` have ended while the edge was looking for its origin."""
+
+    group: str
+    epoch: int
+    session_ids: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +206,14 @@ class CloseSession:
 @dataclass(frozen=True, slots=True)
 class PublishStarted:
     """Origin -> edge: `session` publishes `stream` on its message stream `stream_id`; audio, video and data
-    messages that it sends there travel as PublisherMedia from now on."""
+    messages that it sends there travel as PublisherMedia from now on. `resumed`: it did so before; the edge first sends the
+    headers that it has (with number 0) and what it has kept of the last seconds, with the numbers that these had."""
 
     session: int
     stream_id: int
     stream: int
     name: str
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +226,8 @@ class PublishStopped:
 
 @dataclass(frozen=True, slots=True)
 class PublisherMedia:
-    """Edge -> origin: one media message of a publisher. `number` counts the stream's messages from 1."""
+    """Edge -> origin: one media message of a publisher. `number` counts the publication's messages from 1, whichever origin they
+    go to; 0: a header that was sent before, for who joins."""
 
     stream: int
     number: int
@@ -188,16 +238,21 @@ class PublisherMedia:
 
 @dataclass(frozen=True, slots=True)
 class StreamOpened:
-    """Origin -> edge: the edge has its first player of this stream. What the origin's cache holds follows as
-    StreamMedia, then the live messages, each once however many players the edge has."""
+    """Origin -> edge: the edge has its first player of this stream of `group`. What the origin's cache holds follows as
+    StreamMedia, then the live messages, each once however many players the edge has. `after` 0 or more, where the edge has the
+    stream still, from another origin or link: it keeps its cache and its players, and what follows is what came after message
+    `after`. With -1 it keeps its players only."""
 
     stream: int
     name: str
+    group: str
+    after: int = -1
 
 
 @dataclass(frozen=True, slots=True)
 class StreamMedia:
-    """Origin -> edge: one media message of a stream, to be fanned out to the edge's players."""
+    """Origin -> edge: one media message of a stream, to be fanned out to the edge's players. `number` as in PublisherMedia, 0 for
+    what has none; one that the edge has already is dropped."""
 
     stream: int
     number: int
@@ -222,7 +277,8 @@ class StreamClosed:
 
 @dataclass(frozen=True, slots=True)
 class PlayStarted:
-    """Origin -> edge: `session` plays `stream` on message stream `stream_id` from the edge's cache on."""
+    """Origin -> edge: `session` plays `stream` on message stream `stream_id` from the edge's cache on. Where it does so already
+    (it was resumed) nothing changes."""
 
     session: int
     stream_id: int
@@ -254,7 +310,8 @@ class ObjectOpened:
     to ObjectClosed the edge keeps a replica: it applies every ObjectUpdate, members or not. `events` counts its commits, of
     messages (`send`) too, up to here. From version `base` on differences are known. Rows of `payload` in the order of the last
     changes: [key, value, version]; values are AMF0-framed bytes (AMF3 behind an 0x11 marker), empty for a deleted slot. For a
-    number that is open already it replaces the replica (the answer to ObjectResync): members are told what differs."""
+    number that is open already (the answer to ObjectResync), or an object of `group` that the edge has from another origin or
+    link, it replaces the replica: members are told what differs."""
 
     shared_object: int
     name: str
@@ -262,18 +319,32 @@ class ObjectOpened:
     version: int
     base: int
     events: int
+    group: str
     payload: bytes = field(metadata=_FRAME)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectResumed:
+    """Origin -> edge, instead of ObjectOpened: the replica of this object of `group` that the edge has from another origin or
+    link is good up to commit `events`, and has this number now; what is newer follows as ObjectUpdate."""
+
+    shared_object: int
+    group: str
+    name: str
+    persistent: bool
+    events: int
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectJoined:
     """Origin -> edge: `session` uses the object (again). The edge sends UseSuccess and, with `since` -1, Clear and the content
     of its replica; otherwise what has changed after version `since`, which the client has, if the replica knows that, else
-    likewise."""
+    likewise. `resumed`: nothing of this, where the session is a member of the replica already."""
 
     session: int
     shared_object: int
     since: int
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,12 +373,14 @@ class ObjectResync:
 class ObjectRequest:
     """Origin -> origin, which has the object: an application's changes, applied together in this order, and committed. `session`
     is the application's as a guest. Rows of `payload`: [operation, key, value], operations of
-    `headwater_origin.objects.operations`. Answered by ObjectReply."""
+    `headwater_origin.objects.operations`. Answered by ObjectReply. `number` counts with those of FromGuest, so that what is sent
+    again to the group's next origin is applied once."""
 
     session: int
     request: int
     name: str
     persistent: bool
+    number: int
     payload: bytes = field(metadata=_FRAME)
 
 
@@ -369,6 +442,9 @@ TRAFFIC: dict[int, type] = {
     20: Unrouted,
     21: GuestStream,
     22: GuestIdle,
+    23: Applied,
+    24: SessionState,
+    25: SessionsGone,
     30: ObjectOpened,
     31: ObjectJoined,
     32: ObjectUpdate,
@@ -378,5 +454,6 @@ TRAFFIC: dict[int, type] = {
     36: ObjectResync,
     37: ObjectRequest,
     38: ObjectReply,
+    39: ObjectResumed,
 }
 """Kind numbers on the wire. A number is never used again for another envelope."""

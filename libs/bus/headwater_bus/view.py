@@ -1,7 +1,8 @@
 """A node's mirror of the registry's table: the nodes, and which origin has which group."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,11 +41,21 @@ class NodeInfo:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """`origin` has `group` from `epoch` on, until a higher epoch."""
+    """`origin` has `group` from `epoch` on, until a higher epoch. An orphan, whose origin is gone, has an empty one."""
 
     group: str
     origin: str
     epoch: int
+
+
+def leading_balancer(nodes: Iterable[NodeInfo]) -> NodeInfo | None:
+    """The one that acts: of those that are registered the one that came first."""
+
+    def came(node: NodeInfo) -> tuple[float, str]:
+        since = node.meta.get("since")
+        return (float(since) if isinstance(since, int | float) else math.inf), node.node_id
+
+    return min((node for node in nodes if node.role == "balancer"), key=came, default=None)
 
 
 Listener = Callable[[list[Any]], None]
@@ -56,6 +67,8 @@ class ClusterView:
     def __init__(self) -> None:
         self.nodes: dict[str, NodeInfo] = {}
         self.groups: dict[str, Assignment] = {}
+        self.settings: dict[str, Any] = {}
+        """The balancers' (see PutSettings)."""
         self.feed = ""
         self.seq = -1
         self._listeners: list[Listener] = []
@@ -83,6 +96,7 @@ class ClusterView:
         changes += [["node-gone", node_id] for node_id in self.nodes if node_id not in nodes]
         changes += [["node", row] for row in snapshot.nodes]
         changes += [["group", *row] for row in snapshot.groups]
+        changes.append(["settings", snapshot.settings])
         self.feed, self.seq = snapshot.feed, snapshot.seq
         self._apply(changes)
 
@@ -131,6 +145,9 @@ class ClusterView:
             known = self.nodes.get(node.node_id)
             self.nodes[node.node_id] = node
             return known is None or replace(known, load=node.load) != node
+        if kind == "settings":
+            former, self.settings = self.settings, dict(change[1])
+            return former != self.settings
         if kind == "node-gone":
             return self.nodes.pop(change[1], None) is not None
         return False

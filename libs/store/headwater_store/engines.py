@@ -1,5 +1,6 @@
 """Which engine a store URL means."""
 
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,6 +9,10 @@ from headwater_store.journals import Journals
 from headwater_store.leases import KEEP_S, Leases
 from headwater_store.records import Records
 from headwater_store.url import StoreUrl, shown_url
+
+TAKE_S = 2.5
+"""So long `open_records` waits for a holder that was killed, which may have held them for a lease."""
+_TRY_S = 0.1
 
 
 class Engine(NamedTuple):
@@ -63,13 +68,27 @@ def _engine(url: str) -> tuple[Engine, StoreUrl]:
     return find(), parsed
 
 
-def open_records(url: str, name: str) -> Records:
-    """The records called `name` (plain lower-case word) of the store at `url`; made when they are not there yet.
+def open_records(url: str, name: str, *, take: bool = True) -> Records:
+    """The records called `name` (plain lower-case word) of the store at `url`; made when they are not there yet. Without `take`
+    they are not held yet where another process may hold them meanwhile (Redis): the caller will `take` them. Otherwise that one
+    is waited for, if it was killed.
 
     Raises StoreError: a scheme that nobody knows, a place that cannot be used, damage, another process that has them open.
     """
     engine, parsed = _engine(url)
-    return engine.records(parsed, name)
+    records = engine.records(parsed, name)
+    until = time.monotonic() + TAKE_S
+    try:
+        while take and not records.take():
+            if time.monotonic() > until:
+                raise StoreError(
+                    f"store {shown_url(url)}: another process holds its {name} records; stop that one, or give another DB"
+                )
+            time.sleep(_TRY_S)
+    except BaseException:
+        records.close()
+        raise
+    return records
 
 
 def open_journals(url: str) -> Journals:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from headwater_store.errors import Fenced, WentBack
+from headwater_store.errors import Fenced, StoreError, WentBack
 
 FENCE_KEEP_S = 7 * 24 * 3600
 """The epoch of a dropped group is remembered for so long: longer than any former owner may hang and come back."""
@@ -45,6 +45,11 @@ class Journals(Protocol):
     def open(self, group: str, epoch: int) -> Loaded:
         """Fence every older epoch, and load. Raises Fenced where a higher epoch has opened it; again at the same epoch is
         allowed."""
+        ...
+
+    def open_many(self, wanted: Sequence[tuple[str, int]]) -> list[Loaded | StoreError]:
+        """`open` of several groups, each with its epoch, in a few steps for all; no group twice. One outcome for each, in
+        order: what it raises for one is that one's outcome."""
         ...
 
     def append(self, batch: Sequence[Append]) -> list[Fenced | WentBack | None]:

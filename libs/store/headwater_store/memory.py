@@ -3,6 +3,7 @@
 `memory:` is one of its own each time, `memory:NAME` the same for all in this process that name it.
 """
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -64,6 +65,15 @@ class MemoryRecords:
                 raise StoreError(f"{url}: its {name} records are held already; close them first")
             self._place.held.add(name)
 
+    @property
+    def held_until(self) -> float:
+        """See Records."""
+        return math.inf
+
+    def take(self) -> bool:
+        """See Records."""
+        return True
+
     def load(self, prefix: str = "") -> dict[str, bytes]:
         """See Records."""
         with self._place.lock:
@@ -99,6 +109,16 @@ class MemoryJournals:
             return Loaded(
                 journal.snapshot, journal.snapshot_number, list(journal.entries), journal.tail, before
             )
+
+    def open_many(self, wanted: Sequence[tuple[str, int]]) -> list[Loaded | StoreError]:
+        """See Journals."""
+        outcomes: list[Loaded | StoreError] = []
+        for group, epoch in wanted:
+            try:
+                outcomes.append(self.open(group, epoch))
+            except StoreError as error:
+                outcomes.append(error)
+        return outcomes
 
     def append(self, batch: Sequence[Append]) -> list[Fenced | WentBack | None]:
         """See Journals."""

@@ -85,21 +85,42 @@ class RedisJournals:
 
     def open(self, group: str, epoch: int) -> Loaded:
         """See Journals."""
-        before = self._run(group, call(_OPEN, _keys(group), epoch))
-        # Nobody of an older epoch writes from here on.
-        key, entries_key, snapshot_key = _keys(group)
-        (tail, number), snapshot, entries = self._server.read(
-            [
-                ("HMGET", key, "tail", "snapshot"),
-                ("GET", snapshot_key),
-                ("LRANGE", entries_key, 0, -1),
-            ]
-        )
-        tail, number = int(tail or 0), int(number or 0)
+        (outcome,) = self.open_many([(group, epoch)])
+        if isinstance(outcome, StoreError):
+            raise outcome
+        return outcome
+
+    def open_many(self, wanted: Sequence[tuple[str, int]]) -> list[Loaded | StoreError]:
+        """See Journals. Two round trips for all."""
+        if not wanted:
+            return []
+        outcomes: dict[str, Loaded | StoreError] = {}
+        try:
+            verdicts = self._server.run(call(_OPEN, _keys(group), epoch) for group, epoch in wanted)
+            fenced: dict[str, int] = {}
+            for (group, _), (verdict, epoch) in zip(wanted, verdicts, strict=True):
+                if verdict == _FENCED:
+                    outcomes[group] = Fenced(group, epoch)
+                else:
+                    fenced[group] = int(epoch)
+            # Nobody of an older epoch writes from here on.
+            found = self._server.read(read for group in fenced for read in _reads(group)) if fenced else []
+            for at, (group, before) in enumerate(fenced.items()):
+                outcomes[group] = self._loaded(group, before, *found[3 * at : 3 * at + 3])
+        except StoreError as error:
+            for group, _ in wanted:
+                outcomes.setdefault(group, error)
+        return [outcomes[group] for group, _ in wanted]
+
+    def _loaded(
+        self, group: str, before: int, numbers: list[Any], snapshot: bytes | None, entries: list[bytes]
+    ) -> Loaded | StoreError:
+        tail, number = (int(value or 0) for value in numbers)
         if len(entries) != tail - number or (number and snapshot is None):
-            raise StoreError(
+            return StoreError(
                 f"{self._server}: damaged: group {group} has {len(entries)} entries from {number} to {tail}; "
-                f"restore the server from a backup, or delete {key} and what begins so to start without what it holds"
+                f"restore the server from a backup, or delete {_keys(group)[0]} and what begins so to start without "
+                "what it holds"
             )
         return Loaded(snapshot, number, entries, tail, before)
 
@@ -150,6 +171,12 @@ def _keys(group: str) -> list[str]:
     # What stands in braces decides where a cluster of servers keeps a key: those of a group are together.
     base = f"{_BASE}{group}}}"
     return [base, f"{base}:entries", f"{base}:snapshot"]
+
+
+def _reads(group: str) -> list[Command]:
+    """What reads the journal of a group."""
+    key, entries_key, snapshot_key = _keys(group)
+    return [("HMGET", key, "tail", "snapshot"), ("GET", snapshot_key), ("LRANGE", entries_key, 0, -1)]
 
 
 def _outcome(asked: Append, answer: Any) -> Fenced | WentBack | None:

@@ -7,16 +7,17 @@ import secrets
 import threading
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 
 from headwater_store.errors import StoreAway, StoreError
 from headwater_store.redis_server import PREFIX, RedisServer, call, script
 from headwater_store.url import StoreUrl
 
-LEASE_S = 3.0
+LEASE_S = 1.5
 """A process that was killed holds the records for so long at most; its successor waits for that."""
 _RENEWALS = 3
 """In one lease."""
-_TRY_S = 0.1
+_NEVER = float("-inf")
 _TAKE = script(
     """
 local holder = redis.call('GET', KEYS[3])
@@ -41,28 +42,51 @@ _RELEASE = script("if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL
 
 
 class RedisRecords:
-    """Implements `Records`. The constructor waits for a former holder (see LEASE_S) and raises StoreError too. A thread (under
-    gevent's patches: a greenlet) of its own keeps the lease."""
+    """Implements `Records`. The constructor raises StoreError too, and takes nothing. A thread of its own (under gevent's
+    patches: a greenlet) keeps the lease."""
 
     def __init__(self, url: StoreUrl, name: str) -> None:
         self._server, self._name = RedisServer(url), name
         self._keepers_server = RedisServer(url)
         base = f"{PREFIX}:records:{{{name}}}"
         self._keys = [base, f"{base}:holder", f"{base}:lease"]
-        self._token, self._lease_ms = secrets.token_hex(8), round(LEASE_S * 1000)
+        self._token, self._lease_s = secrets.token_hex(8), LEASE_S
+        self._held_until = _NEVER
+        self._holds = False
         self._unsure: set[str] = set()
+        self._committed: dict[str, bytes] = {}
         self._ended = threading.Event()
-        try:
-            self._take()
-            self._committed: dict[str, bytes] = {
-                key.decode(): value for key, value in self._server.read([("HGETALL", base)])[0].items()
-            }
-        except BaseException:
-            self._server.close()
-            raise
-        self._server.rest()
         self._keeper = threading.Thread(target=self._keep, name=f"{name}-lease", daemon=True)
         self._keeper.start()
+
+    @property
+    def held_until(self) -> float:
+        """See Records."""
+        return self._held_until
+
+    def take(self) -> bool:
+        """See Records."""
+        self._open()
+        if self._holds:
+            try:
+                self._write(self._server, 0)
+                return True
+            except StoreAway:
+                raise
+            except StoreError:
+                pass  # Another process has had them meanwhile.
+        began = time.monotonic()
+        if not self._server.run([call(_TAKE, self._keys, self._token, self._lease_ms)])[0]:
+            return False
+        found = self._server.read([("HGETALL", self._keys[0])])[0]
+        self._committed = {key.decode(): value for key, value in found.items()}
+        self._unsure.clear()
+        self._held_until, self._holds = began + self._lease_s, True
+        return True
+
+    @property
+    def _lease_ms(self) -> int:
+        return round(self._lease_s * 1000)
 
     def load(self, prefix: str = "") -> dict[str, bytes]:
         """See Records. What this process holds nobody else changes, so it knows it."""
@@ -92,37 +116,28 @@ class RedisRecords:
         if self._ended.is_set():
             return
         self._ended.set()
-        try:
-            self._server.run([call(_RELEASE, self._keys, self._token)])
-        except StoreError:
-            pass  # It ends by itself.
+        if self._holds:
+            with suppress(StoreError):  # The lease ends by itself.
+                self._server.run([call(_RELEASE, self._keys, self._token)])
+        self._holds, self._held_until = False, _NEVER
         self._server.close()
 
     def _open(self) -> None:
         if self._ended.is_set():
             raise StoreError(f"{self._server}: closed")
 
-    def _take(self) -> None:
-        until = time.monotonic() + LEASE_S + 1.0
-        while not self._server.run([call(_TAKE, self._keys, self._token, self._lease_ms)])[0]:
-            if time.monotonic() > until:
-                raise StoreError(
-                    f"{self._server}: another process holds its {self._name} records; stop that one, or give another DB"
-                )
-            time.sleep(_TRY_S)
-
     def _write(self, server: RedisServer, *changes: str | bytes | int) -> None:
+        began = time.monotonic()
         if not server.run([call(_WRITE, self._keys, self._token, self._lease_ms, *changes)])[0]:
+            self._held_until, self._holds = _NEVER, False
             raise StoreError(
                 f"{server}: another process has taken its {self._name} records; stop that one, or this one"
             )
+        self._held_until = max(self._held_until, began + self._lease_s)
 
     def _keep(self) -> None:
-        while not self._ended.wait(LEASE_S / _RENEWALS):
-            try:
-                self._write(self._keepers_server, 0)
-            except StoreAway:
-                continue
-            except StoreError:
-                break  # The next write says it.
+        while not self._ended.wait(self._lease_s / _RENEWALS):
+            if self._holds:
+                with suppress(StoreError):  # The next write says it.
+                    self._write(self._keepers_server, 0)
         self._keepers_server.close()

@@ -66,25 +66,35 @@ class SqliteJournals:
 
     def open(self, group: str, epoch: int) -> Loaded:
         """See Journals."""
-        file = self._file(group)
-        with file.transaction() as db:
-            before = _fence(db, group, epoch)
-        # Nobody of an older epoch writes from here on, so the others need not wait while this one reads.
-        with file.reading() as db:
-            ident, tail, number = db.execute(
-                "SELECT id, tail, snapshot_number FROM groups WHERE name = ?", (group,)
-            ).fetchone()
-            found = db.execute("SELECT data FROM snapshots WHERE group_id = ?", (ident,)).fetchone()
-            entries = [
-                data
-                for (data,) in db.execute(
-                    "SELECT data FROM entries WHERE group_id = ? AND number > ? AND number <= ? ORDER BY number",
-                    (ident, number, tail),
-                )
-            ]
-        if len(entries) != tail - number or (number and found is None):
-            raise file.damaged(f"group {group}: {len(entries)} entries from {number} to {tail}")
-        return Loaded(found[0] if found else None, number, entries, tail, before)
+        (outcome,) = self.open_many([(group, epoch)])
+        if isinstance(outcome, StoreError):
+            raise outcome
+        return outcome
+
+    def open_many(self, wanted: Sequence[tuple[str, int]]) -> list[Loaded | StoreError]:
+        """See Journals. Two transactions for each file that the groups are in."""
+        until = time.monotonic() + BUSY_S
+        outcomes: dict[str, Loaded | StoreError] = {}
+        by_file: dict[SqliteFile, list[tuple[str, int]]] = defaultdict(list)
+        for group, epoch in wanted:
+            by_file[self._file(group)].append((group, epoch))
+        for file, groups in by_file.items():
+            fenced: dict[str, int] = {}
+            try:
+                with file.transaction(until) as db:
+                    for group, epoch in groups:
+                        try:
+                            fenced[group] = _fence(db, group, epoch)
+                        except Fenced as error:
+                            outcomes[group] = error
+                # Nobody of an older epoch writes from here on, so the others need not wait while this one reads.
+                with file.reading() as db:
+                    for group, before in fenced.items():
+                        outcomes[group] = _load(file, db, group, before)
+            except StoreError as error:
+                for group, _ in groups:
+                    outcomes.setdefault(group, error)
+        return [outcomes[group] for group, _ in wanted]
 
     def append(self, batch: Sequence[Append]) -> list[Fenced | WentBack | None]:
         """See Journals. One transaction for each file that the groups are in."""
@@ -190,6 +200,24 @@ def _fence(db: sqlite3.Connection, group: str, epoch: int) -> int:
             (group, epoch),
         )
     return int(before)
+
+
+def _load(file: SqliteFile, db: sqlite3.Connection, group: str, before: int) -> Loaded | StoreError:
+    """What the journal of a group holds, which `before` had open."""
+    ident, tail, number = db.execute(
+        "SELECT id, tail, snapshot_number FROM groups WHERE name = ?", (group,)
+    ).fetchone()
+    found = db.execute("SELECT data FROM snapshots WHERE group_id = ?", (ident,)).fetchone()
+    entries = [
+        data
+        for (data,) in db.execute(
+            "SELECT data FROM entries WHERE group_id = ? AND number > ? AND number <= ? ORDER BY number",
+            (ident, number, tail),
+        )
+    ]
+    if len(entries) != tail - number or (number and found is None):
+        return file.damaged(f"group {group}: {len(entries)} entries from {number} to {tail}")
+    return Loaded(found[0] if found else None, number, entries, tail, before)
 
 
 def _append(db: sqlite3.Connection, asked: Append) -> Fenced | WentBack | None:

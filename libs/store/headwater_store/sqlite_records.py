@@ -1,5 +1,6 @@
 """Records in a SQLite file, which one process holds."""
 
+import math
 from collections.abc import Collection, Mapping
 
 from headwater_store.sqlite import Schema, SqliteFile, sqlite_folder
@@ -25,6 +26,15 @@ class SqliteRecords:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def held_until(self) -> float:
+        """See Records: the file is locked."""
+        return math.inf
+
+    def take(self) -> bool:
+        """See Records."""
+        return True
 
     def load(self, prefix: str = "") -> dict[str, bytes]:
         """See Records."""

@@ -21,21 +21,31 @@ class Holdings:
         self._counts: Counter[str] = Counter()
         self._turns: Counter[str] = Counter()
         self._origins: dict[str, float] = {}
+        self.orphans: dict[str, None] = {}
+        """Groups whose origin is gone, as the feed says."""
 
     def change(self, change: list[Any]) -> None:
         """A row of the feed."""
         if change[0] == "group":
             self._granted_no_more(change[1])
             self._forget(change[1])
+            if not change[2]:
+                self.orphans[change[1]] = None
+                return
             self._owners[change[1]] = change[2]
             self._counts[change[2]] += 1
         elif change[0] == "group-gone":
             self._forget(change[1])
 
     def _forget(self, group: str) -> None:
+        self.orphans.pop(group, None)
         owner = self._owners.pop(group, None)
         if owner is not None:
             self._counts[owner] -= 1
+
+    def owner(self, group: str) -> str | None:
+        """Who has a group; empty for an orphan, None for one that is not known."""
+        return self._owners.get(group, "" if group in self.orphans else None)
 
     def granting(self, group: str, origin: str, now: float) -> None:
         """A Grant is on its way to the registry."""
@@ -83,7 +93,7 @@ class Holdings:
                 )
                 for node in sorted(origins, key=lambda node: node.node_id)
             },
-            {group: self._owners[group] for group in wanted if group in self._owners},
+            dict(self._owners),
             wanted,
         )
 

@@ -1,30 +1,24 @@
-"""The balancer process: groups that are asked for at the same time are decided together from one snapshot and granted by the
-registry. However many ask for a group, it is one Grant."""
+"""The balancer process: wires what decides, what asks origins and what moves groups to a node."""
 
 import time
-from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
-import gevent
-from gevent.event import Event
-from headwater_bus.control import MAX_GROUP_BYTES, Assigned, AssignRequest, Grant, Refused
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node, NodeConfig
-from headwater_bus.requests import Caller, RequestError
+from headwater_bus.view import leading_balancer
 
 from headwater_balancer.config import BalancerConfig
-from headwater_balancer.decide import decide
+from headwater_balancer.granting import Granter
 from headwater_balancer.holdings import Holdings
-from headwater_balancer.snapshot import Notice
+from headwater_balancer.mover import Mover
+from headwater_balancer.operating import Operating
+from headwater_balancer.origins import Origins
+from headwater_balancer.policy import Policy, PolicyError, PolicyOptions, make_policy
+from headwater_balancer.rebalancing import Rebalancer
+from headwater_balancer.rules import Rules
 
 _log = get_log("balancer")
-_SHUN_S = 1.0
-"""So long nothing goes to an origin that the registry said is not there: the feed will say so, too."""
-MAX_WAITING = 100_000
-"""Requests that wait for an answer. More are refused; edges ask again."""
-MAX_GRANTING = 500
-"""Grants under way at the registry at once; others wait here."""
-_MAX_NOTICES = 1000
 
 
 class Balancer:
@@ -33,161 +27,125 @@ class Balancer:
     def __init__(self, node: Node, config: BalancerConfig) -> None:
         self.node = node
         self._config = config
-        self._holdings = Holdings()
-        self._callers: dict[str, list[Caller]] = defaultdict(list)
-        self._since: dict[str, float] = {}
-        self._wanted: dict[str, None] = {}
-        self._wake = Event()
-        self._shunned: dict[str, float] = {}
-        self._noticed: set[str] = set()
-        self._waiting = self._granting = 0
-        self._granted = self._refused = 0
-        self._slowest_ms = 0.0
-        self.server = node.serve({AssignRequest: self._take})
+        self._policy, self._policy_name = config.policy, config.policy_name
+        self.rules = self._with_own_pins(Rules())
+        self.holdings = Holdings()
+        self._origins = Origins(node)
+        self._led = False
+        self.mover = Mover(
+            node, self._origins, lambda move: self.operating.objection(move), self._planned_again
+        )
+        self.rebalancer = Rebalancer(
+            node,
+            self._origins,
+            self.mover,
+            lambda: self.rules,
+            self.leads,
+            config.cooldown_s,
+            config.patience_s,
+        )
+        self.granter = Granter(
+            node,
+            self.holdings,
+            config.request_s,
+            self.leader,
+            lambda: self._policy,
+            lambda: self.rules,
+            self.rebalancer.book.busy,
+        )
+        self.server = self.granter.server
+        self.operating = Operating(
+            node,
+            self.server,
+            self.mover,
+            self.rebalancer,
+            lambda: self.rules,
+            self.leader,
+            lambda: self._policy_name,
+            config.request_s,
+        )
         node.view.on_change(self._changed)
         node.health_provider = self.health
 
     def start(self) -> str:
         """Bind, register and begin; returns the endpoint."""
         endpoint = self.server.bind(f"tcp://{self.node.config.bind}:*")
-        self.node.spawn("decide", self.work)
-        self.node.start(endpoint, meta={"policy": self._config.policy_name})
+        for name, job in (
+            ("decide", self.granter.work),
+            ("move", self.mover.work),
+            ("loads", self.rebalancer.poll),
+            ("plan", self.rebalancer.work),
+        ):
+            self.node.spawn(name, job)
+        self.node.start(endpoint, meta={"policy": self._policy_name})
         return endpoint
 
+    def leader(self) -> str:
+        """Node id of the balancer that decides; empty while none is registered."""
+        found = leading_balancer(self.node.view.nodes.values())
+        return found.node_id if found is not None else ""
+
+    def leads(self) -> bool:
+        """Whether that is this one."""
+        found = leading_balancer(self.node.view.nodes.values())
+        return found is not None and (found.node_id, found.boot) == (self.node.node_id, self.node.boot)
+
+    def _planned_again(self) -> None:
+        self.rebalancer.wake()
+
     def _changed(self, change: list[Any]) -> None:
-        self._holdings.change(change)
-        if change[0] == "node":
-            self._shunned.pop(change[1][0], None)
+        """A row of the feed, in the order of who needs whose work."""
+        kind = change[0]
+        if kind == "settings":
+            self._take_rules(Rules.from_settings(change[1]))
+        elif kind == "group" and change[2]:
+            if self.holdings.owner(change[1]) not in (None, change[2]):
+                self.rebalancer.moved(change[1], time.monotonic())
+        elif kind == "group-gone":
+            self.rebalancer.book.forget(change[1])
+        elif kind == "node-gone":
+            self._origins.forget(change[1])
+            self.rebalancer.book.origin_gone(change[1])
+        self.holdings.change(change)
+        if kind in ("node", "node-gone"):
+            self._watch_leader()
+        self.granter.changed(change)
+        if kind in ("settings", "node", "node-gone"):
+            self.rebalancer.wake()
 
-    # Requests
+    def _watch_leader(self) -> None:
+        leads = self.leads()
+        if leads != self._led:
+            self._led = leads
+            _log.info("leads" if leads else "stands by", leader=self.leader() or "-")
 
-    def _take(self, caller: Caller, request: AssignRequest) -> Assigned | Refused | None:
-        group, view = request.group, self.node.view
-        known = view.groups.get(group)
-        if known is not None and known.origin in view.nodes:
-            return Assigned(known.group, known.origin, known.epoch)
-        if caller.user is not None and caller.user.startswith("operator-"):
-            return Refused("not-allowed", f"operators may look only, the key is {caller.user}'s")
-        size = len(group.encode(errors="surrogatepass"))
-        if size > MAX_GROUP_BYTES:
-            return Refused("bad-name", f"group: {size} bytes, expected at most {MAX_GROUP_BYTES}")
-        if not group.isprintable():
-            return Refused("bad-name", f"group {group!r}: expected printable characters")
-        if not self.node.registered.is_set():
-            self._refused += 1
-            return Refused(
-                "registry-away", f"{group[:64]}: nobody has it yet, and the registry is away; ask again"
-            )
-        if self._waiting >= MAX_WAITING:
-            self._refused += 1
-            return Refused("busy", f"{MAX_WAITING} requests wait here, ask again")
-        self._waiting += 1
-        self._callers[group].append(caller)
-        if group not in self._since:
-            self._since[group] = time.monotonic()
-            self._want(group)
-        return None
+    def _with_own_pins(self, rules: Rules) -> Rules:
+        """The rules and those that this balancer was started with (`--pin`), which come last, while its policy is `pinned`."""
+        return replace(rules, own_pins=self._config.pins if self._policy_name == "pinned" else ())
 
-    def _want(self, group: str) -> None:
-        self._wanted[group] = None
-        self._wake.set()
+    def _take_rules(self, rules: Rules) -> None:
+        """What operators have decided changed, here or by another balancer."""
+        name = rules.policy or self._config.policy_name
+        if name != self._policy_name:
+            try:
+                self._policy = self._config.policy if name == self._config.policy_name else self._made(name)
+                self._policy_name = name
+                _log.info("policy", policy=name)
+            except PolicyError as error:
+                _log.error("policy not taken", policy=name, stays=self._policy_name, error=error)
+        self.rules = self._with_own_pins(rules)
 
-    def _answer(self, group: str, answer: Assigned | Refused) -> None:
-        self._slowest_ms = max(self._slowest_ms, (time.monotonic() - self._since.pop(group)) * 1000)
-        callers = self._callers.pop(group)
-        self._waiting -= len(callers)
-        if isinstance(answer, Refused):
-            self._refused += len(callers)
-        for caller in callers:
-            self.server.answer(caller, answer)
-
-    # Decisions
-
-    def work(self) -> None:
-        """Job: decide whenever something is wanted."""
-        while True:
-            self._wake.wait()
-            self._wake.clear()
-            self._decide(time.monotonic())
-
-    def _decide(self, now: float) -> None:
-        for origin, until in list(self._shunned.items()):
-            if until <= now:
-                del self._shunned[origin]
-        wanted = tuple(self._wanted)[: MAX_GRANTING - self._granting]
-        for group in wanted:
-            del self._wanted[group]
-        snapshot = self._holdings.snapshot(
-            self.node.view.nodes.values(), wanted, now, frozenset(self._shunned)
-        )
-        decided: set[str] = set()
-        for action in decide(snapshot, now, self._config.policy):
-            if isinstance(action, Notice):
-                self._notice(action)
-            else:
-                decided.add(action.group)
-                self._holdings.granting(action.group, action.origin, now)
-                self._granting += 1
-                gevent.spawn(self._grant, action)
-        for group in wanted:
-            if group not in decided:
-                self._undecided(group)
-
-    def _undecided(self, group: str) -> None:
-        """Somebody has it by now, or there is nobody to have it."""
-        known = self.node.view.groups.get(group)
-        if known is not None:
-            self._answer(group, Assigned(known.group, known.origin, known.epoch))
-        else:
-            self._answer(
-                group,
-                Refused(
-                    "no-origin",
-                    f"{group[:64]}: no origin serves its application (headwater-origin serve --app)",
-                ),
-            )
-
-    def _notice(self, notice: Notice) -> None:
-        if notice.text not in self._noticed and len(self._noticed) < _MAX_NOTICES:
-            self._noticed.add(notice.text)
-            _log.warning(notice.text)
-
-    def _grant(self, grant: Grant) -> None:
-        """Greenlet: one Grant, and what comes of it."""
-        group = grant.group
-        try:
-            answer = self.node.request_registry(grant, self._config.request_s)
-        except RequestError as error:
-            answer = Refused("registry-away", f"{group[:64]}: {error}; ask again")
-        self._granting -= 1
-        if self._wanted:
-            self._wake.set()
-        if isinstance(answer, Assigned):
-            self._granted += 1
-            _log.info("granted", group=group, origin=answer.origin, epoch=answer.epoch)
-            self._answer(group, answer)
-            return
-        self._holdings.not_granted(group)
-        if not isinstance(answer, Refused):
-            answer = Refused("internal", f"the registry answered with {type(answer).__name__}")
-        if answer.code == "unknown-node" and grant.origin not in self._shunned:
-            # It has just gone: another one may take the group.
-            self._shunned[grant.origin] = time.monotonic() + _SHUN_S
-        if answer.code == "unknown-node" and time.monotonic() - self._since[group] < self._config.request_s:
-            self._want(group)
-            return
-        _log.warning("not granted", group=group, origin=grant.origin, reason=answer.text)
-        self._answer(group, answer)
+    def _made(self, name: str) -> Policy:
+        return make_policy(name, PolicyOptions(self._config.pins if name == "pinned" else ()))
 
     def health(self) -> dict[str, Any]:
         """For HealthRequest."""
         return {
-            "policy": self._config.policy_name,
-            "groups": len(self.node.view.groups),
-            "granted": self._granted,
-            "refused": self._refused,
-            "waiting": self._waiting,
-            "slowest_assign_ms": round(self._slowest_ms, 1),
+            "policy": self._policy_name,
+            "leader": self.leader(),
+            "moved": self.mover.moved,
+            "failed_moves": self.mover.failed,
+            **self.granter.health(),
         }
 
 

@@ -1,9 +1,12 @@
 """What the balancer decides from and what it decides: frozen values."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 
-from headwater_bus.control import Grant
+
+def app_of(group: str) -> str:
+    """The application whose scope, or part of it, a group is."""
+    return group.partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,8 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class ClusterSnapshot:
-    """`origins` by node id; `owners` says who has which group; `wanted` are groups that somebody asks for, in order."""
+    """`origins` by node id; `owners` says who has which group; `wanted` are groups that somebody asks for, or whose
+    origin is gone, in order."""
 
     origins: Mapping[str, Origin] = field(default_factory=dict)
     owners: Mapping[str, str] = field(default_factory=dict)
@@ -30,8 +34,12 @@ class ClusterSnapshot:
 
     def serving(self, group: str) -> "ClusterSnapshot":
         """The same with only those origins that serve the application of `group`."""
-        app = group.partition("/")[0]
-        origins = {node_id: origin for node_id, origin in self.origins.items() if app in origin.apps}
+        app = app_of(group)
+        return self.among({node_id for node_id, origin in self.origins.items() if app in origin.apps})
+
+    def among(self, node_ids: Container[str]) -> "ClusterSnapshot":
+        """The same with only these origins."""
+        origins = {node_id: origin for node_id, origin in self.origins.items() if node_id in node_ids}
         return replace(self, origins=origins)
 
     def granted(self, origin: str) -> "ClusterSnapshot":
@@ -39,6 +47,14 @@ class ClusterSnapshot:
         had = self.origins[origin]
         more = replace(had, groups=had.groups + 1, turns=had.turns + 1)
         return replace(self, origins={**self.origins, origin: more})
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """An action: `origin` is to have `group`, which nobody has."""
+
+    group: str
+    origin: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,27 @@ def main() -> None:
     show_default=True,
     help="Chunk size of what is sent to clients, in bytes.",
 )
+@click.option(
+    "--resume-s",
+    type=click.IntRange(1, 3600),
+    default=30,
+    show_default=True,
+    help="How long clients whose origin is lost wait for the next one, in seconds.",
+)
+@click.option(
+    "--ring-ms",
+    type=click.IntRange(0, 60_000),
+    default=4_000,
+    show_default=True,
+    help="How much of each published stream is kept for the case that its origin is lost.",
+)
+@click.option(
+    "--ring-bytes",
+    type=click.IntRange(0, 1 << 30),
+    default=8 * 1024 * 1024,
+    show_default=True,
+    help="The same, at most so many bytes of each.",
+)
 @click.option("--max-connections", type=click.IntRange(1), default=15_000, show_default=True)
 @click.option(
     "--max-per-address",
@@ -77,6 +98,9 @@ def serve(
     own_port: int | None,
     flush_ms: int,
     chunk_size: int,
+    resume_s: int,
+    ring_ms: int,
+    ring_bytes: int,
     max_connections: int,
     max_per_address: int,
     open_to_all: bool,
@@ -100,6 +124,9 @@ def serve(
             listen_alone=tuple((address, own) for address in addresses),
             flush_ms=flush_ms,
             chunk_size=chunk_size,
+            resume_s=float(resume_s),
+            ring_s=ring_ms / 1000,
+            ring_bytes=ring_bytes,
             max_connections=max_connections,
             max_per_address=max_per_address,
         )

@@ -1,6 +1,8 @@
-"""A session's place in one group: the number that both ends of the link know it by, and what it has sent there."""
+"""A session's place in one group: the number that both ends of a link know it by, what it has sent there, and how far that was
+applied."""
 
 import time
+from collections import deque
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -12,10 +14,6 @@ from headwater_rtmp.status import StatusCode
 if TYPE_CHECKING:
     from headwater_edge.client import Client
 
-_WAITING_MESSAGES = 1024
-_WAITING_BYTES = 1024 * 1024
-"""What a guest may have sent before the group's origin has taken it: `attach_s` at the rate of a busy client."""
-
 
 class AttachmentPhase(IntEnum):
     """How far a session has come in a group."""
@@ -24,47 +22,66 @@ class AttachmentPhase(IntEnum):
     """Nobody was asked, or the group's origin is looked for (again)."""
     ASKED = 1
     """The origin has not answered yet."""
-    ATTACHED = 2
-    ENDED = 3
+    RESUMING = 2
+    """An origin was asked to go on with it and has not answered yet. What the client sends goes there already."""
+    ATTACHED = 3
+    ENDED = 4
 
 
-_ATTACHED = AttachmentPhase.ATTACHED
+_ATTACHED, _RESUMING, _ENDED = AttachmentPhase.ATTACHED, AttachmentPhase.RESUMING, AttachmentPhase.ENDED
 
 
 class Attachment:
     """A session in a group: its home, the scope that it connects to, or one that it is a guest of.
 
-    `number` is edge-wide, so two of one client may share a link. `link` is there from ASKED on, and stays when it has ended.
+    `number` is edge-wide and stays the same at whatever origin the group is. `link` is there from ASKED on, until the group
+    leaves it, and stays when it has ended.
+
+    What the session sends is kept until the group has applied it, and is sent again to the group's next origin.
     """
 
     __slots__ = (
+        "accepted",
+        "applied",
         "client",
+        "epoch",
         "group",
+        "heard",
         "link",
         "number",
         "phase",
         "sent",
         "since",
-        "waiting",
-        "waiting_bytes",
+        "state",
+        "unacknowledged",
     )
 
     def __init__(self, client: "Client", number: int, group: str) -> None:
         self.client, self.number, self.group = client, number, group
         self.link: Link | None = None
         self.phase = AttachmentPhase.FINDING
-        self.sent = 0
-        """How many messages the session has sent to the group."""
+        self.accepted = False
+        """Whether an origin of the group has ever taken it: the next one is to go on with it."""
+        self.epoch = 0
+        """Of the last Attach: what answers an earlier one over the same link means nothing."""
         self.since = time.monotonic()
         """Since when the group's origin is looked for."""
-        self.waiting: list[FromClient | FromGuest] | None = None
-        """What goes to the group once it has taken a guest. What waits for a home is its client's (`early`)."""
-        self.waiting_bytes = 0
+        self.sent = 0
+        """How many messages the session has sent to the group."""
+        self.applied = self.heard = 0
+        """Up to which of them the group is done, and the last entry of its journal of which the session has been told what it
+        says to it: see `traffic.Applied`."""
+        self.state = b""
+        """What the group's next origin needs to know of the session: see `traffic.SessionState`."""
+        self.unacknowledged: deque[FromClient | FromGuest] | None = None
+        """What the group has not applied yet, and, until it has taken a guest, what waits for that. None: nothing."""
 
     @property
     def is_home(self) -> bool:
         """Whether the group is the scope that the session connects to."""
         return self.client.home is self
+
+    # What the session sends
 
     def forward(self, message: Message) -> None:
         """Pass a message of the client on to the group."""
@@ -97,34 +114,75 @@ class Attachment:
         )
 
     def _send(self, envelope: FromClient | FromGuest) -> None:
-        if self.phase is _ATTACHED:
+        phase = self.phase
+        if phase is _ENDED:
+            return
+        if self.unacknowledged is None:
+            self.unacknowledged = deque()
+        self.unacknowledged.append(envelope)
+        client = self.client
+        client.kept_messages += 1
+        client.kept_bytes += len(envelope.payload)
+        if phase is _ATTACHED or phase is _RESUMING:
             self.link.send(envelope)  # type: ignore[union-attr]  # it has one then, and this is a hot path
-        elif self.phase != AttachmentPhase.ENDED:
-            self._hold(envelope)
 
-    def _hold(self, envelope: FromClient | FromGuest) -> None:
-        if self.waiting is None:
-            self.waiting = []
-        self.waiting.append(envelope)
-        self.waiting_bytes += len(envelope.payload)
-        if len(self.waiting) > _WAITING_MESSAGES or self.waiting_bytes > _WAITING_BYTES:
-            self.fail(
-                StatusCode.CONNECT_CLOSED,
-                f"{len(self.waiting)} messages of {self.waiting_bytes} bytes wait for the origin of {self.group}, "
-                f"expected at most {_WAITING_MESSAGES} of {_WAITING_BYTES}",
-            )
+    def acknowledge(self, number: int, heard: int) -> None:
+        """The group is done with what was sent up to `number`, and has told the session what its journal says up to entry
+        `heard`."""
+        if heard > self.heard:
+            self.heard = heard
+        if number <= self.applied:
+            return
+        self.applied = number
+        kept, client = self.unacknowledged, self.client
+        while kept and kept[0].number <= number:
+            client.kept_messages -= 1
+            client.kept_bytes -= len(kept.popleft().payload)
+        if not kept:
+            # An empty deque takes more memory than all else here.
+            self.unacknowledged = None
 
-    def attached(self) -> None:
-        """The group's origin has taken the session: send what has waited."""
-        assert self.link is not None
+    # Its phases
+
+    def asked(self, link: Link, epoch: int) -> int:
+        """An Attach is on its way: what is kept goes right behind one that is to go on. Returns how many messages."""
+        self.link, self.epoch = link, epoch
+        self.phase = AttachmentPhase.RESUMING if self.accepted else AttachmentPhase.ASKED
+        return self._send_kept() if self.accepted else 0
+
+    def attached(self, number: int) -> None:
+        """The group's origin has the session, and what it sent up to `number`; what has waited for that is sent."""
+        first, self.accepted = not self.accepted, True
         self.phase = AttachmentPhase.ATTACHED
-        waiting, self.waiting, self.waiting_bytes = self.waiting or (), None, 0
-        for envelope in waiting:
+        self.acknowledge(number, 0)
+        if first:
+            self._send_kept()
+
+    def _send_kept(self) -> int:
+        assert self.link is not None
+        for envelope in self.unacknowledged or ():
             self.link.send(envelope)
+        return len(self.unacknowledged or ())
+
+    def lost(self, now: float) -> bool:
+        """The group, or it alone, has left its link: an origin is looked for again. Returns whether it was attached."""
+        attached = self.phase is _ATTACHED
+        if attached:
+            self.since = now
+        self.link, self.phase = None, AttachmentPhase.FINDING
+        return attached
+
+    def ended(self) -> None:
+        """The session leaves the group, or the edge: nothing of it is kept any more."""
+        self.phase = AttachmentPhase.ENDED
+        for envelope in self.unacknowledged or ():
+            self.client.kept_messages -= 1
+            self.client.kept_bytes -= len(envelope.payload)
+        self.unacknowledged = None
 
     def fail(self, code: StatusCode, text: str) -> None:
         """The session cannot be in the group: its client is told why and closed; `code` answers the `connect` of a home."""
-        if self.is_home:
+        if self.is_home and not self.accepted:
             self.client.reject(code, text)
         else:
             self.client.close_with(StatusCode.CONNECT_CLOSED, text, error=True)

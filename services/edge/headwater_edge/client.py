@@ -9,7 +9,6 @@ import time
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from headwater_bus.traffic import PublisherMedia
 from headwater_rtmp.chunk import csid_for, encode_message
 from headwater_rtmp.command import decode_command, encode_command
 from headwater_rtmp.connection import Connection
@@ -20,6 +19,7 @@ from headwater_rtmp.status import StatusCode, status
 from headwater_edge.attachment import Attachment
 from headwater_edge.fanout import Player
 from headwater_edge.outbox import READ, Outbox
+from headwater_edge.publishing import Publication
 from headwater_edge.routes import ObjectRoutes
 
 if TYPE_CHECKING:
@@ -43,16 +43,6 @@ class Phase(IntEnum):
     CLOSED = 4
 
 
-class Publication:
-    """A message stream of a client that publishes: by which attachment its media goes, and the number of the last message."""
-
-    __slots__ = ("attachment", "number", "stream")
-
-    def __init__(self, attachment: Attachment, stream: int) -> None:
-        self.attachment, self.stream = attachment, stream
-        self.number = 0
-
-
 class Client:
     """A client of this edge. `home` is its attachment to the scope that it connects to, from the accept on.
 
@@ -66,10 +56,13 @@ class Client:
         "_reader",
         "address",
         "behind",
+        "connect",
         "early",
         "guests",
         "heard_at",
         "home",
+        "kept_bytes",
+        "kept_messages",
         "object_encoding",
         "objects",
         "outbox",
@@ -99,8 +92,12 @@ class Client:
         self.spread_objects = False
         """Whether its home answers each of its SharedObject messages with the way that it goes; `routes` are those."""
         self.routes: ObjectRoutes | None = None
+        self.connect: Message | None = None
+        """Every origin of its home that takes it is told what it connects with."""
         self.early: list[Message] | None = None
-        """What a client sent behind `connect` before an origin accepted it, from `connect` on."""
+        """What a client sent behind `connect` before an origin accepted it."""
+        self.kept_messages = self.kept_bytes = 0
+        """What it has sent and no origin has applied yet, of all its attachments, in messages and bytes of payload."""
         self.publications: dict[int, Publication] | None = None
         """By message stream id, as are `players`."""
         self.players: dict[int, Player] | None = None
@@ -114,7 +111,7 @@ class Client:
         """`phase_at`: since when it waits: for the handshake and `connect` from the accept on, then for its origin."""
         self.pinged_at = 0.0
         self.paused = False
-        """Whether nothing is read from it because its origin does not keep up."""
+        """Whether nothing is read from it because an origin does not keep up, or is looked for."""
         self._more = False
         """Whether messages that were read wait for their turn."""
         self.outbox: Outbox | None = None
@@ -169,15 +166,19 @@ class Client:
         self._edge.flush_clients()
 
     def _take(self, now: float) -> None:
-        rtmp = self.rtmp
+        rtmp, config = self.rtmp, self._edge.config
         for _ in range(_EVENTS_PER_TURN):
+            if self.kept_messages >= config.kept_messages or self.kept_bytes >= config.kept_bytes:
+                self._more = True
+                break
             event = rtmp.next_event(now)
             if event is None:
                 break
             if type(event) is Message:
                 publications = self.publications
                 if publications is not None and event.stream_id in publications and event.type_id in MEDIA:
-                    self._publish(publications[event.stream_id], event)
+                    self._edge.counters.media_in += 1
+                    publications[event.stream_id].take(event, now)
                 else:
                     self._edge.router.route(self, event)
             elif self.phase == Phase.HANDSHAKE and rtmp.handshaken:
@@ -191,7 +192,7 @@ class Client:
             self.enqueue(answer)
             if self.closed:
                 return
-        if self.links_full(self._edge.config.link_bytes):
+        if self.must_wait(1):
             self.paused = True
             self._edge.paused.add(self)
 
@@ -206,8 +207,15 @@ class Client:
         if not self.paused:
             self._edge.turns.add(self)
 
-    def links_full(self, limit_bytes: int) -> bool:
-        """Whether an origin that it sends to has not acknowledged more than so many bytes."""
+    def must_wait(self, divisor: int) -> bool:
+        """Whether its origins lag behind by more than the limits, divided by `divisor`."""
+        config = self._edge.config
+        if (
+            self.kept_messages >= config.kept_messages // divisor
+            or self.kept_bytes >= config.kept_bytes // divisor
+        ):
+            return True
+        limit_bytes = config.link_bytes // divisor
         link = self.home.link
         if link is not None and link.queued_bytes > limit_bytes:
             return True
@@ -215,21 +223,10 @@ class Client:
         return any(link is not None and link.queued_bytes > limit_bytes for link in links)
 
     def resume_reading(self) -> None:
-        """Its links have room again."""
+        """Its origins have caught up."""
         self.paused = False
         self.heard_at = time.monotonic()
         self._read_on()
-
-    def _publish(self, publication: Publication, message: Message) -> None:
-        link = publication.attachment.link
-        assert link is not None
-        publication.number += 1
-        self._edge.counters.media_in += 1
-        link.send(
-            PublisherMedia(
-                publication.stream, publication.number, message.type_id, message.timestamp, message.payload
-            )
-        )
 
     # Writing
 
@@ -329,9 +326,9 @@ class Client:
 
     def reject(self, code: StatusCode, text: str) -> None:
         """Answer `connect` with an error and close. Does nothing once it is answered."""
-        if self.phase != Phase.CONNECTING or not self.early:
+        if self.phase != Phase.CONNECTING or self.connect is None:
             return
-        transaction = decode_command(self.early[0]).transaction_id
+        transaction = decode_command(self.connect).transaction_id
         error = encode_command("_error", transaction, None, status(code, text), amf3=False)
         self.close(f"connect refused: {text}", last=self._chunks(error))
 
@@ -362,5 +359,5 @@ class Client:
         if last:
             outbox = outbox if outbox is not None else Outbox(self._edge.loop, self.sock, self._writable)
             outbox.put(last)
-        self.early = self.behind = None
+        self.connect = self.early = self.behind = None
         self._edge.client_closed(self, outbox, reason, error, gone)

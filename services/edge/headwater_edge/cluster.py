@@ -1,51 +1,103 @@
-"""The edge's side of the cluster: the links to origins, and the attachments over them."""
+"""The edge's side of the cluster: the links to origins, which groups are there, and what becomes of both as the table changes."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import gevent
 from headwater_bus.link import EdgeLink, Link
 from headwater_bus.logs import get_log
 from headwater_bus.traffic import Detach
-from headwater_rtmp.status import StatusCode
+from headwater_bus.view import Assignment
 
 from headwater_edge.attaching import Attaching
 from headwater_edge.attachment import Attachment, AttachmentPhase
 from headwater_edge.client import Client
 from headwater_edge.directory import Directory
 from headwater_edge.envelope_handlers import EnvelopeHandlers
+from headwater_edge.groups import EdgeGroup
+from headwater_edge.resuming import Resuming
+from headwater_edge.standing import session_id
 
 if TYPE_CHECKING:
     from headwater_edge.edge import Edge
 
 _log = get_log("edge")
-_LOST = "the origin of this application instance is lost"
 
 
 class Cluster:
-    """Attaches sessions to the origins of their groups and keeps one link to each of these."""
+    """Attaches sessions to the origins of their groups and keeps one link to each of these. When an origin is lost, or a group
+    has another, its sessions go on there and their clients notice nothing."""
 
     def __init__(self, edge: "Edge") -> None:
         self._edge = edge
         self._node = edge.node
-        self._attaching = Attaching(edge, self._link_to)
-        self._handlers = EnvelopeHandlers(edge, self._attaching.retry)
+        self.groups: dict[str, EdgeGroup] = {}
         self.links: dict[str, EdgeLink] = {}
+        self.resuming = Resuming(edge.counters)
+        self._attaching = Attaching(edge, self.resuming, self._link_to)
+        self._handlers = EnvelopeHandlers(edge, self)
+        self._boots: dict[str, str] = {}
+        """Of the origins, as the table had them last."""
+        self._forsaken: dict[str, float] = {}
+        """Groups that are there only to tell an origin who is gone, and until when."""
+        self._node.view.on_change(self._table_changed)
 
     # Attachments
 
     def attach(self, attachment: Attachment) -> None:
         """Send a session to the origin of a group, as a client that connects or as a guest."""
-        self._attaching.attach(attachment)
+        group = self.groups.get(attachment.group)
+        if group is None:
+            group = self.groups[attachment.group] = EdgeGroup(attachment.group)
+        self._attaching.attach(group, attachment)
+
+    def attached(self, attachment: Attachment, number: int) -> None:
+        """The group's origin has taken an attachment, or goes on with it; it has applied what was sent up to `number`."""
+        resumed = attachment.accepted
+        attachment.attached(number)
+        group = self.groups[attachment.group]
+        group.reached()
+        if resumed:
+            self.resuming.resumed(group, attachment)
+
+    def refused(self, attachment: Attachment, reason: str) -> None:
+        """An origin does not take an attachment, or has it no longer."""
+        self._attaching.refused(self.groups[attachment.group], attachment, reason)
 
     def detach(self, attachment: Attachment, reason: str) -> None:
-        """End an attachment and tell its origin: the number means nothing any more."""
-        attachment.phase = AttachmentPhase.ENDED
-        attachment.waiting = None
-        link = attachment.link
+        """End an attachment and tell its origin: the number means nothing any more. Where there is none, the next one is told."""
+        phase, link = attachment.phase, attachment.link
+        attachment.ended()
         if link is not None:
-            link.data.attachments.pop(attachment.number, None)
             link.send(Detach(attachment.number, reason))
+        group = self.groups.get(attachment.group)
+        if group is None:
+            return
+        if attachment.accepted and phase != AttachmentPhase.ATTACHED:
+            # Also when an origin was asked: it may refuse.
+            group.gone.append(session_id(self._node.boot, attachment))
+            self.resuming.ended(group)
+        group.remove(attachment)
+        self.drop_unused(group)
+
+    def drop_unused(self, group: EdgeGroup) -> None:
+        """Forget a group of which nothing is left here."""
+        if not group.used:
+            self.groups.pop(group.name, None)
+            self._forsaken.pop(group.name, None)
+            if group.link is not None:
+                group.link.data.groups.pop(group.name, None)
+        elif not group.attachments and group.gone:
+            self._forsaken[group.name] = time.monotonic() + self._edge.config.resume_s
+
+    def forget_forsaken(self, now: float) -> None:
+        """Origins that have not come know by themselves by now who is gone."""
+        for name in [name for name, until in self._forsaken.items() if now > until]:
+            del self._forsaken[name]
+            group = self.groups.get(name)
+            if group is not None and not group.attachments:
+                group.gone.clear()
+                self.drop_unused(group)
 
     def forget(self, client: Client, reason: str) -> None:
         """A client is closed: its attachments end."""
@@ -59,7 +111,7 @@ class Cluster:
 
     # Links
 
-    def _link_to(self, origin: str) -> Link | None:
+    def _link_to(self, origin: str) -> EdgeLink | None:
         link = self.links.get(origin)
         if link is not None and link.failure is None:
             return link
@@ -76,8 +128,10 @@ class Cluster:
             on_batch=self._on_batch,
             on_up=self._on_up,
             on_down=self._on_down,
+            on_suspect=self._on_suspect,
         )
-        link.data = Directory(link)
+        link.data = Directory(link, node.boot)
+        self._boots[origin] = node.boot
         self.links[origin] = link
         link.start()
         return link
@@ -85,19 +139,25 @@ class Cluster:
     def _on_up(self, link: Link) -> None:
         _log.info("link up", origin=link.peer)
 
+    def _on_suspect(self, origin: str, boot: str) -> None:
+        """The connection to an origin is gone. Should it be dead, the registry finds out sooner than by its lease."""
+        self._node.suspect(origin, boot)
+
     def _on_down(self, link: Link, reason: str) -> None:
-        """The origin is lost: clients that it had accepted, as a home or as guests, are told and closed. Those that it had not
-        accepted yet go elsewhere."""
-        assert isinstance(link, EdgeLink)
+        """The origin is lost, or the way to it: its sessions go on at the next one. Groups with many come first. When the edge
+        has given a link up, it says so itself and the link says it again."""
+        link = cast(EdgeLink, link)
+        directory: Directory = link.data
+        if directory.lost:
+            return
+        directory.lost = True
         if self.links.get(link.origin) is link:
             del self.links[link.origin]
-        directory: Directory = link.data
-        _log.warning("link down", origin=link.origin, reason=reason, sessions=len(directory.attachments))
-        for attachment in list(directory.attachments.values()):
-            if attachment.phase == AttachmentPhase.ASKED:
-                self._attaching.retry(attachment, f"{link.origin} is lost")
-            else:
-                attachment.client.close_with(StatusCode.CONNECT_CLOSED, _LOST)
+        groups = sorted(directory.groups.values(), key=lambda group: len(group.attachments), reverse=True)
+        self.resuming.link_lost(link.origin, reason, groups, time.monotonic())
+        self._attaching.lost(groups, link.origin)
+        for group in groups:
+            self.drop_unused(group)
         self._edge.flush_clients()
 
     def close(self, reason: str) -> None:
@@ -106,6 +166,61 @@ class Cluster:
         for link in list(self.links.values()):
             link.close(reason)
         self.links.clear()
+
+    # The table
+
+    def _table_changed(self, change: list[Any]) -> None:
+        """The change feed says something new. A group that nobody has any more goes on where it is as long as the link does."""
+        if change[0] == "group":
+            group = self.groups.get(change[1])
+            if group is not None:
+                self._group_changed(group, Assignment(*change[1:4]))
+        elif change[0] == "node":
+            node_id, role, boot = change[1][:3]
+            if role == "origin":
+                self._boots[node_id] = boot
+                self._give_up(node_id, "the origin has restarted", lambda known: known != boot)
+        elif change[0] == "node-gone":
+            boot = self._boots.pop(change[1], "")
+            self._give_up(change[1], "the registry says that it is gone", lambda known: boot in ("", known))
+
+    def _group_changed(self, group: EdgeGroup, assignment: Assignment) -> None:
+        link = group.link
+        if group.outdated(assignment.epoch, self._node.view.feed):
+            return
+        if assignment.origin:
+            at = link.origin if link is not None and link.failure is None else ""
+            if at == assignment.origin and not group.finding:
+                group.epoch, group.feed = assignment.epoch, self._node.view.feed
+            else:
+                self._attaching.go(group, assignment)
+                self.drop_unused(group)
+                self._edge.flush_clients()
+        elif link is not None:
+            node = self._node.view.nodes.get(link.origin)
+            if node is None or node.boot != self._boot_of(link):
+                self._lose(link, "the registry says that it is gone")
+            else:
+                self.resuming.leave(group, time.monotonic())
+                self._attaching.lost([group], link.origin)
+                self.drop_unused(group)
+
+    def _give_up(self, origin: str, reason: str, gone: Any) -> None:
+        """End the link to an origin where `gone(boot)` says so of the process that it leads to."""
+        link = self.links.get(origin)
+        if link is not None and gone(self._boot_of(link)):
+            self._lose(link, reason)
+
+    def _lose(self, link: EdgeLink, reason: str) -> None:
+        link.give_up(reason)
+        self._on_down(link, reason)
+
+    @staticmethod
+    def _boot_of(link: Link) -> str:
+        directory: Directory = link.data
+        return link.boot or directory.boot
+
+    # Batches
 
     def _on_batch(self, link: Link, envelopes: list[Any]) -> None:
         self._handlers.carry_out(link.data, envelopes)
@@ -128,10 +243,8 @@ class Cluster:
             self.flush_streams()
 
     def health(self) -> dict[str, Any]:
-        """The links by origin, the number of objects, and the players of each stream."""
-        streams: dict[str, int] = {}
+        """The links by origin, the number of objects, the players of each stream, and who is without an origin."""
         links: dict[str, dict[str, Any]] = {}
-        objects = 0
         for origin, link in sorted(self.links.items()):
             links[origin] = {
                 # Empty until the origin has answered.
@@ -141,8 +254,10 @@ class Cluster:
                 "resent_batches": link.state.resent_batches,
                 "unknown": link.state.unknown,
             }
-            directory: Directory = link.data
-            objects += len(directory.objects)
-            for fanout in directory.streams.values():
+        streams: dict[str, int] = {}
+        objects = 0
+        for group in self.groups.values():
+            objects += len(group.objects)
+            for fanout in group.streams.values():
                 streams[fanout.name] = streams.get(fanout.name, 0) + fanout.player_count
-        return {"links": links, "streams": streams, "objects": objects}
+        return {"links": links, "streams": streams, "objects": objects, **self.resuming.health()}

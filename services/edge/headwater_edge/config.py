@@ -34,7 +34,16 @@ class EdgeConfig:
     connect_s: float = 10.0
     """From the end of the handshake (at most `handshake_s` after the accept) to `connect`."""
     attach_s: float = 5.0
-    """How long an origin may take to be found for a session."""
+    """How long an origin may take to be found for a new session."""
+    resume_s: float = 30.0
+    """How long sessions whose origin is lost wait for the next one."""
+    kept_messages: int = 1000
+    """With so many messages of it that no origin has applied yet, or `kept_bytes` of payload, a client is not read. Less than an
+    origin takes of one session at a time (1,024)."""
+    kept_bytes: int = 1024 * 1024
+    ring_s: float = 4.0
+    """So much of what a client publishes is kept, should another origin need it; `ring_bytes` at most."""
+    ring_bytes: int = 8 * 1024 * 1024
     answer_s: float = 30.0
     """How long an application may take to accept a client."""
     linger_s: float = 2.0

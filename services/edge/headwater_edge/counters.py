@@ -37,6 +37,19 @@ class Counters:
     """Changes that slow members did not get one by one."""
     object_resyncs: int = 0
     """Replicas that lacked a commit and were asked for anew."""
+    links_lost: int = 0
+    sessions_resumed: int = 0
+    """Attachments with which another origin, or the same over another link, went on."""
+    messages_again: int = 0
+    """Messages of clients that were sent to an origin again, for the one before had not applied them."""
+    media_again: int = 0
+    """Media messages that publications sent again from their rings."""
+    media_doubled: int = 0
+    """Media messages that this edge had already."""
+    streams_interrupted: int = 0
+    """Streams that another origin could not continue without a gap."""
+    objects_replaced: int = 0
+    """Replicas whose content another origin sent whole."""
 
     def as_dict(self) -> dict[str, int]:
         """The counters by name."""

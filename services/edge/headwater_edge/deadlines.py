@@ -19,7 +19,7 @@ def check_deadlines(client: Client, now: float, config: "EdgeConfig") -> None:
     phase = client.phase
     age = now - client.phase_at
     if phase == Phase.CONNECTED:
-        _check_guests(client, now, config)
+        _check_origins(client, now, config)
         _check_silence(client, now, config)
     elif phase == Phase.HANDSHAKE:
         if age > config.handshake_s:
@@ -32,11 +32,21 @@ def check_deadlines(client: Client, now: float, config: "EdgeConfig") -> None:
         client.reject(StatusCode.CONNECT_FAILED, f"no answer within {config.answer_s} s")
 
 
-def _check_guests(client: Client, now: float, config: "EdgeConfig") -> None:
-    """An origin that does not answer for a guest costs the client, which waits for what it asked for in vain."""
-    for guest in list(client.guests.values()) if client.guests is not None else ():
-        if guest.phase == AttachmentPhase.ASKED and now - guest.since > config.answer_s:
-            guest.fail(StatusCode.CONNECT_CLOSED, f"{guest.group}: no answer within {config.answer_s} s")
+def _check_origins(client: Client, now: float, config: "EdgeConfig") -> None:
+    """An origin that does not come back costs the client, and so does one that does not answer for a guest: it waits for what it
+    asked for in vain."""
+    for attachment in (client.home, *(client.guests.values() if client.guests is not None else ())):
+        waited_s = now - attachment.since
+        if attachment.phase == AttachmentPhase.ASKED and waited_s > config.answer_s:
+            text = f"{attachment.group}: no answer within {config.answer_s} s"
+        elif (
+            attachment.accepted and attachment.phase < AttachmentPhase.ATTACHED and waited_s > config.resume_s
+        ):
+            text = f"{attachment.group}: no origin within {config.resume_s} s"
+        else:
+            continue
+        attachment.fail(StatusCode.CONNECT_CLOSED, text)
+        return
 
 
 def _check_silence(client: Client, now: float, config: "EdgeConfig") -> None:

@@ -115,11 +115,15 @@ class Edge:
             self.flush_clients()
 
     def resume_readers(self) -> None:
-        """Read clients again whose origins have caught up, or are gone."""
+        """Read clients again whose origins have caught up."""
         for client in list(self.paused):
-            if not client.links_full(self.config.link_bytes // 2):
-                self.paused.discard(client)
-                client.resume_reading()
+            self.read_on(client)
+
+    def read_on(self, client: Client) -> None:
+        """Read a paused client again, if its origins have caught up."""
+        if client.paused and not client.must_wait(2):
+            self.paused.discard(client)
+            client.resume_reading()
 
     def end_lingering(self, now: float) -> None:
         """Close the sockets of closed clients that do not close their end."""
@@ -130,6 +134,7 @@ class Edge:
         """Close who waits for too long; ping who is silent."""
         for client in list(self.clients.values()):
             check_deadlines(client, now, self.config)
+        self.cluster.forget_forsaken(now)
 
     def shutdown(self, reason: str, within_s: float = 1.0) -> None:
         """Tell every client that the edge goes, close them, end the links. Waits until they have read it, or for so long."""

@@ -18,6 +18,7 @@ from headwater_edge.counters import Counters
 
 if TYPE_CHECKING:
     from headwater_edge.client import Client
+    from headwater_edge.groups import EdgeGroup
 
 _KEYFRAME = int(MediaFlags.KEYFRAME)
 _AUDIO, _VIDEO = int(MessageType.AUDIO), int(MessageType.VIDEO)
@@ -123,7 +124,10 @@ def _at(timestamp: int, headers: Sequence[Message]) -> list[Message]:
 
 
 class StreamFanout:
-    """One stream on this edge: its GOP cache, what waits for the next flush, its players by message stream id."""
+    """One stream on this edge: its GOP cache, what waits for the next flush, its players by message stream id.
+
+    `number` is that of the link over which it comes, 0 while its `group` has no origin that has named it.
+    """
 
     __slots__ = (
         "_chunk_size",
@@ -133,13 +137,20 @@ class StreamFanout:
         "_pending",
         "_scheduled",
         "cache",
+        "group",
+        "last_number",
         "name",
+        "number",
         "players",
         "sent_headers",
     )
 
     def __init__(self, name: str, chunk_size: int, cache_bytes: int, counters: Counters) -> None:
         self.name = name
+        self.group: EdgeGroup | None = None
+        self.number = 0
+        self.last_number = 0
+        """Of the last message, as the publisher's edge counts them: one that was sent again is known by it. 0: of none yet."""
         self.cache = GopCache(cache_bytes)
         self.players: dict[int, dict[Player, None]] = {}
         self.sent_headers = 0
@@ -187,9 +198,11 @@ class StreamFanout:
                 del self.players[player.stream_id]
 
     def reset(self) -> None:
-        """The publisher ended or changed: flush, forget the cache. The players go on with what the next one sends."""
+        """The publisher ended or changed, or some of what it sent is lost: flush, forget the cache. The players go on with what
+        comes next."""
         self.flush()
         self.cache.clear()
+        self.last_number = 0
 
     def flush(self) -> None:
         """Encode what is pending once, hand it to every player, and start those that joined."""

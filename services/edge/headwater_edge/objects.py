@@ -34,7 +34,10 @@ from headwater_edge.counters import Counters
 
 if TYPE_CHECKING:
     from headwater_edge.client import Client
+    from headwater_edge.groups import EdgeGroup
 
+ObjectKey = tuple[str, bool]
+"""Name and persistence."""
 _log = get_log("edge")
 _CHANGE, _SUCCESS, _SEND = int(EventType.CHANGE), int(EventType.SUCCESS), int(EventType.SEND_MESSAGE)
 _CLEAR, _REMOVE, _STATUS = int(EventType.CLEAR), int(EventType.REMOVE), int(EventType.STATUS)
@@ -45,7 +48,10 @@ _KEPT_JOINS = 16
 
 
 class ObjectFanout:
-    """One SharedObject on this edge: a replica of its slots and its local members, by the numbers of their attachments."""
+    """One SharedObject on this edge: a replica of its slots and its local members, by the numbers of their attachments.
+
+    `number` is that of the link over which its commits come, 0 while its `group` has no origin that has named it.
+    """
 
     __slots__ = (
         "_chunk_size",
@@ -54,8 +60,10 @@ class ObjectFanout:
         "_joined",
         "_missed",
         "events",
+        "group",
         "members",
         "name",
+        "number",
         "persistent",
         "slots",
         "stale",
@@ -65,6 +73,8 @@ class ObjectFanout:
         self, name: str, persistent: bool, slots: Slots, events: int, chunk_size: int, counters: Counters
     ) -> None:
         self.name, self.persistent = name, persistent
+        self.group: EdgeGroup | None = None
+        self.number = 0
         self.members: dict[int, Client] = {}
         self.slots = slots
         self.events = events

@@ -5,9 +5,7 @@ order; so one may go straight there only when none is still on its way over the 
 """
 
 from headwater_edge.attachment import Attachment
-
-ObjectKey = tuple[str, bool]
-"""Name and persistence."""
+from headwater_edge.objects import ObjectKey
 
 
 class _Route:

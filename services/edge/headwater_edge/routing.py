@@ -60,7 +60,7 @@ class Router:
             raise RemoteProtocolError(f"command {command.name[:64]!r} before connect")
         client.phase = Phase.CONNECTING
         client.phase_at = time.monotonic()
-        client.early = [message]
+        client.connect, client.early = message, []
         client.object_encoding = 3 if command.command_object.get("objectEncoding") == 3 else 0
         client.enqueue(
             client.rtmp.send_window_ack_size()
@@ -91,10 +91,10 @@ def _by_route(client: Client, message: Message) -> None:
 def _hold(client: Client, message: Message) -> None:
     """Keep a message until an origin has accepted the session. Raises RemoteProtocolError for one too many."""
     assert client.early is not None
-    size = len(message.payload) + sum(len(held.payload) for held in client.early[1:])
-    if len(client.early) > _EARLY_MESSAGES or size > _EARLY_BYTES:
+    size = len(message.payload) + sum(len(held.payload) for held in client.early)
+    if len(client.early) >= _EARLY_MESSAGES or size > _EARLY_BYTES:
         raise RemoteProtocolError(
-            f"{len(client.early)} messages of {size} bytes before the answer to connect, "
+            f"{len(client.early) + 1} messages of {size} bytes before the answer to connect, "
             f"expected at most {_EARLY_MESSAGES} of {_EARLY_BYTES}"
         )
     client.early.append(message)

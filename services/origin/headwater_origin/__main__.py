@@ -67,6 +67,13 @@ def main() -> None:
     help="Seconds that changes wait for a store that is away; after that new ones are refused.",
 )
 @click.option(
+    "--resume-grace-s",
+    type=click.FloatRange(0),
+    default=OriginConfig().resume_grace_s,
+    show_default=True,
+    help="Seconds that a client counts as connected while no edge has it.",
+)
+@click.option(
     "--store",
     envvar="HEADWATER_STORE",
     show_envvar=True,
@@ -85,13 +92,16 @@ def serve(
     capacity: float,
     group_linger_s: float,
     store_patience_s: float,
+    resume_grace_s: float,
     store: str | None,
     reloads: bool,
     **options: object,
 ) -> None:
     """Serve applications until SIGTERM or SIGINT."""
     node = node_config("origin", options, capacity)
-    config = OriginConfig(group_linger_s=group_linger_s, store_patience_s=store_patience_s)
+    config = OriginConfig(
+        group_linger_s=group_linger_s, store_patience_s=store_patience_s, resume_grace_s=resume_grace_s
+    )
     with operator_errors(LoadError, StoreError):
         applications = load_applications(specs)
         warn_of_problems(applications)

@@ -19,6 +19,10 @@ class Client:
     def __init__(self, session: "Session") -> None:
         self._session = session
 
+    def follow(self, session: "Session") -> None:
+        """Its session goes on as this one."""
+        self._session = session
+
     @property
     def id(self) -> str:
         """Names the session in the whole cluster; never used again."""
@@ -31,8 +35,8 @@ class Client:
 
     @property
     def connected(self) -> bool:
-        """Whether the client is still here."""
-        return not self._session.closed
+        """Whether the client is still here; also while its edge is looking for its way here."""
+        return not self._session.closed or self._session.absent
 
     @property
     def connect_properties(self) -> dict[str, Any]:
@@ -69,9 +73,9 @@ class Client:
         """Tell the client `NetConnection.Connect.Closed` and close it, when the running hook or method has returned."""
         now = current()
         if now is None:
-            self._session.close(reason)
+            self._session.close_for_application(reason)
         else:
-            now.after(lambda: self._session.close(reason))
+            now.after(lambda: self._session.close_for_application(reason))
 
     def __repr__(self) -> str:
         return f"<Client {self.id} of {self._session.group.name}>"

@@ -8,7 +8,7 @@ from headwater_rtmp.status import StatusCode, status
 
 from headwater_origin import bandwidth, hooks
 from headwater_origin.application import remote_method, runs_once
-from headwater_origin.errors import CallError, GroupLost, StoreUnavailable
+from headwater_origin.errors import CallError, StoreUnavailable
 from headwater_origin.session import Session
 from headwater_origin.streams import netstreams
 
@@ -50,8 +50,6 @@ def call_remote(session: Session, command: Command) -> None:
             session.send_command("_result", transaction, None, result)
     except CallError as error:
         _failed(session, transaction, error)
-    except GroupLost:
-        pass  # Its next owner answers.
     except LocalProtocolError as error:
         hooks.failed(group, command.name, error)
         _failed(session, transaction, CallError(StatusCode.CALL_FAILED, "the result has no AMF form"))
@@ -107,6 +105,8 @@ def run_command(session: Session, command: Command, size: int, number: int = 0) 
     not wait for their turn: what has the turn may be waiting for them."""
     if command.is_answer:
         session.answered(command)
+        # It counts as done in its turn, as what comes before it does.
+        session.post(lambda: None, waits=False, number=number)
         return
     handler = COMMANDS.get(command.name)
     if handler is None:

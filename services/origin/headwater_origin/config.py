@@ -9,8 +9,8 @@ class OriginConfig:
 
     attach_hold_s: float = 2.0
     """How long an attach waits for the change feed to tell of its group's epoch."""
-    attach_hold_count: int = 4096
-    """Attaches that may wait so; over it they are refused at once."""
+    attach_hold_bytes: int = 64 * 1024 * 1024
+    """Of attaches that wait so, with what their clients have sent; over it they are refused at once."""
     group_linger_s: float = 10.0
     """A group with no session for this long is stopped and released, and so is one that nobody ever attached."""
     object_linger_s: float = 5.0
@@ -42,8 +42,15 @@ class OriginConfig:
     """While the store is away for longer, changes are refused."""
     pending_bytes: int = 4 * 1024 * 1024
     """Of one group: while the store is away and more waits for it, changes are refused."""
-    resume_grace_s: float = 2.0
-    """Members that the journal knows and that do not come back within this time have left."""
+    resume_grace_s: float = 10.0
+    """A member whose link is lost, or that the journal of a group that begins here knows, and that does not come back within this
+    time has left."""
+    said_bytes: int = 64 * 1024 * 1024
+    """Of one group: what is kept to be said again to members that are to come back; over it they have left at once."""
+    move_held_bytes: int = 16 * 1024 * 1024
+    """Of what edges say about a group while it is being moved; over it the group is not moved."""
+    move_work_s: float = 1.0
+    """So long a move waits for hooks and methods that run; what they were doing runs again at the other origin."""
     snapshot_entries: int = 2000
     """A snapshot is written when so many entries have come since the last one."""
     snapshot_bytes: int = 4 * 1024 * 1024

@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from headwater_bus.traffic import Attached, GuestIdle
+from headwater_bus.traffic import Attach, GuestIdle
 from headwater_rtmp.capabilities import parse_capabilities, relay_capabilities
 from headwater_rtmp.command import Command, encode_command
 from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode, status
 
-from headwater_origin import hooks
+from headwater_origin import hooks, resume
 from headwater_origin.errors import Reject, StoreUnavailable
+from headwater_origin.resume import attached
 from headwater_origin.session import Session
 
 _VERSION = "FMS/3,5,7,7009"
@@ -18,9 +19,9 @@ _CAPABILITIES = 31.0
 """What Flash Media Server 3.5 says."""
 
 
-def connect(session: Session, command: Command, message: Message, resumed: bool) -> None:
+def connect(session: Session, command: Command, message: Message, attach: Attach) -> None:
     """Have the application decide, then answer. Runs in the session's order, before everything else the client sends. `message`
-    is what `command` was read from; `resumed`: it may have been a member before, which the application need not decide again."""
+    is what `command` was read from. One that was a member before goes on, which the application need not decide again."""
     group = session.group
     session.connect_transaction = command.transaction_id
 
@@ -29,30 +30,49 @@ def connect(session: Session, command: Command, message: Message, resumed: bool)
         if session.closed:
             return  # The application never saw it.
         if group.failure is not None:
-            session.close(group.failure)
+            if attach.resumed:
+                session.send_away(group.failure)
+            else:
+                session.close(group.failure)
             return
-        if _resume(session, command, resumed):
+        lost = attach.resumed and resume.went_back(session, attach)
+        if _resume(session, command, attach) or session.closed:
             return
-        if group.stalled:
-            session.refuse(str(StoreUnavailable()), StatusCode.CONNECT_FAILED)
-            return
-        args = (session.client, *command.args)
-        # Of this hook alone the arguments are the client's, so it is no failure of the application when they do not fit.
-        assert group.application is not None
-        problem = hooks.arguments_problem(group.application.on_connect, args)
-        refused = Reject(problem) if problem is not None else hooks.refusal(group, "on_connect", *args)
-        if session.closed:
-            # It went while the application thought: what that has noted of the client ends as for any other.
-            if refused is None:
-                group.depart(session)
-        elif refused is None:
-            group.durable.joined(session, message.type_id, bytes(message.payload))
-            accept(session, command)
+        if attach.resumed and group.journaled and not lost:
+            resume.say_goodbye(session, attach)
         else:
-            session.refuse(refused, StatusCode.CONNECT_REJECTED)
+            _begin(session, command, message, attach)
 
-    waits = not group.started.is_set() or group.waits("on_connect")
+    waits = not group.started.is_set() or group.waits("on_connect") or session.session_id in group.absent
     session.post(decide, waits=waits)
+
+
+def _begin(session: Session, command: Command, message: Message, attach: Attach) -> None:
+    """Ask the application. A client that has been accepted before, at an origin of which nothing is left, does not notice."""
+    group = session.group
+    if group.stalled:
+        session.refuse(str(StoreUnavailable()), StatusCode.CONNECT_FAILED)
+        return
+    args = (session.client, *command.args)
+    # Of this hook alone the arguments are the client's, so it is no failure of the application when they do not fit.
+    assert group.application is not None
+    problem = hooks.arguments_problem(group.application.on_connect, args)
+    refused = Reject(problem) if problem is not None else hooks.refusal(group, "on_connect", *args)
+    if session.closed:
+        # It went while the application thought: what that has noted of the client ends as for any other.
+        if refused is None:
+            group.depart(session)
+    elif refused is None:
+        group.durable.joined(session, message.type_id, bytes(message.payload))
+        if attach.resumed:
+            group.counters.connects_accepted += 1
+            resume.restore(session, attach)
+        else:
+            accept(session, command)
+    elif attach.resumed:
+        session.turn_away(refused)
+    else:
+        session.refuse(refused, StatusCode.CONNECT_REJECTED)
 
 
 def accept(session: Session, command: Command) -> None:
@@ -60,7 +80,7 @@ def accept(session: Session, command: Command) -> None:
     session.accepted = True
     group = session.group
     group.counters.connects_accepted += 1
-    group.send(session.edge, Attached(session.number, session.applied, group.spread_objects), session)
+    group.send(session.edge, attached(session), session)
     enhanced = relay_capabilities() if parse_capabilities(command.command_object).enhanced else {}
     properties: dict[str, Any] = {"fmsVer": _VERSION, "capabilities": _CAPABILITIES, "mode": 1.0, **enhanced}
     info = status(
@@ -74,28 +94,23 @@ def accept(session: Session, command: Command) -> None:
     session.send(encode_command("_result", command.transaction_id, properties, info))
 
 
-def _resume(session: Session, command: Command, resumed: bool) -> bool:
+def _resume(session: Session, command: Command, attach: Attach) -> bool:
     """Go on with a member as the journal has it. Returns whether it has. Where the origin died before it could say so, the edge
     knows of no member (`resumed` is False) and has the connect answered now."""
     group = session.group
-    before = group.returned(session.session_id)
+    before = group.returns(session)
     if before is None:
         return False
-    session.restore(group.durable.members.known[session.session_id], before.applied)
-    rooms = group.durable.members.rooms.get(session.session_id)
-    if rooms:
-        group.rooms.joined[session] = rooms
-    if resumed:
-        session.accepted = True
-        group.reply(session, Attached(session.number, session.applied, group.spread_objects))
-    else:
-        accept(session, command)
-    if group.waits("on_resume"):
-        hooks.tell(group, "on_resume", session.client)
+    if group.outputs.lost:
+        session.send_away("another origin has it")
+        return True
+    session.follows(before)
+    resume.restore(session, attach, None if attach.resumed else lambda: accept(session, command))
+    resume.tell_application(session)
     return True
 
 
-def join_guest(session: Session, resumed: bool) -> None:
+def join_guest(session: Session, attach: Attach) -> None:
     """Its home has decided: it is here from now on, when the group has started."""
     group = session.group
 
@@ -106,12 +121,21 @@ def join_guest(session: Session, resumed: bool) -> None:
         if group.failure is not None:
             session.send_away(group.failure)
             return
-        session.accepted = True
-        if resumed:
-            session.applied = group.durable.members.numbers.get(session.session_id, 0)
-        group.reply(session, Attached(session.number, session.applied, False))
+        if attach.resumed:
+            resume.went_back(session, attach)
+        before = group.returns(session)
+        if session.closed:
+            return
+        if group.outputs.lost:
+            session.send_away("another origin has it")
+        elif attach.resumed or before is not None:
+            resume.restore(session, attach)
+            tell_idle(session, session.applied)
+        else:
+            session.accepted = True
+            group.reply(session, attached(session))
 
-    session.post(join, waits=not group.started.is_set())
+    session.post(join, waits=not group.started.is_set() or session.session_id in group.absent)
 
 
 def tell_idle(session: Session, number: int) -> None:

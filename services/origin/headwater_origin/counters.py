@@ -15,6 +15,10 @@ class Counters:
     """Commands, data and SharedObject messages of clients."""
     messages_again: int = 0
     """Messages that edges have sent once more, and that were here already."""
+    sessions_resumed: int = 0
+    """Sessions that had their group before, over another link or at another origin."""
+    said_again: int = 0
+    """What clients were told once more, as their edges had not heard it."""
     bytes_in: int = 0
     """Payload bytes of everything that edges sent, media included."""
     media_in: int = 0
@@ -38,6 +42,11 @@ class Counters:
     snapshots: int = 0
     groups_lost: int = 0
     """Groups that another origin was found to have."""
+    groups_taken: int = 0
+    """Groups that began here with sessions that were at another origin before."""
+    groups_handed_over: int = 0
+    moves_failed: int = 0
+    """Groups that were to be handed over, and went on here."""
     handler_errors: int = 0
     internal_errors: int = 0
     """Faults of the origin itself."""

@@ -1,9 +1,13 @@
 """The origin's side of one link: which sessions came over it, and what its numbers mean."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from headwater_bus.traffic import Applied, AttachRefused
+
 if TYPE_CHECKING:
-    from headwater_origin.group import Group
+    from headwater_origin.attaches import Waiting
+    from headwater_origin.objects.shared_object import SharedObject
     from headwater_origin.session import Session
     from headwater_origin.streams.stream import Publication
 
@@ -19,29 +23,89 @@ class LinkLike(Protocol):
     @property
     def queued_bytes(self) -> int: ...
 
+    @property
+    def position(self) -> int: ...
+
+    @property
+    def acknowledged(self) -> int: ...
+
     def send(self, envelope: Any) -> None: ...
+
+    def mark(self) -> None: ...
+
+    def end_batches_with(self, trailer: Callable[[], Any]) -> None: ...
 
 
 class EdgePort:
     """One edge that is linked to this origin. Numbers of streams and objects count up and are never used again."""
 
-    __slots__ = ("_last_number", "link", "object_groups", "publications", "sessions", "up")
+    __slots__ = (
+        "_last_number",
+        "_news",
+        "dropped",
+        "link",
+        "objects",
+        "publications",
+        "sessions",
+        "up",
+        "waiting",
+    )
 
     def __init__(self, link: LinkLike) -> None:
         self.link = link
         self.up = True
         """Whether there is still somebody to say something to."""
         self.sessions: dict[int, Session] = {}
+        self.dropped: set[int] = set()
+        """Numbers of sessions that have ended here without a word, as another origin has their group."""
+        self.waiting: dict[int, Waiting] = {}
+        """Attaches that are not decided yet, by their session's number."""
         self.publications: dict[int, Publication] = {}
         """By the number that PublisherMedia carries."""
-        self.object_groups: dict[int, Group] = {}
-        """Whose object it is that the edge knows by a number."""
+        self.objects: dict[int, SharedObject] = {}
+        """Those that the edge knows, by their number on this link."""
         self._last_number = 0
+        self._news: dict[Session, None] = {}
+        """Sessions of which the edge does not know yet how far they are."""
+        link.end_batches_with(self._applied)
+
+    def note(self, session: "Session") -> None:
+        """Have the edge told, with the next batch, how far a session is (`done`) and up to which entry it has been told what
+        concerns it: everything that was said to it until then is in that batch, or was in an earlier one."""
+        news = self._news
+        if not news:
+            self.link.mark()
+        news[session] = None
+
+    def _applied(self) -> Applied | None:
+        if not self._news:
+            return None
+        news, self._news = self._news, {}
+        rows: list[int] = []
+        for session in news:
+            # Also of one that goes on elsewhere now; what its edge has heard here it need not hear there.
+            if self.sessions.get(session.number, session) is session:
+                rows += (session.number, session.done, session.group.outputs.committed_number)
+        return Applied(rows) if rows else None
+
+    def refuse(self, number: int, group: str, reason: str, epoch: int = 0) -> None:
+        """Have the edge look for the origin of a session, which has asked for the group at `epoch`. How far it is here comes
+        first: what comes behind is not about it."""
+        applied = self._applied()
+        if applied is not None:
+            self.link.send(applied)
+        self.link.send(AttachRefused(number, group, reason, epoch))
 
     def forget(self, session: "Session") -> None:
         """The edge looks for another origin for a session: it has no more to say of it here."""
         if self.sessions.get(session.number) is session:
             del self.sessions[session.number]
+
+    def drop(self, session: "Session") -> None:
+        """A session ends here without a word: that its group is elsewhere the edge hears from the registry."""
+        if self.sessions.get(session.number) is session:
+            del self.sessions[session.number]
+            self.dropped.add(session.number)
 
     def next_number(self) -> int:
         """A number for a stream or an object on this link."""

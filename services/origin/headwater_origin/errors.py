@@ -31,6 +31,11 @@ class GroupLost(Exception):
     """The scope is at another origin now; what was not committed yet is not going to be."""
 
 
+class SessionLost(GroupLost):
+    """The link to a client was lost while the handler of its message waited for it: nothing of that has happened, and the message
+    is going to be handled again."""
+
+
 class ObjectUnavailable(Exception):
     """A SharedObject could not be read or changed: it is at another origin that is not reached, locked for too long, or the store
     is away. The text says which, and whether anything was changed."""

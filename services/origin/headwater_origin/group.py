@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event
 from headwater_bus.logs import get_log
-from headwater_bus.traffic import ToClient
 from headwater_rtmp.command import encode_command
-from headwater_rtmp.message import Message
-from headwater_rtmp.status import StatusCode
 from headwater_store import Fenced, StoreError
 
 from headwater_origin import hooks
 from headwater_origin.application import Application, overrides
-from headwater_origin.durable.absent import absent
+from headwater_origin.durable.absent import Absent, absent_guest, absent_member
 from headwater_origin.durable.content import Durable
 from headwater_origin.durable.journal import JournalError, replay
 from headwater_origin.durable.outputs import Outputs
-from headwater_origin.errors import GroupLost
+from headwater_origin.durable.said import Form, broadcast_form
+from headwater_origin.errors import GroupLost, StoreUnavailable
+from headwater_origin.held import Held
 from headwater_origin.host import Host
 from headwater_origin.objects.table import SharedObjects
 from headwater_origin.rooms import Rooms
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 _log = get_log("origin")
 _LAST_WORK_S = 5.0
 """How long `on_stop` waits for hooks and methods that still run."""
+_FIRST_ATTACH_S = 1.0
 _HOOKS = (
     "on_start",
     "on_stop",
@@ -56,6 +56,15 @@ _HOOKS = (
 )
 
 
+class GroupLoad:
+    """What a group has cost since it began here: messages and payload bytes, in and out."""
+
+    __slots__ = ("bytes", "messages")
+
+    def __init__(self) -> None:
+        self.messages = self.bytes = 0
+
+
 class Group:
     """One group at one epoch. Whoever makes it starts it with `start`. It alone changes what it has; what it says to edges
     about that goes by `send`."""
@@ -67,16 +76,26 @@ class Group:
         """The application's class, also where no object of it is here."""
         self.scope, spread, _ = name.partition("#")
         """The `app/instance` that it is, or is a part of."""
+        self.journaled = not host.committer.off
+        """Whether anything outlives this origin."""
+        self.load = GroupLoad()
+        self.absent = Absent()
+        """Sessions that the journal knows, or whose link is lost, and that have not come back yet."""
         self.outputs = Outputs(self, host.committer)
         self.journal = self.outputs.journal
         self.send = self.outputs.send
         self.reply = self.outputs.reply
         self.flushed = self.outputs.flushed
         self.sessions: dict[Session, None] = {}
-        """All sessions, also those that the application has not accepted yet."""
+        """All that are attached, also those that the application has not accepted yet."""
+        self.by_id: dict[str, Session] = {}
+        """The same by session id."""
+        self.held: Held | None = None
+        """What edges say about it while it is being moved; None: it is not."""
         self.streams = Streams(self)
         self.objects = SharedObjects(self)
-        self.idle_since: float | None = self.clock()
+        # One that was just granted has at least so long until its first client attaches.
+        self.idle_since: float | None = self.clock() + max(0.0, _FIRST_ATTACH_S - self.config.group_linger_s)
         self.stopped = False
         self.started = Event()
         """Set when `on_start` has returned or failed."""
@@ -88,14 +107,12 @@ class Group:
         self._jobs_runner: gevent.Greenlet[..., None] | None = None
         self.durable = Durable(self)
         self.rooms = Rooms(self)
-        self._absent: list[Session] = []
-        """Members that the journal knows and that have not come back yet."""
-        self._absent_until = 0.0
         self._workers: set[gevent.Greenlet[..., None]] = set()
         """Those in which sessions run application code."""
         self.ending: gevent.Greenlet[..., None] | None = None
         """Runs `on_stop`, after everything else."""
         self.application = None if spread else policy(self)
+        self._application_stopped = False
         self._blocking = self._overridden()
 
     def _overridden(self) -> dict[str, bool]:
@@ -150,16 +167,22 @@ class Group:
     def _has_started(self) -> None:
         if self.application is not None and self.failure is None and not self.stopped:
             self._jobs_runner = gevent.spawn(self.durable.jobs.run)
+        self._look_idle()
         self.started.set()
 
     def _restore(self) -> None:
         replay(self.host.committer.open(self), self.durable.apply)
-        members = self.durable.members
-        self._absent = [absent(self, session_id, member) for session_id, member in members.known.items()]
-        for session in self._absent:
-            if session.session_id in members.rooms:
-                self.rooms.joined[session] = members.rooms[session.session_id]
-        self._absent_until = self.clock() + self.config.resume_grace_s
+        durable, until = self.durable, self.clock() + self.config.resume_grace_s
+        for session_id, member in durable.members.known.items():
+            session = absent_member(self, session_id, member)
+            self.absent.add(session, until, 0)
+            if session_id in durable.members.rooms:
+                self.rooms.joined[session] = durable.members.rooms[session_id]
+        for session_id in durable.guests():
+            self.absent.add(absent_guest(self, session_id), until, 0)
+        if self.absent:
+            self.idle_since = None
+            self.counters.groups_taken += 1
 
     def fenced(self, epoch: int) -> None:
         """Another origin has the group, at this epoch: what is not committed yet was in vain."""
@@ -169,7 +192,6 @@ class Group:
         self.counters.groups_lost += 1
         self.outputs.give_up()
         self.host.committer.forget(self)
-        self._absent.clear()
         if not self.started.is_set():
             self.failure = "another origin has it"
         self.host.on_fenced(self, epoch)
@@ -191,26 +213,45 @@ class Group:
 
     @property
     def members(self) -> "list[Session]":
-        """The sessions that are connected; guests are none."""
+        """The sessions that are connected, also those that are to come back; guests are none."""
+        here = self.attached
+        if self.absent:
+            here += [session for session in self.absent.values() if not session.guest]
+        return here
+
+    @property
+    def attached(self) -> "list[Session]":
+        """The members that are here."""
         return [session for session in self.sessions if session.accepted and not session.guest]
 
+    def writable(self) -> None:
+        """Raise StoreUnavailable while changes are refused, GroupLost when the group has ended here."""
+        if self.outputs.lost:
+            raise self.outputs.loss()
+        if self.outputs.stalled:
+            raise StoreUnavailable
+
     def add(self, session: "Session") -> None:
-        """A session begins; the application has not seen it yet."""
+        """A session begins; the application has not seen it yet. Its former self, which may be attached still over a link that is
+        not known to be lost, is suspended."""
+        before = self.by_id.get(session.session_id)
+        if before is not None:
+            before.edge.forget(before)
+            self.suspend(before, "its edge attaches it again")
         self.sessions[session] = None
+        self.by_id[session.session_id] = session
         self.idle_since = None
 
-    def returned(self, session_id: str) -> "Session | None":
-        """The member of this id that the journal knows; it counts as here from now on."""
-        for session in self._absent:
-            if session.session_id == session_id:
-                self._absent.remove(session)
-                self.rooms.joined.pop(session, None)
-                return session
-        return None
+    def _remove(self, session: "Session") -> bool:
+        if self.sessions.pop(session, 0) == 0:
+            return False
+        if self.by_id.get(session.session_id) is session:
+            del self.by_id[session.session_id]
+        return True
 
     def session_ended(self, session: "Session") -> None:
         """A session is over: what it published, played and used ends with it, then the application hears of it."""
-        if self.sessions.pop(session, 0) == 0:
+        if not self._remove(session):
             return
         for net_stream in list(session.streams.values()):
             self.streams.stop(session, net_stream, tell=False)
@@ -221,8 +262,89 @@ class Group:
             self.depart(session)
         elif session.guest:
             self.durable.left(session)
-        if not self.sessions:
+        self._look_idle()
+
+    def _look_idle(self) -> None:
+        unused = not self.sessions and (self.failure is not None or not self.absent)
+        if unused and self.idle_since is None:
             self.idle_since = self.clock()
+
+    # Sessions whose link is lost
+
+    def suspend(self, session: "Session", reason: str) -> None:
+        """The link of a session is lost: with a journal it is a member still, and may come back over another link. Without, or
+        where it was no member yet, it is over."""
+        if not (self.journaled and session.accepted):
+            session.ended(reason)
+            return
+        self._remove(session)
+        self.absent.add(
+            session, self.clock() + self.config.resume_grace_s, self.outputs.taken_by(session.edge)
+        )
+        session.suspend()
+
+    def bounce(self, session: "Session", reason: str) -> None:
+        """Have its edge attach a session anew, and send what is not done."""
+        self.counters.attaches_refused += 1
+        session.edge.refuse(session.number, self.name, reason, session.epoch)
+        session.edge.forget(session)
+        self.suspend(session, reason)
+
+    def suspended(self, session: "Session") -> None:
+        """Nothing of a suspended session runs any more: streams and objects do without it."""
+        if self.stopped and self.outputs.lost:
+            return
+        self.streams.suspend(session)
+        self.objects.suspend(session)
+        if session.session_id not in self.absent and session.successor is None:
+            self.gone(session)  # It was told to go meanwhile.
+
+    def returns(self, session: "Session") -> "Session | None":
+        """The former self of a session, which is not absent any more; None: there is none. Waits for what runs of it."""
+        before = self.absent.get(session.session_id)
+        if before is None:
+            return None
+        before.successor = session
+        before.settled()
+        before.successor = None
+        if session.closed:
+            return None
+        before = self.absent.pop(session.session_id)
+        if before is not None:
+            rooms = self.rooms.joined.pop(before, None)
+            if rooms:
+                self.rooms.joined[session] = rooms
+        return before
+
+    def sessions_gone(self, session_ids: list[str]) -> None:
+        """Sessions have ended while their edge had no link here."""
+        for session_id in session_ids:
+            session = self.by_id.get(session_id) or self.absent.get(session_id)
+            if session is None:
+                continue
+            if session.absent:
+                self.gone(session)
+            else:
+                session.edge.forget(session)
+                session.ended("the client is gone")
+
+    def gone(self, session: "Session") -> None:
+        """An absent session does not come back."""
+        self.absent.pop(session.session_id)
+        if not session.closed:
+            return  # `suspended` sees to it, when what runs of it has ended.
+        self.streams.gone(session)
+        self.objects.gone(session)
+        if session.guest:
+            self.durable.left(session)
+        else:
+            self.depart(session)
+        self._look_idle()
+
+    def expel(self, session: "Session", reason: str) -> None:
+        """Close an absent member: its edge hears of it when it attaches it again."""
+        _log.info("absent client closed", group=self.name, session=session.session_id, reason=reason)
+        self.gone(session)
 
     def depart(self, session: "Session") -> None:
         """A member is gone, and the application hears of it, once."""
@@ -231,6 +353,7 @@ class Group:
         def depart() -> None:
             if self.outputs.lost:
                 return  # Its next owner sees to it.
+            session.absent = False
             try:
                 self.rooms.leave_all(session)
             except GroupLost:
@@ -242,40 +365,47 @@ class Group:
 
         session.post(depart, waits=waits, always=True)
 
+    # Saying
+
     def broadcast(self, name: str, args: tuple[Any, ...], room: str | None = None) -> None:
-        """Call a method of every connected client, or of all in a room; the command is encoded once for each AMF version. In a
-        transaction it is sent when that is committed, to those who are there by then."""
-        encoded = {amf3: encode_command(name, 0, None, *args, amf3=amf3) for amf3 in (False, True)}
+        """Call a method of every member, or of all in a room; the command is encoded once for each AMF version. In a transaction
+        it is sent when that is committed, to those who are there by then. An effect like others: see Session.notify."""
+        amf0, amf3 = (encode_command(name, 0, None, *args, amf3=amf3) for amf3 in (False, True))
+        form = broadcast_form(amf0, amf3)
         now = current()
         if now is None:
-            self._broadcast(encoded, room)
+            self.writable()
+            self._broadcast(form, room)
         else:
-            now.after(lambda: self._broadcast(encoded, room))
+            now.after(lambda: self._broadcast(form, room), journals=True)
 
-    def _broadcast(self, encoded: dict[bool, Message], room: str | None) -> None:
-        for session in self.members if room is None else self.rooms.sessions(room):
+    def _broadcast(self, form: Form, room: str | None) -> None:
+        here: list[Session] = []
+        for session in self.attached if room is None else self.rooms.sessions(room):
+            if session.absent:
+                continue
             if session.behind:
                 session.close(f"{session.waiting} messages to it wait for the store already")
-                continue
-            message = encoded[session.amf3]
-            self.send(session.edge, ToClient(session.number, message.type_id, 0, 0, message.payload), session)
+            else:
+                here.append(session)
+        self.durable.broadcast(room, form, here)
 
     # Time and the end
 
     def tick(self, now: float) -> None:
-        """Forget objects that nobody uses, and members that have not come back."""
+        """Forget objects that nobody uses, and sessions that have not come back."""
         self.objects.tick(now)
-        if (
-            self._absent_until
-            and now >= self._absent_until
-            and self.started.is_set()
-            and self.failure is None
-        ):
-            self._absent_until = 0.0
-            self.durable.forget_guests()
-            gone, self._absent = self._absent, []
-            for session in gone:
-                self.depart(session)
+        self.streams.tick(now)
+        if not self.started.is_set() or self.failure is not None or self.held is not None:
+            return
+        gone = self.absent.due(now)
+        if self.outputs.said.size_bytes > self.config.said_bytes and self.absent:
+            _log.error("too much is kept for absent clients, they are taken for gone", group=self.name)
+            gone = self.absent.values()
+        for session in gone:
+            self.gone(session)
+        if not self.outputs.off:
+            self.outputs.settle()
 
     def lingered(self, now: float) -> bool:
         """Whether it had no session for so long that it may stop. Where its application has started it stays while a job waits
@@ -283,7 +413,7 @@ class Group:
         if self.idle_since is None or now - self.idle_since < self.config.group_linger_s:
             return False
         return self.failure is not None or (
-            not self._absent
+            not self.absent
             and not self.durable.jobs
             and not (self.outputs.off and self.objects.holds_persistent)
         )
@@ -294,39 +424,95 @@ class Group:
         """A greenlet that ends with the application object."""
         return self.tasks.spawn(function, args, delay_s)
 
-    def close(self, reason: str, code: StatusCode = StatusCode.CONNECT_CLOSED) -> None:
-        """Close every session, end the application's greenlets and an `on_start` that has not returned, run `on_stop` when it
-        has started and the others are done. `ending` is over when that is committed."""
+    def close(self, reason: str, work_s: float = _LAST_WORK_S) -> None:
+        """It has no client any more, or goes on elsewhere: end the application's greenlets and an `on_start` that has not
+        returned, run `on_stop` when it has started and the others are done, but for at most `work_s`. Sessions that there still
+        are have what is under way committed and said, then they end here without a word. `ending` is over when all that is
+        done."""
         if self.stopped:
             return
         self.stopped = True
-        for session in list(self.sessions):
-            session.close(reason, code)
-        self.objects.close()
         if not self.started.is_set():
             self.failure = self.failure or "the application instance was stopped before it had started"
+        if not self.journaled or self.outputs.lost or self.failure is not None:
+            self._let_go(reason)
+        elif self.held is None and self.sessions:
+            self.held = Held(self, self.config.move_held_bytes)
+        if not self.started.is_set():
             self.started.set()
             if self._starter is not None and self._starter is not gevent.getcurrent():
                 self._starter.kill(block=False)
+        self.end_tasks()
+        if self.waits("on_stop") or not self.outputs.off:
+            self.ending = gevent.spawn(self._stop, reason, work_s)
+
+    def _let_go(self, reason: str) -> None:
+        """Forget all sessions here: without a journal they are over, otherwise they go on elsewhere."""
+        for session in list(self.sessions):
+            if not session.accepted:
+                session.send_away(reason)
+                continue
+            session.edge.drop(session)
+            if self.journaled or self.outputs.lost:
+                session.abandon()
+            else:
+                session.ended(reason)
+        self.sessions.clear()
+        self.by_id.clear()
+        self.objects.abandon()
+        self.streams.abandon()
+
+    def end_tasks(self) -> None:
+        """End what the application runs beside clients' messages."""
         self.tasks.end()
         if self._jobs_runner is not None:
             self._jobs_runner.kill(block=False)
-        if self.waits("on_stop") or not self.outputs.off:
-            self.ending = gevent.spawn(self._stop)
 
-    def _stop(self) -> None:
-        gevent.joinall(list(self._workers), timeout=_LAST_WORK_S)
+    def quiesce(self, within_s: float) -> None:
+        """Wait for hooks and methods that run."""
+        gevent.joinall(
+            [worker for worker in self._workers if worker is not gevent.getcurrent()], timeout=within_s
+        )
+
+    def _stop(self, reason: str, work_s: float) -> None:
+        self.quiesce(work_s)
         committer = self.host.committer
         try:
             if self.failure is None:
-                if self.waits("on_stop"):
-                    hooks.tell(self, "on_stop")
-                committer.finish(self)
+                self.stop_application()
+                committer.finish(self, keeps=bool(self.sessions or self.absent))
         except GroupLost:
             pass
         finally:
             committer.forget(self)
             self.outputs.give_up()
+            self._let_go(reason)
+
+    # Another application object
+
+    def stop_application(self) -> None:
+        """`on_stop`, once, and the end of what the application runs by itself."""
+        self.end_tasks()
+        if self.waits("on_stop") and not self._application_stopped:
+            self._application_stopped = True
+            hooks.tell(self, "on_stop")
+
+    def start_application(self) -> None:
+        """Begin again with a new object of the application, which is told of every member. Raises what `__init__` or `on_start`
+        raise."""
+        if self.application is None:
+            return
+        self.tasks = Tasks(self)
+        self.application, self._application_stopped = self.policy(self), False
+        self.objects.forget_application()
+        self._jobs_runner = gevent.spawn(self.durable.jobs.run)
+        hooks.run(self, self.application.on_start, ())
+        self._tell_resumed()
+
+    def _tell_resumed(self) -> None:
+        if self.waits("on_resume"):
+            for session in self.attached:
+                session.post(partial(hooks.tell, self, "on_resume", session.client), waits=True)
 
     def replace_application(self, policy: type[Application]) -> None:
         """Go on with another class of the application: the old object stops, the new one starts and is told of every member.
@@ -355,15 +541,14 @@ class Group:
             self.objects.forget_application()
             hooks.tell(self, "on_start")
             raise
-        if self.waits("on_resume"):
-            for session in self.members:
-                session.post(partial(hooks.tell, self, "on_resume", session.client), waits=True)
+        self._tell_resumed()
 
     def health(self) -> dict[str, Any]:
         """Its sessions, streams and objects."""
         return {
             "epoch": self.epoch,
             "sessions": len(self.sessions),
+            "absent": len(self.absent),
             "streams": self.streams.health(),
             "objects": self.objects.health(),
             **({} if self.outputs.off else {"journal": self.outputs.health()}),

@@ -35,14 +35,16 @@ def failed(group: "Group", what: str, error: BaseException) -> None:
 
 def refusal(group: "Group", hook: str, *args: Any) -> Reject | None:
     """Ask a hook that may refuse. Returns why it does, or None when it allows. Without an application nothing is refused: the
-    guests' homes have asked."""
+    guests' homes have asked. Raises GroupLost: its next owner asks."""
     if group.application is None:
         return None
     try:
         answer = run(group, getattr(group.application, hook), args)
     except Reject as reject:
         return reject
-    except (GroupLost, ObjectUnavailable, StoreUnavailable) as away:
+    except GroupLost:
+        raise
+    except (ObjectUnavailable, StoreUnavailable) as away:
         return Reject(str(away))
     except FAILURES as error:
         failed(group, hook, error)

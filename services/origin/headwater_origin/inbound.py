@@ -62,11 +62,13 @@ class Inbound:
         message = Message(envelope.type_id, envelope.stream_id, envelope.timestamp, envelope.payload)
         try:
             if message.type_id in MEDIA:
-                self._early_media(session, message)
+                self._early_media(session, message, envelope.number)
             elif message.type_id in COMMANDS:
                 self._command_message(session, message, envelope.number)
             elif message.type_id in OBJECTS:
                 self._object_message(session, message, envelope.number)
+            else:
+                _nothing(session, envelope.number)
         except RemoteProtocolError as error:
             self._broke_protocol(session, error)
             return
@@ -91,18 +93,43 @@ class Inbound:
         close_for(session, f"over {per_s} messages a second{of_its_own}")
         return False
 
-    def _sender(self, port: EdgePort, envelope: traffic.FromClient | traffic.FromGuest) -> Session | None:
+    def _sender(
+        self, port: EdgePort, envelope: traffic.FromClient | traffic.FromGuest | traffic.ObjectRequest
+    ) -> Session | None:
         """Whose message it is, if it is there and this is not one of its that were here already."""
+        size = len(envelope.payload)
         self._counters.messages_in += 1
-        self._counters.bytes_in += len(envelope.payload)
-        session = port.sessions.get(envelope.session)
-        if session is None or session.closed:
-            self._counters.stray_messages += 1
+        self._counters.bytes_in += size
+        session = self._there(port, envelope, size)
+        if session is None:
             return None
         if envelope.number <= session.received:
             self._counters.messages_again += 1
             return None
         session.received = envelope.number
+        load = session.group.load
+        load.messages += 1
+        load.bytes += size
+        return session
+
+    def _there(self, port: EdgePort, envelope: Any, size: int) -> Session | None:
+        """The session that an envelope is about. Where it is not attached yet, or its group is being moved, the envelope is
+        held."""
+        session = port.sessions.get(envelope.session)
+        if session is None or session.closed:
+            waiting = port.waiting.get(envelope.session)
+            if waiting is not None:
+                waiting.hold(envelope, size)
+                return None
+            self._counters.stray_messages += 1
+            if envelope.session in port.dropped:
+                # Its group was elsewhere meanwhile, which the edge does not seem to know.
+                port.dropped.discard(envelope.session)
+                port.refuse(envelope.session, "", "not attached any more")
+            return None
+        if session.group.held is not None:
+            session.group.held.add(port, envelope)
+            return None
         return session
 
     def _command_message(self, session: Session, message: Message, number: int) -> None:
@@ -133,7 +160,7 @@ class Inbound:
         objects, size, number = session.group.objects, len(message.payload), envelope.number
         try:
             if message.type_id in MEDIA:
-                self._early_media(session, message)
+                self._early_media(session, message, number)
             elif message.type_id in COMMANDS:
                 run_command(session, decode_command(message), size, number)
             elif message.type_id in OBJECTS:
@@ -145,6 +172,8 @@ class Inbound:
                     size=size,
                     number=number,
                 )
+            else:
+                _nothing(session, number)
         except RemoteProtocolError as error:
             self._broke_protocol(session, error)
             return
@@ -152,37 +181,39 @@ class Inbound:
 
     def _guest_stream(self, port: EdgePort, envelope: traffic.GuestStream) -> None:
         """A stream of a session is published or played, or is no longer, at the origin that has it."""
-        session = port.sessions.get(envelope.session)
-        if session is None or session.closed:
-            self._counters.stray_messages += 1
-            return
-        session.post(lambda: stream_routes.guest_stream(session, envelope), waits=False)
+        session = self._there(port, envelope, 0)
+        if session is not None:
+            session.post(lambda: stream_routes.guest_stream(session, envelope), waits=False)
 
     def _object_resync(self, port: EdgePort, envelope: traffic.ObjectResync) -> None:
         """An edge's replica lacks a commit."""
-        group = port.object_groups.get(envelope.shared_object)
-        if group is None:
+        shared = port.objects.get(envelope.shared_object)
+        if shared is None:
             self._counters.stray_messages += 1
         else:
-            group.objects.resync(port, envelope.shared_object)
+            shared.resync(port, envelope.shared_object)
 
     def _object_request(self, port: EdgePort, envelope: traffic.ObjectRequest) -> None:
         """Changes of an application of another scope."""
-        session = port.sessions.get(envelope.session)
-        if session is None or session.closed:
-            self._counters.stray_messages += 1
+        session = self._sender(port, envelope)
+        if session is None:
             return
         objects = session.group.objects
         session.post(
             lambda: objects.request_from_application(session, envelope),
             waits=objects.request_waits(session, envelope),
             size=len(envelope.payload),
+            number=envelope.number,
         )
 
-    def _early_media(self, session: Session, message: Message) -> None:
+    def _early_media(self, session: Session, message: Message, number: int) -> None:
         """Media of a client that publishes and has not waited for the answer: its edge does not know yet that it may."""
-
-        session.post(lambda: netstreams.early_media(session, message), waits=False, size=len(message.payload))
+        session.post(
+            lambda: netstreams.early_media(session, message),
+            waits=False,
+            size=len(message.payload),
+            number=number,
+        )
 
     def _publisher_media(self, port: EdgePort, envelope: traffic.PublisherMedia) -> None:
         self._counters.bytes_in += len(envelope.payload)
@@ -190,5 +221,12 @@ class Inbound:
         if publication is None:
             self._counters.stray_messages += 1
             return
-        message = Message(envelope.type_id, 0, envelope.timestamp, envelope.payload)
-        publication.stream.media(envelope.number, message)
+        load = publication.session.group.load
+        load.messages += 1
+        load.bytes += len(envelope.payload)
+        publication.take(envelope.number, Message(envelope.type_id, 0, envelope.timestamp, envelope.payload))
+
+
+def _nothing(session: Session, number: int) -> None:
+    """A message of a kind that nobody needs is done in its turn, so that its edge need not keep it."""
+    session.post(lambda: None, waits=False, number=number)

@@ -3,11 +3,14 @@
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import gevent
+from headwater_bus.control import GroupLoadsRequest, MoveGroup
 from headwater_bus.link import OriginLinks
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node, NodeConfig
+from headwater_bus.requests import Caller
 from headwater_store import Journals, open_journals
 
 from headwater_origin.application import Application
@@ -56,6 +59,8 @@ def run(
         jobs.append(("reload", Reloader(watched, origin.replace_application).job))
     for name, job in jobs:
         node.spawn(name, job)
+    node.on_request(GroupLoadsRequest, lambda caller, request: origin.moves.loads(request))
+    node.on_request(MoveGroup, partial(_move, node, origin))
     node.load_provider = origin.load
     node.health_provider = lambda: {**origin.health(), "messages_refused": links.refused}
     spread = [name for name, application in applications.items() if application.shared_objects == "spread"]
@@ -67,6 +72,8 @@ def run(
         origin.shutdown("the origin is stopping", within_s=deadline_s / 2)
         while time.monotonic() < deadline and any(not link.state.idle for link in links.links.values()):
             gevent.sleep(0.01)
+        # Now, not when all is closed: who else can have the groups begins to look when the registry knows.
+        node.leave()
         if origin.host.peers is not None:
             origin.host.peers.close("the origin is stopping")
         links.close("the origin is stopping")
@@ -74,3 +81,8 @@ def run(
         origin.committer.close()
 
     return node.run(drain=drain)
+
+
+def _move(node: Node, origin: Origin, caller: Caller, request: MoveGroup) -> None:
+    """Answered when it is done, or refused."""
+    gevent.spawn(lambda: node.health_server.answer(caller, origin.moves.move(request)))

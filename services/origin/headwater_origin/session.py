@@ -4,8 +4,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import gevent
+from gevent import getcurrent
 from headwater_bus.logs import get_log
-from headwater_bus.traffic import AttachRefused, CloseSession, ToClient
+from headwater_bus.traffic import Attached, CloseSession, SessionState, ToClient
 from headwater_rtmp.command import Command, decode_command, encode_command
 from headwater_rtmp.errors import RemoteProtocolError
 from headwater_rtmp.message import Message
@@ -14,9 +16,11 @@ from headwater_rtmp.status import StatusCode, status
 from headwater_origin import hooks
 from headwater_origin.client import Client
 from headwater_origin.client_calls import ClientCalls
+from headwater_origin.durable.said import Said, close_form, message_form
 from headwater_origin.durable.values import Changes, Values, unpack_values
 from headwater_origin.edge_port import EdgePort
 from headwater_origin.errors import GroupLost, Redirect, Reject
+from headwater_origin.session_state import pack_state
 from headwater_origin.transaction import current
 
 if TYPE_CHECKING:
@@ -66,7 +70,12 @@ class Session:
         "_full_at",
         "_inbox",
         "_inbox_bytes",
+        "_state",
+        "_state_due",
+        "_state_said",
         "_streams",
+        "_worker",
+        "absent",
         "accepted",
         "address",
         "applied",
@@ -77,10 +86,13 @@ class Session:
         "closed",
         "connect_transaction",
         "departed",
+        "done",
         "edge",
+        "epoch",
         "group",
         "guest",
         "guest_streams",
+        "handler",
         "handling",
         "number",
         "object_encoding",
@@ -89,6 +101,9 @@ class Session:
         "received",
         "scope",
         "session_id",
+        "successor",
+        "unfinished",
+        "unheard",
         "waiting",
     )
 
@@ -104,6 +119,8 @@ class Session:
         scope: str = "",
     ) -> None:
         self.edge, self.number, self.group = edge, number, group
+        self.epoch = group.epoch
+        """At which its edge has asked for the group."""
         self.guest, self.scope = guest, scope
         """Whether its home is another group, which decides for it; `scope`: it is that scope's application."""
         self.session_id, self.address, self.object_encoding = session_id, address, object_encoding
@@ -112,6 +129,12 @@ class Session:
         """Whether the application has accepted the connect."""
         self.closed = False
         """Whether the client is gone or being closed; nothing it still sends counts."""
+        self.absent = False
+        """Whether its link is lost: it is a member until it comes back, as another Session, or its time is up."""
+        self.successor: Session | None = None
+        """Which waits for what still runs here."""
+        self.unfinished = False
+        """Whether a message was not handled to its end, as the group was not this origin's any more."""
         self.departed = False
         """Whether its rooms have heard that it is gone; it joins none any more."""
         self.connect_transaction = 1.0
@@ -120,10 +143,21 @@ class Session:
         """Number of its last message."""
         self.handling = 0
         """Number of the message that is being handled, 0: none is."""
+        self.handler: object | None = None
+        """The greenlet that handles it."""
         self.applied = 0
-        """Number of its last message that was applied where it was before."""
+        """Number of its last message that was applied before it came here: up to it, none is handled."""
+        self.done = 0
+        """Number of its last message that is done and committed: its edge need not keep it."""
         self.waiting = 0
-        """How much of what is said to it waits for the journal."""
+        """How much of what is said to it, and of what it did, waits for the journal."""
+        self.unheard: list[Said] | None = None
+        """What it was told for its messages since the last one that journaled something, and may not have heard."""
+        self._state = b""
+        """The SessionState that its edge has, or is going to have."""
+        self._state_due = False
+        self._state_said: Said | None = None
+        """Where on the link that is."""
         self.bandwidth_done = False
         self.bandwidth: Measurement | None = None
         """Of the bandwidth, the one that is under way."""
@@ -139,6 +173,7 @@ class Session:
         self.objects: dict[SharedObject, Access] | None = None
         self._streams: dict[int, NetStream] | None = None
         self._inbox: deque[_Work] | None = None
+        self._worker: gevent.Greenlet[..., None] | None = None
         self._inbox_bytes = 0
         self._calls: ClientCalls | None = None
         self._calls_from = 0
@@ -150,18 +185,29 @@ class Session:
         """Whether the client speaks AMF3 (`objectEncoding` 3)."""
         return self.object_encoding == 3
 
-    def restore(self, member: "Member", number: int) -> None:
-        """It was a member before: take what the journal says, and the number of its last message that was applied."""
+    def restore(self, member: "Member") -> None:
+        """It was a member before: take what the journal says of it."""
         self.attributes.apply(dict(unpack_values(member.attributes)))
-        self.applied = number
-        # What it still answers to its former origin must answer no call of this one.
-        self._calls_from = self.group.epoch * _CALLS_PER_EPOCH
         try:
             command = decode_command(Message(member.type_id, 0, 0, member.payload))
         except RemoteProtocolError:
             return  # A former version took it; nothing depends on what the client said of itself.
         if isinstance(command.command_object, dict):
             self.properties = command.command_object
+
+    def follows(self, former: "Session") -> None:
+        """It is the same session over another link: application code goes on with the client that it knows."""
+        self.client, self.attributes, self.properties = former.client, former.attributes, former.properties
+        self.client.follow(self)
+        self.attributes.changed = self._attributes_changed
+        self.bandwidth_done = former.bandwidth_done
+        self.calls_above(former)
+
+    def calls_above(self, former: "Session | None") -> None:
+        """What the client still answers to calls of a former origin or link must answer none of this one's."""
+        self._calls_from = self.group.epoch * _CALLS_PER_EPOCH
+        if former is not None and former._calls is not None:
+            self._calls_from = max(self._calls_from, former._calls.last_transaction)
 
     def _attributes_changed(self, changes: Changes) -> None:
         self.group.durable.attributes_changed(self)
@@ -179,6 +225,13 @@ class Session:
     def reply(self, message: Message) -> None:
         """Send a message that depends on nothing journaled: it waits only behind others of this client."""
         self.group.reply(
+            self,
+            ToClient(self.number, message.type_id, message.stream_id, message.timestamp, message.payload),
+        )
+
+    def ask(self, message: Message) -> None:
+        """Send a call to the client that somebody waits for."""
+        self.group.outputs.ask(
             self,
             ToClient(self.number, message.type_id, message.stream_id, message.timestamp, message.payload),
         )
@@ -204,14 +257,15 @@ class Session:
         self.reply_command("onStatus", 0, None, info, stream_id=stream_id)
 
     def notify(self, name: str, args: tuple[Any, ...]) -> None:
-        """A call without an answer (transaction id 0), sent when the running transaction is committed. Before the client is
-        accepted it waits until it is."""
+        """A call without an answer (transaction id 0), sent when the running transaction is committed; it is an effect like
+        others: journaled, and said again to who has not heard it. Before the client is accepted it waits until it is."""
         message = encode_command(name, 0, None, *args, amf3=self.amf3)
         now = current()
         if now is None:
+            self.group.writable()
             self._notify(message)
         else:
-            now.after(lambda: self._notify(message))
+            now.after(lambda: self._notify(message), journals=True)
 
     @property
     def behind(self) -> bool:
@@ -221,12 +275,16 @@ class Session:
     def _notify(self, message: Message) -> None:
         if self.behind:
             self.close(f"{self.waiting} messages to it wait for the store already")
-        if self.closed:
+        if self.closed and not self.absent:
             return
         if self.accepted:
-            self.send(message)
+            self.group.durable.say(self, message_form(message))
         else:
-            self.post(lambda: self.send(message), waits=False, size=len(message.payload))
+            self.post(
+                lambda: self.group.durable.say(self, message_form(message)),
+                waits=False,
+                size=len(message.payload),
+            )
 
     @property
     def calls(self) -> ClientCalls:
@@ -248,15 +306,33 @@ class Session:
 
     def close(self, reason: str, code: StatusCode = StatusCode.CONNECT_CLOSED) -> None:
         """Tell the client why, close it, and forget it here. One that is not accepted yet gets the answer to its connect."""
-        if self.closed:
+        if self.closed and not self.absent:
             return
-        if self.accepted:
-            self.send_status(0, status(code, _told(reason)))
-            self.drop(reason)
+        if self.absent:
+            self.group.expel(self, _told(reason))
         elif self.group.outputs.lost:
             self.send_away("another origin has it")
+        elif self.accepted:
+            self.send_status(0, status(code, _told(reason)))
+            self.drop(reason)
         else:
             self.refuse(reason, StatusCode.CONNECT_FAILED if code == StatusCode.CONNECT_CLOSED else code)
+
+    def close_for_application(self, reason: str) -> None:
+        """`close` as an effect of application code: journaled, so that a client that its origin's death has kept from hearing it
+        hears it from the next one."""
+        if self.accepted and not (self.closed and not self.absent) and not self.group.stalled:
+            text = _told(reason)
+            info = status(StatusCode.CONNECT_CLOSED, text)
+            say = self.group.durable.say
+            say(self, message_form(encode_command("onStatus", 0, None, info, amf3=self.amf3)))
+            say(self, close_form(text))
+            if self.absent:
+                self.group.gone(self)
+            else:
+                self.ended(text)
+        else:
+            self.close(reason)
 
     def refuse(self, why: str | Reject, code: StatusCode) -> None:
         """Answer its connect with `_error`, and close it."""
@@ -273,11 +349,18 @@ class Session:
         say(encode_command("_error", self.connect_transaction, None, info))
         self.drop(f"connect refused: {reason}")
 
+    def turn_away(self, why: Reject) -> None:
+        """The application of a new origin does not take a client that was connected before: it is closed."""
+        self.group.counters.connects_rejected += 1
+        self.group.reply(self, Attached(self.number, 0, False, self.epoch))
+        self.send_status(0, status(StatusCode.CONNECT_REJECTED, _told(why.reason)))
+        self.drop(why.reason)
+
     def send_away(self, reason: str) -> None:
         """Have the edge look for the origin that has the group; the client notices nothing."""
         if not self.closed:
             self.group.counters.attaches_refused += 1
-            self.edge.link.send(AttachRefused(self.number, self.group.name, reason))
+            self.edge.refuse(self.number, self.group.name, reason, self.epoch)
             self.edge.forget(self)
             self.ended(reason)
 
@@ -296,6 +379,78 @@ class Session:
         if self._calls is not None:
             self._calls.client_left(reason)
         self.group.session_ended(self)
+
+    # Its link
+
+    @property
+    def busy(self) -> bool:
+        """Whether something of it runs, or waits for its turn."""
+        return self._inbox is not None
+
+    def suspend(self) -> None:
+        """Its link is lost. What runs goes on to its end as if nothing were; what waits comes again over another link. `closed`
+        is set when that has ended, and then the group hears of it."""
+        self.absent = True
+        if self._inbox is not None:
+            kept = [work for work in self._inbox if work.always]
+            self._inbox.clear()
+            self._inbox += kept
+        if self._calls is not None:
+            self._calls.link_lost()
+        if self._inbox is None:
+            self._suspended()
+
+    def _suspended(self) -> None:
+        self.closed = True
+        self.group.suspended(self)
+
+    def abandon(self) -> None:
+        """The group ends here, the session goes on elsewhere: nothing is said, nobody is told."""
+        self.closed = True
+        if self._inbox is not None:
+            self._inbox.clear()
+        if self._calls is not None:
+            self._calls.link_lost()
+
+    def settled(self) -> None:
+        """Wait until nothing of it runs any more."""
+        if self._inbox is not None and self._worker is not None:
+            self._worker.join()
+
+    # Its state
+
+    def mark_state(self) -> None:
+        """Something of what SessionState tells has changed: its edge hears of it when the running message is done, or now."""
+        self._state_due = True
+        if self.handler is None:
+            self.tell_state()
+
+    def knows_state(self, state: bytes) -> None:
+        """This is the state that its edge has; a change is told when it has come to that."""
+        self._state, self._state_due = state, False
+
+    def tell_state(self) -> None:
+        """Tell the edge, if there is something new."""
+        if self.closed or self.absent:
+            return
+        self._state_due = False
+        state = pack_state(self)
+        if state != self._state:
+            self._state = state
+            self._state_said = said = Said((), self.handling, [])
+            self.group.outputs.tell_state(self, SessionState(self.number, state), said)
+
+    def state_to_journal(self) -> bytes | None:
+        """The state, where the message that was just handled has changed it, or an earlier one and the edge may not have it."""
+        if self._state_due:
+            self.tell_state()
+        said = self._state_said
+        if said is None:
+            return None
+        if said.position is not None and said.position <= self.edge.link.acknowledged:
+            self._state_said = None
+            return None
+        return self._state
 
     # Message streams
 
@@ -350,7 +505,7 @@ class Session:
                 self._run(run, number)
                 return
             inbox = self._inbox = deque()
-            self.group.run(self._work)
+            self._worker = self.group.run(self._work)
         config = self.group.config
         if not always and (
             len(inbox) >= config.inbox_messages or self._inbox_bytes + size > config.inbox_bytes
@@ -366,26 +521,40 @@ class Session:
         while inbox:
             work = inbox.popleft()
             self._inbox_bytes -= work.size
-            if work.always or not self.closed:
+            if work.always or not (self.closed or self.absent):
                 self._run(work.run, work.number)
-        self._inbox = None
+        self._inbox = self._worker = None
+        if self.absent and not self.closed:
+            self._suspended()
 
     def _run(self, run: Callable[[], None], number: int) -> None:
-        outputs = self.group.outputs
-        before, self.handling = outputs.count, number
         if 0 < number <= self.applied:
             self.group.counters.messages_again += 1
             return
+        outputs = self.group.outputs
+        before = outputs.count
+        if number:
+            # What runs inside of it, in the session's order but with no number, is part of it.
+            self.handling, self.handler = number, getcurrent()
         try:
             run()
-            if number and outputs.count != before:
+            if number and outputs.lost:
+                self.unfinished = True
+            elif number and outputs.count != before:
                 self.group.durable.applied(self, number)
+            elif number:
+                if self._state_due:
+                    self.tell_state()
+                outputs.done(self, number)
         except GroupLost:
-            return  # Its next owner handles it.
+            self.unfinished = True  # Its next owner handles it.
         except hooks.FAILURES as error:
             self.group.counters.handler_errors += 1
             _log.error("session failed", group=self.group.name, session=self.session_id, error=repr(error))
             self.close("internal error")
+        finally:
+            if number:
+                self.handling, self.handler = 0, None
 
 
 def _told(reason: str) -> str:

@@ -49,12 +49,14 @@ class Transaction:
     """See the module. `session`: whose message it is about, if any. `must`: it tells of what has happened, such as a client's
     end, so it is committed some time even if the store is away."""
 
-    __slots__ = ("_effects", "_overlays", "group", "must", "session")
+    __slots__ = ("_effects", "_journals", "_overlays", "group", "must", "session")
 
     def __init__(self, group: "Group", session: "Session | None" = None, must: bool = False) -> None:
         self.group, self.session, self.must = group, session, must
         self._overlays: dict[object, Overlay] = {}
         self._effects: list[Callable[[], None]] = []
+        self._journals = False
+        """Whether an effect journals something."""
 
     def overlay(self, target: object, make: Callable[[], AnyOverlay]) -> AnyOverlay:
         """The changes of `target` in this transaction; made at the first call."""
@@ -67,9 +69,11 @@ class Transaction:
         """The changes of `target` in this transaction, if there are any."""
         return self._overlays.get(target)
 
-    def after(self, effect: Callable[[], None]) -> None:
-        """Have something done when the changes are applied, in the order of these calls. It must not wait."""
+    def after(self, effect: Callable[[], None], journals: bool = False) -> None:
+        """Have something done when the changes are applied, in the order of these calls. It must not wait. `journals`: it is
+        going to be journaled."""
         self._effects.append(effect)
+        self._journals = self._journals or journals
 
     def commit(self) -> None:
         """Apply everything. Raises what an overlay refuses, StoreUnavailable or GroupLost; then nothing is applied (but for
@@ -77,9 +81,9 @@ class Transaction:
         group, overlays = self.group, self._overlays
         if group.outputs.lost and (overlays or self._effects):
             raise group.outputs.loss()
+        if group.outputs.stalled and not self.must and (overlays or self._journals):
+            raise StoreUnavailable
         if overlays:
-            if group.outputs.stalled and not self.must:
-                raise StoreUnavailable
             local = [overlay for overlay in overlays.values() if not overlay.waits]
             for overlay in local:
                 overlay.prepare()

@@ -34,6 +34,7 @@ from headwater_bus.options import (
     node_config,
     node_options,
     operator_errors,
+    own_registry,
 )
 from headwater_bus.ports import registry_port
 from headwater_bus.view import Assignment, NodeInfo
@@ -42,8 +43,9 @@ from headwater_store import StoreError, sqlite_url
 from headwater_registry import show
 from headwater_registry.config import RegistryConfig
 from headwater_registry.follow import Follower
+from headwater_registry.process import run
 from headwater_registry.ready import missing, parse_wanted, ready_lines
-from headwater_registry.service import ServeError, run
+from headwater_registry.service import ServeError
 
 _READER_S = 0.5
 """So often `watch` looks whether somebody still reads what it prints."""
@@ -82,12 +84,14 @@ def serve(lease_ms: int, store: str | None, **options: Any) -> None:
             "or a node would be lost with one message"
         )
     node = node_config("registry", options)
+    position = own_registry(node.node_id, options)
     config = RegistryConfig(
-        endpoint=options["registries"][0]
+        endpoint=options["registries"][position]
         if options["registries"]
-        else f"tcp://{node.bind}:{registry_port(node.base_port)}",
+        else f"tcp://{node.bind}:{registry_port(node.base_port, position + 1)}",
         store=sqlite_url(node.data) if store in (None, "", "none") else store,
         lease_ms=lease_ms,
+        position=position,
     )
     with operator_errors(StoreError, ServeError):
         status = run(node, config)

@@ -14,11 +14,24 @@ class Connections:
     def __init__(self) -> None:
         self._by_node: dict[str, bytes] = {}
         self._nodes: dict[bytes, str] = {}
+        self._numbers: dict[int, str] = {}
         self._subscribed: set[bytes] = set()
         self._observers: dict[bytes, float] = {}
 
-    def registered(self, node_id: str, identity: bytes) -> None:
-        """A node registered here; what it had elsewhere is over."""
+    def registered(self, node_id: str, identity: bytes, number: int = -1) -> str | None:
+        """A node registered here; what it had elsewhere is over. `number` of the connection for `disconnected`: where another
+        node had it, that one's connection must be gone, and its name is returned."""
+        former = self._numbers.get(number)
+        if number >= 0:
+            self._numbers[number] = node_id
+        self._registered(node_id, identity)
+        return former if former != node_id else None
+
+    def disconnected(self, number: int) -> str | None:
+        """A connection has gone: the node that had registered on it, if any."""
+        return self._numbers.pop(number, None)
+
+    def _registered(self, node_id: str, identity: bytes) -> None:
         if self._by_node.get(node_id) == identity:
             return
         self.gone(node_id)
@@ -34,7 +47,7 @@ class Connections:
         return self._nodes.get(identity)
 
     def gone(self, node_id: str) -> None:
-        """A node is not in the table any more: it gets nothing."""
+        """A node is not in the table any more, or elsewhere: it gets nothing."""
         identity = self._by_node.pop(node_id, None)
         if identity is not None:
             del self._nodes[identity]

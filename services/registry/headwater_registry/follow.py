@@ -35,10 +35,15 @@ class Follower:
         self._node_id = f"observer-{secrets.token_hex(4)}"
 
     @contextmanager
-    def _connection(self, endpoint: str) -> Iterator[Requester]:
+    def _connection(self, position: int) -> Iterator[Requester]:
         client = self._client
         requester = Requester(
-            client.context, client.security, endpoint, client.registry_node, on_push=self._on_push
+            client.context,
+            client.security,
+            client.registries[position],
+            client.registry_nodes[position],
+            on_push=self._on_push,
+            on_lost=self._gap.set,
         )
         try:
             yield requester
@@ -47,7 +52,8 @@ class Follower:
 
     def _on_push(self, envelope: Any) -> None:
         self._heard_at = time.monotonic()
-        if isinstance(envelope, Changed) and not self.view.apply(envelope):
+        if isinstance(envelope, Refused) or (isinstance(envelope, Changed) and not self.view.apply(envelope)):
+            # Refused: it leads no more, and says so again when it is asked.
             self._gap.set()
 
     def _on_snapshot(self, answer: Any) -> None:
@@ -65,19 +71,20 @@ class Follower:
     def follow(self, again_s: float = OBSERVER_S / 3) -> Iterator[str]:
         """Follow for ever. Yields a text when something happened to the connection: empty when a snapshot was taken, else why the
         registry is away. Between two the view changes by itself; `again_s` after each a snapshot is asked for again."""
-        attempt = 0
         while True:
-            endpoint = self._client.registries[attempt % len(self._client.registries)]
-            attempt += 1
-            try:
-                with self._connection(endpoint) as registry:
-                    while True:
-                        self._subscribe(registry)
-                        yield ""
-                        self._wait(again_s)
-            except (RequestError, SecurityError) as error:
-                yield str(error)
-                gevent.sleep(_PAUSE_S)
+            failure = ""
+            for position in range(len(self._client.registries)):
+                try:
+                    with self._connection(position) as registry:
+                        while True:
+                            self._subscribe(registry)
+                            failure = ""
+                            yield ""
+                            self._wait(again_s)
+                except (RequestError, SecurityError) as error:
+                    failure = failure or str(error)
+            yield failure
+            gevent.sleep(_PAUSE_S)
 
     def _subscribe(self, registry: Requester) -> None:
         self._gap.clear()

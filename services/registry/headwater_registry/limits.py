@@ -15,14 +15,19 @@ MAX_META_BYTES = 2048
 MAX_META_DEPTH = 16
 MAX_CAPACITY = 1e6
 MAX_NODES = 1000
-"""1000 nodes with the most meta and load are under 5 MB, groups at most 8 MB: a Snapshot stays below the 16 MiB of a request."""
-MAX_GROUPS_BYTES = 8 * 1024 * 1024
-"""Of all groups' rows: about 190,000 groups with names of 20 bytes."""
+"""1000 nodes with the most meta and load are under 5 MB, groups at most 10 MB: a Snapshot stays below the 16 MiB of a request."""
+MAX_GROUPS_BYTES = 10 * 1024 * 1024
+"""Of all groups' rows: about 100,000 groups with names of 20 bytes."""
+MAX_SETTINGS_BYTES = 256 * 1024
+"""Of the balancers' settings, as JSON."""
+MAX_GRANTS = 1000
+"""Groups in one request."""
 
 
-def group_row_bytes(group: str, origin: str) -> int:
-    """What a group counts for MAX_GROUPS_BYTES: its names and an allowance for the epoch and framing."""
-    return len(group.encode()) + len(origin.encode()) + 16
+def group_bytes(group: str) -> int:
+    """What a group counts for MAX_GROUPS_BYTES: its name, the longest name of an origin, and an allowance for the epoch and
+    framing. It is the same whoever has the group: a group that is there can always be given to somebody."""
+    return len(group.encode()) + MAX_ID_BYTES + 16
 
 
 def bad_name(what: str, name: str, most: int) -> Refused | None:
@@ -44,16 +49,27 @@ def _deep(value: Any, levels: int) -> bool:
     return levels == 0 or any(_deep(item, levels - 1) for item in inner)
 
 
-def bad_map(what: str, value: dict[str, Any]) -> Refused | None:
-    """Refused where a map is too large or holds what no command line could show (bytes, NaN, lone surrogates)."""
+def bad_grants(rows: list[Any]) -> Refused | None:
+    """Refused where these are no rows [group, origin], or too many."""
+    if len(rows) > MAX_GRANTS:
+        return Refused("too-many", f"{len(rows)} grants, expected at most {MAX_GRANTS} in a request")
+    for row in rows:
+        if not isinstance(row, list) or [*map(type, row)] != [str, str]:
+            return Refused("bad-request", "grants: expected rows [group, origin]")
+    return None
+
+
+def bad_map(what: str, value: dict[str, Any], most: int = MAX_META_BYTES) -> Refused | None:
+    """Refused where a map is larger than `most` as JSON, or holds what no command line could show (bytes, NaN, lone
+    surrogates)."""
     if _deep(value, MAX_META_DEPTH):
         return Refused("bad-map", f"{what}: expected at most {MAX_META_DEPTH} levels")
     try:
         size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
     except (TypeError, ValueError, RecursionError) as error:
         return Refused("bad-map", f"{what}: expected text, numbers, lists and maps only: {error}")
-    if size > MAX_META_BYTES:
-        return Refused("bad-map", f"{what}: {size} bytes as JSON, expected at most {MAX_META_BYTES}")
+    if size > most:
+        return Refused("bad-map", f"{what}: {size} bytes as JSON, expected at most {most}")
     return None
 
 

@@ -2,9 +2,26 @@
 
 from typing import Any
 
-from headwater_bus.control import EpochSeen, Grant, Leave, Refused, Register, Release, Renew
+from headwater_bus.control import (
+    EpochSeen,
+    Grants,
+    HandOver,
+    Leave,
+    PutSettings,
+    Refused,
+    Register,
+    Release,
+    Renew,
+    Suspect,
+)
 
-_ROLES: dict[type, str] = {Grant: "balancer", Release: "origin", EpochSeen: "origin"}
+_ROLES: dict[type, str] = {
+    Grants: "balancer",
+    PutSettings: "balancer",
+    HandOver: "origin",
+    Release: "origin",
+    EpochSeen: "origin",
+}
 
 
 def refusal(user: str | None, message: Any) -> Refused | None:
@@ -15,6 +32,8 @@ def refusal(user: str | None, message: Any) -> Refused | None:
     kind = type(message).__name__
     if isinstance(message, Register | Renew | Leave) and message.node_id != user:
         return Refused("not-allowed", f"{kind} for {message.node_id[:64]}: the key is {user}'s")
+    if isinstance(message, Suspect) and user.startswith("operator-"):
+        return Refused("not-allowed", f"{kind}: only nodes may, the key is {user}'s")
     role = _ROLES.get(type(message))
     if role is not None and not user.startswith(f"{role}-"):
         return Refused(

@@ -69,7 +69,7 @@ def groups_table(groups: Iterable[Assignment]) -> Table:
     """Group, origin, epoch."""
     table = _table(("group", False), ("origin", False), ("epoch", True))
     for group in groups:
-        table.add_row(group.group, group.origin, str(group.epoch))
+        table.add_row(group.group, group.origin or "(orphan)", str(group.epoch))
     return table
 
 
@@ -80,7 +80,7 @@ def node_json(node: NodeInfo) -> dict[str, Any]:
 
 
 def group_json(group: Assignment) -> dict[str, Any]:
-    """A row of `groups --json`."""
+    """A row of `groups --json`; the origin of an orphan is empty."""
     return {"group": group.group, "origin": group.origin, "epoch": group.epoch}
 
 
@@ -93,9 +93,14 @@ def change_line(change: list[Any]) -> str:
     if kind == "node-gone":
         return f"node-gone {change[1]}"
     if kind == "group":
+        if not change[2]:
+            return f"group {change[1]} is an orphan of epoch {change[3]}"
         return f"group {change[1]} to {change[2]} at epoch {change[3]}"
     if kind == "group-gone":
         return f"group-gone {change[1]}"
+    if kind == "settings":
+        names = sorted(name for name in change[1] if name != "version")
+        return f"settings {change[1].get('version', 0)}: {', '.join(names) or 'none'}"
     if kind == "load":
         return f"load {change[1]} " + " ".join(f"{name}={value}" for name, value in change[2].items())
     return " ".join(str(part) for part in change)
@@ -110,6 +115,8 @@ def change_json(change: list[Any]) -> dict[str, Any]:
         return {"change": kind, "group": change[1], "origin": change[2], "epoch": change[3]}
     if kind == "group-gone":
         return {"change": kind, "group": change[1]}
+    if kind == "settings":
+        return {"change": kind, "settings": change[1]}
     if kind == "load":
         return {"change": kind, "node_id": change[1], "load": change[2]}
     return {"change": kind, "node_id": change[1]}

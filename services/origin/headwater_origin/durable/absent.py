@@ -1,5 +1,7 @@
-"""Members that the journal knows and whose edges have not attached them here (yet)."""
+"""Sessions of a group whose edges have no link here (any more, or yet): members still, until they come back or their time is
+up."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from headwater_origin.durable.members import Member
@@ -11,22 +13,95 @@ if TYPE_CHECKING:
 
 
 class _NoLink:
-    """Of a member that is not here."""
+    """Of a session that is not here."""
 
     data: Any = None
     peer = "nobody"
-    queued_bytes = 0
+    queued_bytes = position = acknowledged = 0
 
     def send(self, envelope: Any) -> None:
         """Nobody hears it."""
 
+    def mark(self) -> None:
+        """Nobody waits for it."""
+
+    def end_batches_with(self, trailer: Any) -> None:
+        """There are none."""
+
 
 _NOWHERE = EdgePort(_NoLink())
+_NOWHERE.up = False
 
 
-def absent(group: "Group", session_id: str, member: Member) -> Session:
+_NOTHING = 1 << 62
+"""Above the number of every entry."""
+
+
+class Absent:
+    """Of one group, by session id. Each has its own time: `until`, of the group's clock."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, tuple[Session, float]] = {}
+        self.needed = _NOTHING
+        """They may lack what was said with entries above this one."""
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sessions)
+
+    def __contains__(self, session_id: object) -> bool:
+        return session_id in self._sessions
+
+    def values(self) -> list[Session]:
+        """All of them."""
+        return [session for session, _ in self._sessions.values()]
+
+    def get(self, session_id: str) -> Session | None:
+        """The one of this id."""
+        found = self._sessions.get(session_id)
+        return None if found is None else found[0]
+
+    def add(self, session: Session, until: float, heard: int) -> None:
+        """One more; what was said with entries up to `heard` its edge has."""
+        self._sessions[session.session_id] = (session, until)
+        self.needed = min(self.needed, heard)
+
+    def pop(self, session_id: str) -> Session | None:
+        """It has come back, or is gone."""
+        found = self._sessions.pop(session_id, None)
+        if not self._sessions:
+            self.needed = _NOTHING
+        return None if found is None else found[0]
+
+    def due(self, now: float) -> list[Session]:
+        """Those whose time is up, taken out; but not one whose edge is here again, which waits for its former self to end."""
+        due = [
+            session
+            for session, until in self._sessions.values()
+            if until <= now and session.successor is None
+        ]
+        for session in due:
+            self.pop(session.session_id)
+        return due
+
+    def clear(self) -> None:
+        """They are another origin's."""
+        self._sessions.clear()
+        self.needed = _NOTHING
+
+
+def absent_member(group: "Group", session_id: str, member: Member) -> Session:
     """A member that the journal knows and that is not here (yet)."""
     session = Session(_NOWHERE, 0, session_id, group, member.address, member.object_encoding)
-    session.accepted = session.closed = True
-    session.restore(member, group.durable.members.numbers.get(session_id, 0))
+    session.restore(member)
+    session.accepted = session.closed = session.absent = True
+    return session
+
+
+def absent_guest(group: "Group", session_id: str) -> Session:
+    """A guest that the journal knows and that is not here (yet)."""
+    session = Session(_NOWHERE, 0, session_id, group, "", 0, guest=True)
+    session.accepted = session.closed = session.absent = True
     return session

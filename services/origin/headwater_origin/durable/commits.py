@@ -17,6 +17,7 @@ from headwater_store import Append, Fenced, Journals, Loaded, StoreAway, StoreEr
 from headwater_origin.config import OriginConfig
 from headwater_origin.counters import Counters
 from headwater_origin.durable.journal import pack_rows
+from headwater_origin.durable.opening import Opening
 
 if TYPE_CHECKING:
     from headwater_origin.group import Group
@@ -58,6 +59,9 @@ class Committer:
         self.limit_bytes = config.pending_bytes * _HEALTHY_FACTOR
         """Over so many bytes that wait, a group refuses changes."""
         self._thread = StoreThread()
+        self._opening = (
+            None if journals is None else Opening(journals, self._thread, config.store_patience_s, clock)
+        )
         self._groups: dict[Group, None] = {}
         """Those that have their journal open."""
         self._dirty: dict[Group, None] = {}
@@ -77,17 +81,8 @@ class Committer:
     def open(self, group: "Group") -> Loaded:
         """What the journal of a group holds; older epochs are fenced. Tries on while the store is away, but not longer than
         `store_patience_s`. Raises StoreError, Fenced among them."""
-        assert self._journals is not None
-        until = self._clock() + self._config.store_patience_s
-        while True:
-            epoch = group.epoch
-            try:
-                loaded = self._thread.call(self._journals.open, group.name, epoch)
-                break
-            except StoreAway:
-                if self._clock() + _AGAIN_S > until:
-                    raise
-                gevent.sleep(_AGAIN_S)
+        assert self._opening is not None
+        epoch, loaded = self._opening.open(group)
         self._groups[group] = None
         group.outputs.opened(epoch, loaded)
         return loaded
@@ -97,9 +92,10 @@ class Committer:
         self._dirty[group] = None
         self._wake.set()
 
-    def finish(self, group: "Group") -> None:
+    def finish(self, group: "Group", keeps: bool) -> None:
         """The group has stopped: commit what it still has, then leave a snapshot, or nothing at all where nothing is to be
-        kept. Returns when that is done, or cannot be. Raises GroupLost."""
+        kept (`keeps`: something is in any case, as its sessions go on elsewhere). Returns when that is done, or cannot be. Raises
+        GroupLost."""
         if self.off or group not in self._groups:
             return
         assert self._journals is not None
@@ -110,13 +106,14 @@ class Committer:
         # the next owner's by then.
         outputs.give_up()
         try:
-            if not group.durable.keeps:
+            if not keeps and not group.durable.keeps:
                 self._thread.call(self._journals.drop, group.name, outputs.epoch)
             elif outputs.tail_entries:
                 data = pack_rows(group.durable.rows())
                 self._thread.call(
                     self._journals.snapshot, group.name, outputs.epoch, outputs.last_number, data
                 )
+                outputs.snapshot_taken(outputs.last_number, len(data))
         except Fenced as fenced:
             # All that it has said is committed, so nothing is lost here; what is left is the next owner's.
             group.host.on_fenced(group, fenced.epoch)
@@ -124,6 +121,13 @@ class Committer:
             # The entries say the same.
             _log.warning("no last snapshot", group=group.name, error=error)
         self.forget(group)
+
+    def resume(self, group: "Group") -> None:
+        """A group that was finished goes on after all, at the epoch that it had: nobody else has opened its journal, or the next
+        append finds that out."""
+        group.outputs.reopened()
+        if not self.off:
+            self._groups[group] = None
 
     def renewed(self, group: "Group") -> None:
         """The group was granted anew to this origin: whether its journal is as it was left is found out before any more is

@@ -8,6 +8,7 @@ from headwater_rtmp.shared_object import EventType
 from headwater_origin.durable.jobs import Jobs
 from headwater_origin.durable.journal import JournalError, ObjectKind, RowKind
 from headwater_origin.durable.members import Members
+from headwater_origin.durable.said import Form, Said
 from headwater_origin.durable.values import Changes, Values, pack_values
 
 if TYPE_CHECKING:
@@ -28,25 +29,33 @@ class Durable:
         self.jobs = Jobs(group)
         self.state = Values(group, "state", group.config.state_bytes, self._state_changed)
         self._state_version = 0
+        self._said = group.outputs.said
 
     @property
     def keeps(self) -> bool:
         """Whether the journal is kept when the group stops."""
         # A member whose `on_disconnect` takes longer than the end of the group hears of it at the next one.
-        return bool(self.state.raw or self.members.known or self.jobs) or self._group.objects.durable
+        members = self.members
+        return bool(self.state.raw or members.known or self.jobs) or self._group.objects.durable
 
     # Rows of the journal
 
-    def apply(self, row: list[Any]) -> None:
-        """A row that is read. Raises JournalError for a kind that nobody knows."""
+    def apply(self, row: list[Any], entry: int) -> None:
+        """A row that is read, of this entry. Raises JournalError for a kind that nobody knows."""
         kind = row[0]
-        if kind in (RowKind.OBJECT, RowKind.OBJECT_SET, RowKind.OBJECT_GONE):
+        if kind in (RowKind.OBJECT, RowKind.OBJECT_SET, RowKind.OBJECT_GONE, RowKind.OBJECT_RECENT):
             if row[1] == ObjectKind.STATE:
                 self._restore_state(row)
             else:
                 self._group.objects.restore(row)
         elif kind in (RowKind.JOB, RowKind.JOB_GONE):
             self.jobs.restore(row)
+        elif kind == RowKind.SAID:
+            self._said.add(Said((row[1],), row[2], row[3], entry))
+        elif kind == RowKind.BROADCAST:
+            self._said.add(Said(self.members.audience(row[1]), 0, row[2], entry))
+        elif kind == RowKind.SAID_KEPT:
+            self._said.restore(row)
         elif not self.members.apply(row):
             raise JournalError(f"a row of kind {kind!r}")
 
@@ -56,6 +65,7 @@ class Durable:
             *self._state_rows(),
             *self.jobs.rows(),
             *self.members.rows(),
+            *self._said.rows(),
             *self._group.objects.snapshot_rows(),
         ]
 
@@ -90,11 +100,23 @@ class Durable:
             self.record([int(RowKind.ATTRIBUTES), session.session_id, pack_values(session.attributes.raw)])
 
     def applied(self, session: "Session", number: int) -> None:
-        """A message of a session had the effects that were just journaled. Of one that has ended with it nothing is kept."""
+        """A message of a session had the effects that were just journaled, and has said what it had to say. Of a session that has
+        ended with it the number is not kept."""
         outputs, members = self._group.outputs, self.members
-        if not outputs.off and (session.session_id in members.known or not session.closed):
-            members.apply([int(RowKind.NUMBER), session.session_id, number])
-            outputs.number(session, number)
+        if outputs.off:
+            outputs.done(session, number)
+            return
+        session_id = session.session_id
+        if session.closed and session_id not in members.known:
+            outputs.applied(session, number, is_kept=False)
+            return
+        members.numbers[session_id] = number
+        if session_id in members.started and members.started[session_id] <= number:
+            del members.started[session_id]
+        outputs.applied(session, number)
+        state = session.state_to_journal()
+        if state is not None:
+            self.record([int(RowKind.SESSION_STATE), session_id, number, state])
 
     def started(self, session: "Session", number: int) -> None:
         """A call begins that must not run twice."""
@@ -103,16 +125,34 @@ class Durable:
     def left(self, session: "Session") -> None:
         """A session, a guest too, is over."""
         members, session_id = self.members, session.session_id
-        if session_id in members.known or session_id in members.numbers or session_id in members.started:
-            self._group.outputs.forget_number(session_id)
+        if (
+            session_id in members.known
+            or session_id in members.numbers
+            or session_id in members.started
+            or session_id in members.states
+        ):
+            self._group.outputs.forget_number(session)
             self.record([int(RowKind.MEMBER_GONE), session_id])
 
-    def forget_guests(self) -> None:
-        """Guests that the journal knows and that have not come back."""
-        here = {session.session_id for session in self._group.sessions}
-        for session_id in list(self.members.numbers):
-            if session_id not in here and session_id not in self.members.known:
-                self.record([int(RowKind.MEMBER_GONE), session_id])
+    def guests(self) -> list[str]:
+        """Session ids of guests that the journal knows."""
+        members = self.members
+        return [id_ for id_ in {**members.numbers, **members.states} if id_ not in members.known]
+
+    # What is said
+
+    def say(self, session: "Session", form: Form) -> None:
+        """Tell one session something as an effect; also one that is to come back."""
+        session_id = session.session_id
+        row = [int(RowKind.SAID), session_id, 0, form]
+        self._group.outputs.say(row, (session_id,), form, () if session.closed else (session,))
+
+    def broadcast(self, room: str | None, form: Form, here: "list[Session]") -> None:
+        """Tell all members, or all in a room; `here`: those of them who are."""
+        outputs = self._group.outputs
+        audience = () if outputs.off else self.members.audience(room)
+        if outputs.off or audience:
+            outputs.say([int(RowKind.BROADCAST), room, form], audience, form, here)
 
     # The application's state
 

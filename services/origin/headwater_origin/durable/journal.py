@@ -16,7 +16,8 @@ class RowKind(IntEnum):
     """First item of each row; what follows it. A number is never used again for another kind."""
 
     OBJECT = 1
-    """kind, name, version, events, payload: one commit of a SharedObject; rows as in ObjectUpdate."""
+    """kind, name, version, events, requester, payload: one commit of a SharedObject; rows as in ObjectUpdate. `requester`: the
+    session id of who asked, empty: an application. (Before 0.6 there was no requester.)"""
     OBJECT_SET = 2
     """kind, name, version, base, events, settings, payload: its whole content; rows as in ObjectOpened."""
     OBJECT_GONE = 3
@@ -37,6 +38,18 @@ class RowKind(IntEnum):
     """session id, number: a call that must not run twice has begun."""
     ROOMS = 11
     """session id, [room, ...]."""
+    SAID = 12
+    """session id, number, form: what the session is told; see `durable/said.py`. `number` of its message that caused it, 0:
+    another one's, or the application."""
+    BROADCAST = 13
+    """room (empty: all), form: what every member is told, or all in a room."""
+    SAID_KEPT = 14
+    """entry, [session id, ...] (nil: those of the row before), number, form: what was said with an earlier entry, and to whom.
+    Snapshots alone have them."""
+    SESSION_STATE = 15
+    """session id, number, payload: its SessionState when it had done its message `number`."""
+    OBJECT_RECENT = 16
+    """kind, name, commits: the last commits of a SharedObject, which some edge may lack. Snapshots alone have them."""
 
 
 class ObjectKind(IntEnum):
@@ -70,14 +83,15 @@ def unpack_rows(data: bytes) -> list[list[Any]]:
     return rows
 
 
-def replay(loaded: Loaded, apply: Callable[[list[Any]], None]) -> None:
-    """Give all rows of a journal to `apply`, in order. Raises JournalError for what cannot be read or applied."""
+def replay(loaded: Loaded, apply: Callable[[list[Any], int], None]) -> None:
+    """Give all rows of a journal to `apply`, in order, each with the number of its entry. Raises JournalError for what cannot be
+    read or applied."""
     parts = loaded.entries if loaded.snapshot is None else [loaded.snapshot, *loaded.entries]
     first = loaded.snapshot_number + (loaded.snapshot is None)
     for at, data in enumerate(parts):
         try:
             for row in unpack_rows(data):
-                apply(row)
+                apply(row, first + at)
         except (JournalError, LookupError, TypeError, ValueError, EnvelopeError) as error:
             raise JournalError(
                 f"entry {first + at} of the journal: {error}; a newer Headwater may have written it: start that one, "

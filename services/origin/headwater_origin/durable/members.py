@@ -21,7 +21,7 @@ class Member:
 class Members:
     """By session id. `apply` is for live rows and for those of the journal."""
 
-    __slots__ = ("known", "numbers", "rooms", "started")
+    __slots__ = ("_audiences", "known", "numbers", "rooms", "started", "states")
 
     def __init__(self) -> None:
         self.known: dict[str, Member] = {}
@@ -30,6 +30,25 @@ class Members:
         self.started: dict[str, int] = {}
         """The message whose call has begun and must not run again."""
         self.rooms: dict[str, list[str]] = {}
+        self.states: dict[str, tuple[int, bytes]] = {}
+        """The last SessionState that was journaled, and the message that it was journaled with; of guests too."""
+        self._audiences: dict[str | None, frozenset[str]] = {}
+
+    def audience(self, room: str | None) -> frozenset[str]:
+        """All members, or all in a room or in one inside it. While nothing changes it is the same object."""
+        found = self._audiences.get(room)
+        if found is None:
+            if room is None:
+                found = frozenset(self.known)
+            else:
+                inside = room + "/"
+                found = frozenset(
+                    session_id
+                    for session_id, paths in self.rooms.items()
+                    if any(path == room or path.startswith(inside) for path in paths)
+                )
+            self._audiences[room] = found
+        return found
 
     def apply(self, row: list[Any]) -> bool:
         """Take a row; returns whether it is one of these."""
@@ -40,7 +59,10 @@ class Members:
                 del self.started[session_id]
         elif kind == RowKind.MEMBER:
             self.known[session_id] = Member(*row[2:7])
+            self._audiences.clear()
         elif kind == RowKind.MEMBER_GONE:
+            self._audiences.clear()
+            self.states.pop(session_id, None)
             self.known.pop(session_id, None)
             self.numbers.pop(session_id, None)
             self.started.pop(session_id, None)
@@ -51,7 +73,10 @@ class Members:
                 member.attributes = row[2]
         elif kind == RowKind.STARTED:
             self.started[session_id] = row[2]
+        elif kind == RowKind.SESSION_STATE:
+            self.states[session_id] = (row[2], row[3])
         elif kind == RowKind.ROOMS:
+            self._audiences.clear()
             if row[2]:
                 self.rooms[session_id] = row[2]
             else:
@@ -78,4 +103,8 @@ class Members:
             *([int(RowKind.NUMBER), session_id, number] for session_id, number in self.numbers.items()),
             *([int(RowKind.STARTED), session_id, number] for session_id, number in self.started.items()),
             *([int(RowKind.ROOMS), session_id, rooms] for session_id, rooms in self.rooms.items()),
+            *(
+                [int(RowKind.SESSION_STATE), session_id, number, state]
+                for session_id, (number, state) in self.states.items()
+            ),
         ]

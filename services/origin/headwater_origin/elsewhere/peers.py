@@ -12,7 +12,7 @@ from headwater_bus import traffic
 from headwater_bus.codec import EnvelopeError
 from headwater_bus.link import EdgeLink, Link
 from headwater_bus.logs import get_log
-from headwater_bus.node import Node
+from headwater_bus.node import AssignError, Node
 from headwater_bus.rows import unpack_rows
 from headwater_bus.view import Assignment
 from headwater_rtmp.slots import Slots
@@ -30,18 +30,24 @@ _ASSIGN_S = 2.0
 
 
 class Replica:
-    """An object as one link tells it. `members`: the objects of applications that show it, by session number."""
+    """An object of a group, as the origin that has it tells it. It goes on over another link when the group does. `members`: the
+    objects of applications that show it, by session number."""
 
-    __slots__ = ("content", "events", "members", "name", "persistent", "stale")
+    __slots__ = ("content", "events", "group", "members", "name", "persistent", "stale")
 
     def __init__(self, opened: traffic.ObjectOpened) -> None:
-        self.name, self.persistent = opened.name, opened.persistent
+        self.group, self.name, self.persistent = opened.group, opened.name, opened.persistent
         self.members: dict[int, RemoteObject] = {}
         self.content = Slots()
         self.events = 0
         self.stale = False
         """Whether a commit is missing; the content comes again."""
         self.open(opened)
+
+    @property
+    def key(self) -> "ReplicaKey":
+        """What names it in the cluster."""
+        return self.group, self.name, self.persistent
 
     def open(self, opened: traffic.ObjectOpened) -> None:
         """Take the whole content."""
@@ -69,55 +75,98 @@ class Replica:
         return False
 
 
-class PeerLink:
-    """What one link is used for: attachments by session number, replicas by the origin's number."""
+ReplicaKey = tuple[str, str, bool]
+"""Group, name, persistent."""
 
-    def __init__(self) -> None:
+
+class PeerLink:
+    """What one link is used for: attachments by session number, replicas by the origin's number. `replicas_by_key`: all of this
+    origin process, over whatever link."""
+
+    def __init__(self, replicas_by_key: dict[ReplicaKey, Replica]) -> None:
         self.attachments: dict[int, ScopeGuest] = {}
         self.replicas: dict[int, Replica] = {}
+        self._by_key = replicas_by_key
+        self._handlers: dict[type, Callable[[Link, Any], None]] = {
+            traffic.Applied: self._applied,
+            traffic.ObjectClosed: self._closed,
+            traffic.ObjectJoined: self._joined,
+            traffic.ObjectLeft: self._left,
+            traffic.ObjectOpened: self._opened,
+            traffic.ObjectResumed: self._resumed,
+            traffic.ObjectUpdate: self._update,
+        }
 
     def take(self, link: Link, envelope: Any) -> None:
         """Carry out one envelope."""
-        kind = type(envelope)
-        if kind is traffic.ObjectUpdate:
-            replica = self.replicas.get(envelope.shared_object)
-            if replica is not None and replica.update(envelope):
-                link.send(traffic.ObjectResync(envelope.shared_object))
-        elif kind is traffic.ObjectOpened:
-            replica = self.replicas.get(envelope.shared_object)
-            if replica is None:
-                self.replicas[envelope.shared_object] = Replica(envelope)
-            else:
-                replica.open(envelope)
-        elif kind is traffic.ObjectClosed:
-            self.replicas.pop(envelope.shared_object, None)
-        elif kind is traffic.ObjectJoined:
-            self._joined(envelope)
-        elif kind is traffic.ObjectLeft:
-            replica = self.replicas.get(envelope.shared_object)
-            if replica is not None:
-                replica.members.pop(envelope.session, None)
-        else:
-            attachment = self.attachments.get(getattr(envelope, "session", 0))
-            if attachment is not None:
-                attachment.take(envelope)
+        handler = self._handlers.get(type(envelope))
+        if handler is not None:
+            handler(link, envelope)
+            return
+        attachment = self.attachments.get(getattr(envelope, "session", 0))
+        if attachment is not None:
+            attachment.take(envelope)
 
-    def _joined(self, joined: traffic.ObjectJoined) -> None:
+    def _applied(self, link: Link, applied: traffic.Applied) -> None:
+        rows = applied.rows
+        for at in range(0, len(rows) - 2, 3):
+            attachment = self.attachments.get(rows[at])
+            if attachment is not None:
+                attachment.applied(rows[at + 1], rows[at + 2])
+
+    def _opened(self, link: Link, opened: traffic.ObjectOpened) -> None:
+        replica = self.replicas.get(opened.shared_object)
+        if replica is None:
+            replica = self._by_key.get((opened.group, opened.name, opened.persistent))
+        if replica is None:
+            replica = Replica(opened)
+            self._by_key[replica.key] = replica
+        else:
+            replica.open(opened)
+        self.replicas[opened.shared_object] = replica
+
+    def _resumed(self, link: Link, resumed: traffic.ObjectResumed) -> None:
+        replica = self._by_key.get((resumed.group, resumed.name, resumed.persistent))
+        if replica is None or replica.events != resumed.events:
+            link.send(traffic.ObjectResync(resumed.shared_object))
+            return
+        replica.stale = False
+        self.replicas[resumed.shared_object] = replica
+
+    def _update(self, link: Link, update: traffic.ObjectUpdate) -> None:
+        replica = self.replicas.get(update.shared_object)
+        if replica is not None and replica.update(update):
+            link.send(traffic.ObjectResync(update.shared_object))
+
+    def _closed(self, link: Link, closed: traffic.ObjectClosed) -> None:
+        replica = self.replicas.pop(closed.shared_object, None)
+        if replica is not None and self._by_key.get(replica.key) is replica:
+            del self._by_key[replica.key]
+
+    def _joined(self, link: Link, joined: traffic.ObjectJoined) -> None:
         replica = self.replicas.get(joined.shared_object)
         attachment = self.attachments.get(joined.session)
         if replica is None or attachment is None:
             return
         shared = attachment.objects.get((replica.name, replica.persistent))
-        # Else it was let go meanwhile; its Release is on its way.
-        if shared is not None:
-            replica.members[joined.session] = shared
-            shared.joined(replica.content)
+        if shared is None:
+            return  # It was let go meanwhile; its Release is on its way.
+        if joined.resumed and joined.session in replica.members:
+            shared.resumed()
+            return
+        replica.members[joined.session] = shared
+        shared.joined(replica.content)
 
-    def forget(self, session: int) -> None:
-        """An attachment is over."""
-        self.attachments.pop(session, None)
-        for replica in self.replicas.values():
-            replica.members.pop(session, None)
+    def _left(self, link: Link, left: traffic.ObjectLeft) -> None:
+        replica = self.replicas.get(left.shared_object)
+        if replica is not None:
+            replica.members.pop(left.session, None)
+
+    def leave_group(self, group: str) -> None:
+        """A group has another origin: whatever this one still says about its objects means nothing."""
+        for number, replica in list(self.replicas.items()):
+            if replica.group == group:
+                del self.replicas[number]
 
 
 class Peers:
@@ -127,9 +176,11 @@ class Peers:
         self._node = node
         self._make_link = make_link or _make_link
         self._links: dict[str, Link] = {}
+        self.replicas: dict[ReplicaKey, Replica] = {}
         self._attachments: dict[tuple[Group, str], ScopeGuest] = {}
         """By the group of the application and the name of the one that it is attached to."""
         self._numbers = count(1)
+        node.view.on_change(self._table_changed)
 
     # For applications
 
@@ -170,19 +221,39 @@ class Peers:
 
     def assign(self, group: str) -> Assignment:
         """Who has a group. Raises AssignError."""
-        return self._node.assign(group, timeout_s=_ASSIGN_S)
+        assignment = self._node.assign(group, timeout_s=_ASSIGN_S)
+        if not assignment.origin:
+            raise AssignError(f"{group} has no origin yet")
+        return assignment
 
-    def register(self, attachment: ScopeGuest, link: Link) -> tuple[int, str]:
-        """The number of an attachment on its link, and its name in the cluster."""
+    def new_session(self) -> tuple[int, str]:
+        """The number of an attachment, on whatever link, and its name in the cluster."""
         number = next(self._numbers)
-        peer: PeerLink = link.data
-        peer.attachments[number] = attachment
         return number, f"{self._node.boot}-app-{number}"
 
-    def unregister(self, number: int, link: Link) -> None:
-        """The number means nothing any more."""
+    def register(self, attachment: ScopeGuest, link: Link) -> None:
+        """An attachment is about to begin over a link."""
         peer: PeerLink = link.data
-        peer.forget(number)
+        peer.attachments[attachment.number] = attachment
+
+    def unregister(self, number: int, link: Link) -> None:
+        """What is said over this link about an attachment means nothing any more."""
+        peer: PeerLink = link.data
+        peer.attachments.pop(number, None)
+
+    def forget(self, number: int) -> None:
+        """The session of an attachment is over."""
+        for replica in self.replicas.values():
+            replica.members.pop(number, None)
+
+    def replicas_of(self, attachment: ScopeGuest) -> list[list[Any]]:
+        """Rows of its Attach: the replicas that it is a member of."""
+        found = []
+        for name, persistent in attachment.objects:
+            replica = self.replicas.get((attachment.group, name, persistent))
+            if replica is not None and attachment.number in replica.members:
+                found.append([name, persistent, replica.content.version, replica.events])
+        return found
 
     def ended(self, attachment: ScopeGuest) -> None:
         """An attachment is closed."""
@@ -215,7 +286,7 @@ class Peers:
             on_up=lambda up: _log.info("link up", origin=up.peer),
             on_down=self.down,
         )
-        link.data = PeerLink()
+        link.data = PeerLink(self.replicas)
         link.start()
         return link
 
@@ -236,7 +307,28 @@ class Peers:
                 _log.warning("link down", origin=origin, reason=reason)
         peer: PeerLink = link.data
         for attachment in list(peer.attachments.values()):
-            attachment.link_lost(reason)
+            attachment.interrupt(f"its origin is lost: {reason}")
+        for replica in peer.replicas.values():
+            if not replica.members and self.replicas.get(replica.key) is replica:
+                del self.replicas[replica.key]
+        peer.replicas.clear()
+
+    def _table_changed(self, change: list[Any]) -> None:
+        """The registry's table says something new: a group may have another origin, an origin may be gone."""
+        if change[0] == "group":
+            self._moved(change[1], change[2])
+        elif change[0] == "node-gone":
+            link = self._links.get(change[1])
+            if isinstance(link, EdgeLink):
+                link.give_up("the registry says that it is gone")
+
+    def _moved(self, group: str, origin: str) -> None:
+        for (_, name), attachment in list(self._attachments.items()):
+            if name == group and attachment.origin and attachment.origin != origin:
+                link = self._links.get(attachment.origin)
+                if link is not None:
+                    link.data.leave_group(group)
+                attachment.interrupt(f"{origin or 'another origin'} has it now")
 
     def close(self, reason: str) -> None:
         """End everything."""

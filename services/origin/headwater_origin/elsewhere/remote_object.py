@@ -121,8 +121,18 @@ class RemoteObject:
         self._refusal, self._refused_at = code, time.monotonic()
         self._opened.set()
 
+    def resumed(self) -> None:
+        """The attachment is back, and the replica goes on where it was."""
+        if self._refusal is None:
+            self._opened.set()
+
+    def interrupted(self) -> None:
+        """The attachment is on its way to another link; who reads or changes waits until it is back."""
+        if self._refusal is None:
+            self._opened.clear()
+
     def lost(self) -> None:
-        """The link or the attachment is gone; who reads or changes waits until it is back."""
+        """The attachment is gone; who reads or changes waits until there is another."""
         self._opened.clear()
         self._refusal = None
         self._permitted = None

@@ -5,7 +5,7 @@ group that has the object, as a guest's (`Routed`). In a spread scope each Share
 edge with one Routed or Unrouted.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headwater_bus.control import MAX_GROUP_BYTES
 from headwater_bus.traffic import Routed, Unrouted
@@ -108,7 +108,8 @@ class Routes:
         )
 
     def handle(self, session: "Session", message: SharedObjectMessage) -> None:
-        """Send on what a client may do, and answer the rest. Answers come before what is sent on, as Use tells the content."""
+        """Send on what a client may do, and answer the rest, when everything is asked that has to be. Answers come before what is
+        sent on, as Use tells the content."""
         key = (message.name, message.persistent)
         target = self.target(*key) or ""
         access = self._used.get(session, {}).get(key)
@@ -116,11 +117,16 @@ class Routes:
         each_change = asks_each_change(self._group)
         kept: list[Event] = []
         astray: list[Event] = []
+        refusals: list[StatusCode] = []
         denied: set[int] = set()
         for event in message.events:
             if event.type == EventType.USE:
                 if access is None:
-                    access = self._begin(session, message)
+                    begun = self._begin(session, message)
+                    if isinstance(begun, Access):
+                        access = begun
+                    else:
+                        refusals.append(begun)
                 if access is not None:
                     granted = access
                     kept.append(event)
@@ -129,6 +135,7 @@ class Routes:
                     astray.append(event)
             elif event.type == EventType.RELEASE:
                 self._end(session, key)
+                session.mark_state()
                 access = None
                 kept.append(event)
             else:
@@ -137,6 +144,8 @@ class Routes:
                 kept.append(event)
             if session.closed:
                 return
+        for code in refusals:
+            refuse_use(session, message, code)
         if astray:
             refuse_slots(session, message, astray)
         if kept:
@@ -162,8 +171,8 @@ class Routes:
         routed = Routed(session.number, target, route, int(access), denied, made.type_id, 0, 0, made.payload)
         self._group.send(session.edge, routed, session)
 
-    def _begin(self, session: "Session", message: SharedObjectMessage) -> Access | None:
-        """A client wants to use an object: what it may do with it; None: nothing, and it has been told so."""
+    def _begin(self, session: "Session", message: SharedObjectMessage) -> Access | StatusCode:
+        """A client wants to use an object: what it may do with it, or why it may not. May wait."""
         key = (message.name, message.persistent)
         try:
             check_name(message.name)
@@ -175,7 +184,7 @@ class Routes:
         except (BadName, ObjectUnavailable):
             access = Access.NONE
         if session.closed:
-            return None
+            return StatusCode.OBJECT_CREATION_FAILED
         used, config = self._used.get(session, {}), self._group.config
         if (
             not access
@@ -183,14 +192,25 @@ class Routes:
             or (key not in self._users and len(self._users) >= config.objects_per_group)
         ):
             made = self._objects.made_by_application(*key)
-            code = (
+            return (
                 StatusCode.OBJECT_NO_READ_ACCESS if made and not access else StatusCode.OBJECT_CREATION_FAILED
             )
-            refuse_use(session, message, code)
-            return None
-        self._used.setdefault(session, used)[key] = access
-        self._users[key] = self._users.get(key, 0) + 1
+        self._add(session, key, access)
+        session.mark_state()
         return access
+
+    def _add(self, session: "Session", key: _Key, access: Access) -> None:
+        self._used.setdefault(session, {})[key] = access
+        self._users[key] = self._users.get(key, 0) + 1
+
+    def state_rows(self, session: "Session") -> list[list[Any]]:
+        """What `resume` needs to know of the objects elsewhere that a session uses."""
+        return [[*key, int(access)] for key, access in self._used.get(session, {}).items()]
+
+    def resume(self, session: "Session", rows: list[list[Any]]) -> None:
+        """A session goes on, with the objects elsewhere that it used (`state_rows`)."""
+        for name, persistent, access in rows:
+            self._add(session, (name, bool(persistent)), Access(access))
 
     def _end(self, session: "Session", key: _Key) -> None:
         del self._used[session][key]
@@ -199,7 +219,7 @@ class Routes:
             del self._users[key]
 
     def forget(self, session: "Session") -> None:
-        """A session is gone."""
+        """A session is gone, or its link."""
         for key in list(self._used.get(session, ())):
             self._end(session, key)
         self._used.pop(session, None)

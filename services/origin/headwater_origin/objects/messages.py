@@ -36,44 +36,94 @@ class ObjectMessages:
         if not session.guest and self._objects.routes.takes(message):
             self._objects.routes.handle(session, message)
         else:
-            self._walk(session, message, None, NOBODY)
+            self._carry_out(session, message, None, NOBODY)
 
     def handle_guest(
         self, session: "Session", message: SharedObjectMessage, access: Access, denied: frozenset[int]
     ) -> None:
         """The same for a message that the session's home has allowed, except for the events in `denied`."""
-        shared = self._known.get((message.name, message.persistent))
-        if (
-            shared is not None
-            and session.objects is not None
-            and shared in session.objects
-            and not session.scope
-        ):
+        shared, before = self.used(session, message.name, message.persistent)
+        if shared is not None and before != access and session.objects is not None and not session.scope:
             session.objects[shared] = access
-        self._walk(session, message, access, denied)
+            session.mark_state()
+        self._carry_out(session, message, access, denied)
 
-    def _walk(
+    def _carry_out(
         self, session: "Session", message: SharedObjectMessage, access: Access | None, denied: frozenset[int]
     ) -> None:
+        """First all that may wait: the application is asked, another's lock waited for. Then the whole message without a wait, so
+        that it is done as a whole or not at all."""
+        # Of another scope it is the application here that decides.
+        asked = self._ask(session, message, None if session.scope else access, denied)
+        if session.closed:
+            return
+        shared = self._known.get((message.name, message.persistent))
+        if shared is None or not asked.changes or not shared.lock.busy:
+            self._walk(session, message, asked)
+        elif shared.lock.waiting >= self._group.config.inbox_messages:
+            asked.busy = True
+            self._walk(session, message, asked)
+        else:
+            with shared.lock.turn():
+                if not session.closed:
+                    self._walk(session, message, asked)
+
+    def _ask(
+        self, session: "Session", message: SharedObjectMessage, access: Access | None, denied: frozenset[int]
+    ) -> "_Asked":
+        """What the application allows of a message, in the order of its events. May wait; when the session is closed meanwhile
+        the rest is not asked."""
+        asked = _Asked(access, denied)
+        each_change = not session.guest and asks_each_change(self._group)
+        _, granted = self.used(session, message.name, message.persistent)
+        for index, event in enumerate(message.events):
+            if event.type == EventType.USE:
+                if granted is None:
+                    if asked.access is None:
+                        asked.access = self._access(session, message)
+                    granted = (
+                        asked.access if self._use_refusal(session, message, asked.access) is None else None
+                    )
+            elif event.type == EventType.RELEASE:
+                granted = None
+            elif granted is not None:
+                asked.changes = True
+                if each_change:
+                    asked.denied |= refused_changes(session, message, granted, [event], index)
+            if session.closed:
+                break
+        return asked
+
+    def _access(self, session: "Session", message: SharedObjectMessage) -> Access:
+        name, persistent = message.name, message.persistent
+        try:
+            check_name(name)
+        except BadName:
+            return Access.NONE
+        if not session.guest:
+            return client_access(session, name, persistent)
+        return scope_access(self._group, session.scope, name, persistent) if session.scope else Access.NONE
+
+    def _walk(self, session: "Session", message: SharedObjectMessage, asked: "_Asked") -> None:
         """To use an object twice in one message is to use it once: one UseSuccess with the content says all."""
         start = 0
         events = message.events
         answered = False
+        uses = any(event.type in (EventType.USE, EventType.RELEASE) for event in events)
+        if asked.changes and uses and not self._group.stalled:
+            # Nothing of it is to be heard before the journal has it.
+            self._group.outputs.begin()
         for index, event in enumerate(events):
             if event.type in (EventType.USE, EventType.RELEASE):
-                self._request(session, message, start, index, denied)
+                self._request(session, message, start, index, asked)
                 start = index + 1
-                if session.closed:
-                    return
                 if event.type == EventType.RELEASE:
                     self._release(session, message)
                     answered = False
                 elif not answered:
-                    self._use(session, message, access)
+                    self._use(session, message, asked.access)
                     answered = True
-                if session.closed:
-                    return
-        self._request(session, message, start, len(events), denied)
+        self._request(session, message, start, len(events), asked)
 
     def asks(self, session: "Session", message: SharedObjectMessage) -> bool:
         """Whether to handle this message may be to wait: for the application, or for a lock."""
@@ -99,44 +149,47 @@ class ObjectMessages:
 
     def _use(self, session: "Session", message: SharedObjectMessage, access: Access | None) -> None:
         name, persistent = message.name, message.persistent
-        shared = self._known.get((name, persistent))
-        if shared is not None and session.objects is not None and shared in session.objects:
+        shared, _ = self.used(session, name, persistent)
+        if shared is not None:
             shared.join(session, message.version)
             return
-        try:
-            check_name(name)
-        except BadName:
-            refuse_use(session, message, StatusCode.OBJECT_CREATION_FAILED)
+        refusal = self._use_refusal(session, message, access)
+        if refusal is not None:
+            refuse_use(session, message, refusal)
             return
-        if not session.guest:
-            access = client_access(session, name, persistent)
-        elif session.scope:
-            access = scope_access(self._group, session.scope, name, persistent)
         assert access is not None
-        if session.closed:
-            return
-        shared = self._known.get((name, persistent))
+        shared = self._objects.get(name, persistent)
+        if session.objects is None:
+            session.objects = {}
+        session.objects[shared] = access
+        session.mark_state()
+        shared.join(session, message.version)
+
+    def _use_refusal(
+        self, session: "Session", message: SharedObjectMessage, access: Access | None
+    ) -> StatusCode | None:
+        """Why a session cannot begin to use an object now; None: it can."""
+        try:
+            check_name(message.name)
+        except BadName:
+            return StatusCode.OBJECT_CREATION_FAILED
+        shared = self._known.get((message.name, message.persistent))
         config = self._group.config
-        if access == Access.NONE or (shared is None and not access & Access.CREATE):
-            code = StatusCode.OBJECT_CREATION_FAILED if shared is None else StatusCode.OBJECT_NO_READ_ACCESS
-            refuse_use(session, message, code)
-        elif (
+        if not access or (shared is None and not access & Access.CREATE):
+            return StatusCode.OBJECT_CREATION_FAILED if shared is None else StatusCode.OBJECT_NO_READ_ACCESS
+        if (
             (not session.scope and len(session.objects or ()) >= config.objects_per_session)
             or (shared is None and len(self._known) >= config.objects_per_group)
             or (shared is not None and shared.crowded(session.edge))
         ):
-            refuse_use(session, message, StatusCode.OBJECT_CREATION_FAILED)
-        else:
-            shared = self._objects.get(name, persistent)
-            if session.objects is None:
-                session.objects = {}
-            session.objects[shared] = access
-            shared.join(session, message.version)
+            return StatusCode.OBJECT_CREATION_FAILED
+        return None
 
     def _release(self, session: "Session", message: SharedObjectMessage) -> None:
         shared = self._known.get((message.name, message.persistent))
         if shared is not None and session.objects is not None and shared in session.objects:
             del session.objects[shared]
+            session.mark_state()
             shared.leave(session, tell=True)
 
     def used(
@@ -148,7 +201,7 @@ class ObjectMessages:
         return (None, None) if shared is None or access is None else (shared, access)
 
     def _request(
-        self, session: "Session", message: SharedObjectMessage, start: int, end: int, denied: frozenset[int]
+        self, session: "Session", message: SharedObjectMessage, start: int, end: int, asked: "_Asked"
     ) -> None:
         if start == end:
             return
@@ -156,17 +209,18 @@ class ObjectMessages:
         shared, access = self.used(session, message.name, message.persistent)
         if shared is None or access is None:
             refuse_slots(session, message, events)
-            return
-        if not session.guest and asks_each_change(self._group):
-            denied = refused_changes(session, message, access, events, start)
-            if session.closed:
-                return
-        lock = shared.lock
-        if not lock.busy:
-            request(shared, session, access, events, start, denied)
-        elif lock.waiting >= self._group.config.inbox_messages:
+        elif asked.busy:
             refuse(shared, session, events, BUSY)
         else:
-            with lock.turn():
-                if not session.closed:
-                    request(shared, session, access, events, start, denied)
+            request(shared, session, access, events, start, asked.denied)
+
+
+class _Asked:
+    """What was found out about a message before it is carried out. `access` where it begins to use the object; `denied`: indexes
+    of events; `changes`: whether it asks for changes of an object that the session uses; `busy`: too many wait for its lock."""
+
+    __slots__ = ("access", "busy", "changes", "denied")
+
+    def __init__(self, access: Access | None, denied: frozenset[int]) -> None:
+        self.access, self.denied = access, denied
+        self.changes = self.busy = False

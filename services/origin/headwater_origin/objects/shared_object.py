@@ -11,6 +11,7 @@ All of it leaves by `Group.send`: when what the journal was given before is comm
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from headwater_bus.logs import get_log
 from headwater_bus.rows import pack_rows, unpack_rows
 from headwater_bus.traffic import (
     ObjectAnswer,
@@ -18,14 +19,19 @@ from headwater_bus.traffic import (
     ObjectJoined,
     ObjectLeft,
     ObjectOpened,
+    ObjectResumed,
     ObjectUpdate,
 )
+from headwater_rtmp.message import Message
+from headwater_rtmp.shared_object import encode_shared_object
 from headwater_rtmp.slots import Slots
 
 from headwater_origin.durable.journal import ObjectKind, RowKind
 from headwater_origin.errors import ObjectUnavailable, StoreUnavailable
 from headwater_origin.objects.lock import ObjectLock
+from headwater_origin.objects.missed import missed_by
 from headwater_origin.objects.operations import CLEAR, EVENTS, REMOVE, SEND, Operation, Row
+from headwater_origin.objects.recent import Asker, Commit, Have, Recent, asker_of
 from headwater_origin.objects.slot_values import SlotLimits
 from headwater_origin.objects.watchers import Watchers
 
@@ -36,18 +42,27 @@ if TYPE_CHECKING:
     from headwater_origin.session import Session
 
 
+_log = get_log("origin")
 _LINK_CONTENT_BYTES = 64 * 1024 * 1024
 """An object is not opened on an edge to which more would be under way with it: half of what ends the link."""
-_OBJECT, _OBJECT_SET = int(RowKind.OBJECT), int(RowKind.OBJECT_SET)
+_OBJECT, _OBJECT_SET, _OBJECT_RECENT = (
+    int(RowKind.OBJECT),
+    int(RowKind.OBJECT_SET),
+    int(RowKind.OBJECT_RECENT),
+)
+_SKIPPED = 4096
+"""What a store that went back in time may have lost is not known exactly: the count goes on so far above what was seen."""
 
 
 class _Users:
-    """The users of an object on one edge, and the object's number on that link."""
+    """The users of an object on one edge, and the object's number on that link. The replica there has been told everything
+    behind commit number `since`."""
 
-    __slots__ = ("idle_since", "number", "sessions")
+    __slots__ = ("idle_since", "number", "sessions", "since")
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.since = 0
         self.sessions: dict[Session, None] = {}
         self.idle_since = 0.0
         """Since when there are none; the edge keeps its replica a while, in case somebody comes back."""
@@ -71,6 +86,7 @@ class SharedObject:
         "lock_overlay",
         "name",
         "persistent",
+        "recent",
         "reserved",
         "resync_depth",
         "uncommitted",
@@ -85,6 +101,7 @@ class SharedObject:
         self.persistent = kind is not ObjectKind.TEMPORARY
         self.content = Slots(floor)
         self.events = 0
+        self.recent = Recent(floor)
         self.resync_depth = -1
         self.auto_commit = True
         self.uncommitted = False
@@ -131,23 +148,41 @@ class SharedObject:
         edge = session.edge
         users = self._users.get(edge)
         if users is None:
-            users = self._users[edge] = _Users(edge.next_number())
-            edge.object_groups[users.number] = self._group
+            users = self._known_to(edge)
             self._open(edge, users)
         users.sessions[session] = None
         self.idle_since = None
         self._group.send(edge, ObjectJoined(session.number, users.number, self._since(version)), session)
 
+    def _known_to(self, edge: "EdgePort") -> _Users:
+        """From now on an edge knows the object by a number."""
+        users = self._users[edge] = _Users(edge.next_number())
+        edge.objects[users.number] = self
+        return users
+
     def _open(self, edge: "EdgePort", users: _Users) -> None:
         content = self.content
         payload = pack_rows(content.rows())
+        users.since = self.events
         self._group.counters.object_snapshots_out += 1
         self._group.send(
             edge,
             ObjectOpened(
-                users.number, self.name, self.persistent, content.version, content.base, self.events, payload
+                users.number,
+                self.name,
+                self.persistent,
+                content.version,
+                content.base,
+                self.events,
+                self._group.name,
+                payload,
             ),
         )
+
+    def number_on(self, edge: "EdgePort") -> int | None:
+        """The number by which an edge knows it."""
+        users = self._users.get(edge)
+        return None if users is None else users.number
 
     def _since(self, version: int) -> int:
         """From which version on a client that has `version` may be told a difference; -1: it is told everything. Only who comes
@@ -164,14 +199,90 @@ class SharedObject:
         near = self.resync_depth < 0 or content.version - version <= self.resync_depth
         return version if near else -1
 
-    def resync(self, edge: "EdgePort", number: int) -> bool:
-        """An edge lacks a commit of the object that it knows by this number: it gets the content again. Returns whether it is
-        this one."""
+    def resync(self, edge: "EdgePort", number: int) -> None:
+        """An edge lacks a commit of the object that it knows by this number: it gets the content again."""
         users = self._users.get(edge)
-        if users is None or users.number != number:
-            return False
-        self._open(edge, users)
-        return True
+        if users is not None and users.number == number:
+            self._open(edge, users)
+
+    # Coming back, over another link
+
+    def resume(self, session: "Session", have: Have | None, answered: int) -> Message | None:
+        """A session that used the object goes on. `have`: its edge's replica, of which it is a member; None where it is none, as
+        it was never told that it has joined. Everything that its messages up to number `answered` have caused was told. Returns
+        what it alone is to be told when it is attached, if anything."""
+        group, edge = self._group, session.edge
+        users = self._bring_back(edge, have)
+        users.sessions[session] = None
+        self.idle_since = None
+        group.send(edge, ObjectJoined(session.number, users.number, -1, True), session)
+        if have is not None:
+            lacking = self.recent.between(have.events, users.since)
+        else:
+            lacking = self._since_own(session, answered)
+        told = missed_by(session, lacking, self.content)
+        if not told:
+            return None
+        return encode_shared_object(self.name, self.version, self.persistent, told, session.amf3)
+
+    def dismiss(self, session: "Session", have: Have) -> None:
+        """A session's edge has it as a user still, and it is none any more."""
+        users = self._bring_back(session.edge, have)
+        users.idle_since = self._group.clock()
+        self._group.send(session.edge, ObjectLeft(session.number, users.number), session)
+
+    def _since_own(self, session: "Session", answered: int) -> list[Commit]:
+        """The commits from the first one on that carries out a message of a session and was not told it."""
+        commits = list(self.recent.commits)
+        for at, commit in enumerate(commits):
+            asker = commit.asker
+            if asker is not None and asker.session_id == session.session_id and asker.message > answered:
+                return commits[at:]
+        return []
+
+    def _bring_back(self, edge: "EdgePort", have: Have | None) -> _Users:
+        """Have an edge's replica go on, if this link does not know of it yet: with what it lacks, or with the whole content."""
+        users = self._users.get(edge)
+        if users is not None:
+            return users
+        users = self._known_to(edge)
+        lacking = None if have is None else self.recent.since(have)
+        if have is None or lacking is None:
+            if have is not None:
+                self._found(edge, have)
+            self._open(edge, users)
+            return users
+        group = self._group
+        users.since = have.events
+        resumed = ObjectResumed(users.number, group.name, self.name, self.persistent, have.events)
+        group.send(edge, resumed)
+        for commit in lacking:
+            self._tell(edge, users, commit)
+        return users
+
+    def _found(self, edge: "EdgePort", have: Have) -> None:
+        """An edge has a replica that is no copy of this history. Where it has seen more than there ever was, the store went back
+        in time: what comes from here on is above that."""
+        group = self._group
+        ahead = have.version > self.version or (have.events > self.events and self.journaled)
+        if not ahead or group.outputs.off or not self.auto_commit:
+            return
+        _log.error(
+            "the store went back in time, the object goes on above what an edge has seen",
+            group=group.name,
+            object=self.name,
+            edge=edge.link.peer,
+            commits_lost=f"{self.events + 1} to {have.events}",
+        )
+        content = self.content
+        content.version = content.base = max(content.version, have.version) + _SKIPPED
+        self.events = have.events + _SKIPPED
+        self.recent.begin(content.version, self.events)
+        self.journaled = True
+        group.journal(self.row())
+        for other, users in self._users.items():
+            if other is not edge:
+                self._open(other, users)
 
     def leave(self, session: "Session", tell: bool) -> None:
         """A session uses it no longer. `tell`: its edge does not know yet."""
@@ -183,16 +294,26 @@ class SharedObject:
             self._group.send(session.edge, ObjectLeft(session.number, users.number), session)
         if not users.sessions:
             users.idle_since = self._group.clock()
+            if not session.edge.up:
+                self._forget_edge(session.edge, users)
             if not any(users.sessions for users in self._users.values()):
                 self.idle_since = users.idle_since
 
-    def close(self, before: float | None = None) -> None:
-        """Free the replicas of the edges that have had no user since `before`; without it, all."""
+    def close(self, before: float) -> None:
+        """Free the replicas of the edges that have had no user since `before`."""
         for edge, users in list(self._users.items()):
-            if before is None or (not users.sessions and users.idle_since <= before):
-                del self._users[edge]
-                edge.object_groups.pop(users.number, None)
+            if not users.sessions and users.idle_since <= before:
+                self._forget_edge(edge, users)
                 self._group.send(edge, ObjectClosed(users.number))
+
+    def abandon(self) -> None:
+        """It ends here without a word to the edges."""
+        for edge, users in list(self._users.items()):
+            self._forget_edge(edge, users)
+
+    def _forget_edge(self, edge: "EdgePort", users: _Users) -> None:
+        del self._users[edge]
+        edge.objects.pop(users.number, None)
 
     # The application's side, see `headwater_origin.objects.view.ViewedTarget`
 
@@ -276,19 +397,34 @@ class SharedObject:
         if changes[0][0] != SEND or any(row[0] != SEND for row in changes):
             group.counters.object_commits += 1
         payload = pack_rows(changes)
+        asker = None
+        if requester is not None:
+            asker = Asker(
+                requester.session_id, requester.handling, requester.edge.link.peer, requester.number
+            )
+        commit = Commit(version, self.events, asker, payload, group.outputs.next_number)
         if self.auto_commit:
             self.journaled = True
-            group.journal([_OBJECT, self.kind, self.name, version, self.events, payload])
+            group.journal([_OBJECT, self.kind, self.name, version, self.events, list(asker or ()), payload])
         else:
             self.uncommitted = True
             if version > self.reserved:
                 self.reserved = group.objects.reserve_versions(self)
+        if group.outputs.off:
+            self.recent.begin(version, self.events)
+        else:
+            self.recent.add(commit)
         for edge, users in self._users.items():
-            number = requester.number if requester is not None and requester.edge is edge else 0
-            group.counters.object_updates_out += 1
-            group.send(edge, ObjectUpdate(users.number, version, self.events, number, payload))
+            self._tell(edge, users, commit)
         if self.watchers is not None:
             self.watchers.observe(changes, own=requester is None)
+
+    def _tell(self, edge: "EdgePort", users: _Users, commit: Commit) -> None:
+        asker = commit.asker
+        number = asker.attachment if asker is not None and asker.edge == edge.link.peer else 0
+        self._group.counters.object_updates_out += 1
+        update = ObjectUpdate(users.number, commit.version, commit.events, number, commit.payload)
+        self._group.send(edge, update)
 
     def answer(self, session: "Session", rows: Sequence[tuple[int, str]]) -> None:
         """Have the edge tell one session: rows of an ObjectAnswer. It comes behind what was committed before."""
@@ -327,14 +463,30 @@ class SharedObject:
             pack_rows(content.rows()),
         ]
 
-    def replay(self, version: int, events: int, payload: bytes) -> None:
+    def recent_row(self) -> list[Any] | None:
+        """What an edge that comes back may lack, as a journal row; None: nothing."""
+        recent = self.recent
+        if not recent.commits:
+            return None
+        return [_OBJECT_RECENT, int(self.kind), self.name, recent.version, recent.events, recent.pack()]
+
+    def replay(self, version: int, events: int, asker: Sequence[Any], payload: bytes) -> None:
         """Take a commit from the journal."""
         self.content.apply(version, unpack_rows(payload, int, str, bytes))
         self.events, self.journaled = events, True
+        self.recent.add(Commit(version, events, asker_of(asker), payload, self._group.outputs.next_number))
+
+    def restore_recent(self, version: int, events: int, payload: bytes) -> None:
+        """Take what `recent_row` gave, behind `row`."""
+        self.recent.restore(version, events, payload, self._group.outputs.next_number)
+        if self.recent.last_events != self.events:
+            self.recent.begin(self.version, self.events)
 
     def restore(self, version: int, base: int, events: int, settings: Sequence[Any], payload: bytes) -> None:
         """Take what `row` gave."""
         self.content = Slots.from_rows(version, base, unpack_rows(payload, str, bytes, int))
+        if self.recent.last_events != events:
+            self.recent.begin(version, events)
         self.events, self.journaled = events, True
         self.resync_depth, self.auto_commit = int(settings[0]), bool(settings[1])
 
@@ -344,3 +496,4 @@ class SharedObject:
         content = self.content
         if not self.auto_commit and content.version <= reserved:
             content.version = content.base = reserved + 1
+            self.recent.begin(content.version, self.events)

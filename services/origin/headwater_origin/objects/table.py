@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 from headwater_bus.traffic import ObjectReply, ObjectRequest
+from headwater_rtmp.message import Message
 
 from headwater_origin.durable.journal import ObjectKind, RowKind
 from headwater_origin.elsewhere.requests import ApplicationRequests
 from headwater_origin.elsewhere.routes import Routes
 from headwater_origin.names import check_name
+from headwater_origin.objects.access import Access
 from headwater_origin.objects.messages import ObjectMessages
+from headwater_origin.objects.recent import Have
 from headwater_origin.objects.shared_object import SharedObject
 from headwater_origin.objects.slot_values import SlotLimits
 from headwater_origin.objects.view import SharedObjectView
@@ -42,7 +45,6 @@ class SharedObjects:
         self._objects: dict[tuple[str, bool], SharedObject] = {}
         self._floors = {False: 0, True: 0}
         """By `persistent`: the highest version of an object that is forgotten. A new one begins above."""
-        self._closed = False
         self.routes = Routes(self, group)
         self._requests = ApplicationRequests(self, group)
         messages = ObjectMessages(self, group, self._objects)
@@ -100,21 +102,54 @@ class SharedObjects:
     # Clients
 
     def forget(self, session: "Session") -> None:
-        """A session is gone; its edge knows."""
+        """A session is gone, and its edge knows, or its link is lost: until it is back it uses nothing and holds no lock."""
         used, session.objects = session.objects, None
         for shared in used or ():
             shared.leave(session, tell=False)
         self.routes.forget(session)
-        if self._group.stopped and not self._closed:
-            self.close()
+
+    suspend = forget
+
+    # Sessions that come back
+
+    def state_rows(self, session: "Session") -> list[list[Any]]:
+        """What `resume` needs to know of the objects that a session uses here."""
+        return [
+            [shared.name, shared.persistent, int(access)]
+            for shared, access in (session.objects or {}).items()
+        ]
+
+    def gone(self, session: "Session") -> None:
+        """A session whose link was lost does not come back."""
+
+    def resume(
+        self, session: "Session", rows: list[list[Any]], held: list[list[Any]], applied: int = 0
+    ) -> list[Message]:
+        """A session goes on, with the objects that it used (`state_rows`). `held`: rows [name, persistent, version, events] of
+        replicas that its edge has and that it is a member of; `applied`: the last of its messages of which its edge knows that it
+        was done. Returns what it is to be told when its edge knows that it is attached."""
+        told: list[Message] = []
+        replicas = {
+            (name, bool(persistent)): Have(version, events) for name, persistent, version, events in held
+        }
+        for name, persistent, access in rows:
+            shared = self.get(name, bool(persistent))
+            if session.objects is None:
+                session.objects = {}
+            session.objects[shared] = Access(access)
+            message = shared.resume(session, replicas.pop((name, bool(persistent)), None), applied)
+            if message is not None:
+                told.append(message)
+        for (name, persistent), have in replicas.items():
+            self.get(name, persistent).dismiss(session, have)
+        return told
+
+    def number_on(self, edge: "EdgePort", name: str, persistent: bool) -> int | None:
+        """The number by which an edge knows an object, if it does."""
+        shared = self._objects.get((name, persistent))
+        return None if shared is None else shared.number_on(edge)
 
     # Origins
-
-    def resync(self, edge: "EdgePort", number: int) -> None:
-        """An edge lacks a commit of the object that it knows by this number."""
-        for shared in self._objects.values():
-            if shared.resync(edge, number):
-                return
 
     def request_from_application(self, session: "Session", request: ObjectRequest) -> None:
         """Changes of an application elsewhere, as one commit. Answered by ObjectReply, behind the update."""
@@ -131,11 +166,11 @@ class SharedObjects:
 
     # Time and the journal
 
-    def close(self) -> None:
-        """The group stops: edges need no replicas any more. The application may still read what is here."""
-        self._closed = True
+    def abandon(self) -> None:
+        """The group ends here without a word: another origin may have it, and edges' replicas go on there. The application may
+        still read what is here."""
         for shared in self._objects.values():
-            shared.close()
+            shared.abandon()
         peers = self._group.host.peers
         if peers is not None and peers.of(self._group):
             gevent.spawn(self._leave, peers)
@@ -162,8 +197,13 @@ class SharedObjects:
         config = self._group.config
         linger_s = config.object_linger_s
         before = now - min(linger_s, config.group_linger_s)
+        settled = self._group.outputs.settled
+        awaited = bool(self._group.absent)
         for key, shared in list(self._objects.items()):
             shared.close(before)
+            shared.recent.settle(settled)
+            if awaited and shared.idle_since is not None:
+                shared.idle_since = now  # Somebody who uses it may come back.
             if (
                 shared.idle_since is not None
                 and not shared.acquired
@@ -189,12 +229,16 @@ class SharedObjects:
         return reserved
 
     def restore(self, row: list[Any]) -> None:
-        """Take a row of the journal: OBJECT, OBJECT_SET or OBJECT_GONE of a temporary or persistent object. Raises EnvelopeError,
-        ValueError or TypeError for one that is not readable."""
+        """Take a row of the journal: OBJECT, OBJECT_SET, OBJECT_RECENT or OBJECT_GONE of a temporary or persistent object. Raises
+        EnvelopeError, LookupError, ValueError or TypeError for one that is not readable."""
         kind, which, name, version = row[:4]
         persistent = which == ObjectKind.PERSISTENT
         if kind == RowKind.OBJECT:
-            self.get(name, persistent).replay(version, *row[4:6])
+            # Of a former version there is nobody between `events` and the payload.
+            asker, payload = ([], row[5]) if len(row) < 7 else row[5:7]
+            self.get(name, persistent).replay(version, row[4], asker, payload)
+        elif kind == RowKind.OBJECT_RECENT:
+            self.get(name, persistent).restore_recent(version, *row[4:6])
         elif kind == RowKind.OBJECT_SET:
             shared = self.get(name, persistent)
             shared.restore(version, *row[4:8])
@@ -218,6 +262,9 @@ class SharedObjects:
         for shared in self._objects.values():
             if shared.journaled:
                 yield shared.row()
+                recent = shared.recent_row()
+                if recent is not None:
+                    yield recent
 
     def health(self) -> dict[str, Any]:
         """Users, slots and version of each."""

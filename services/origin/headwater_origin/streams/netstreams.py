@@ -6,7 +6,6 @@ the stream is (`routes.py`). There the client is a guest: the same commands run,
 
 from headwater_amf import UNDEFINED
 from headwater_bus.logs import get_log
-from headwater_bus.traffic import PlayChanged
 from headwater_rtmp.command import Command, encode_data
 from headwater_rtmp.control import stream_begin
 from headwater_rtmp.message import Message
@@ -16,6 +15,7 @@ from headwater_origin import hooks
 from headwater_origin.names import BadName, split_stream_name
 from headwater_origin.session import NetStream, Session
 from headwater_origin.streams import routes as stream_routes
+from headwater_origin.streams.stream import play_changed
 
 _log = get_log("origin")
 _LIVE, _ENDLESS = -1.0, -1.0
@@ -25,6 +25,7 @@ _LIVE, _ENDLESS = -1.0, -1.0
 def create_stream(session: Session, command: Command) -> None:
     """createStream: a message stream id, or `_error` when there are too many."""
     net_stream = session.create_stream()
+    session.mark_state()
     if net_stream is None:
         limit = session.group.config.streams_per_session
         info = status(StatusCode.CALL_FAILED, f"a client has at most {limit} streams")
@@ -48,6 +49,7 @@ def delete_stream(session: Session, command: Command) -> None:
     if net_stream is not None:
         _end(session, net_stream)
         del session.streams[net_stream.id]
+        session.mark_state()
 
 
 def close_stream(session: Session, command: Command) -> None:
@@ -89,32 +91,40 @@ def publish(session: Session, command: Command) -> None:
         )
         return
     group = session.group
+    reason = None
+    if not _taken(session, net_stream, name):
+        reason = hooks.allowed(group, "on_publish", session.client, name, query)
+        # The hook may have waited: the client may be gone, its stream deleted, the name taken.
+        if session.closed or session.streams.get(net_stream.id) is not net_stream:
+            return
+    # Nothing is said before this, and nothing waits behind it: all that follows is done as a whole.
+    taken = _taken(session, net_stream, name)
     _end(session, net_stream)
-    if _taken(session, name):
-        _refuse(session, command, StatusCode.PUBLISH_BAD_NAME, f"{name} is published already")
-        return
-    reason = hooks.allowed(group, "on_publish", session.client, name, query)
-    # The hook may have waited: the client may be gone, its stream deleted, the name taken.
-    if session.closed or session.streams.get(net_stream.id) is not net_stream:
-        return
     if reason is not None:
         _refuse(session, command, StatusCode.PUBLISH_DENIED, reason)
+    elif taken:
+        _refuse(session, command, StatusCode.PUBLISH_BAD_NAME, f"{name} is published already")
     elif group.spread_streams:
         net_stream.route = stream_routes.group_of(session, name)
+        session.mark_state()
         stream_routes.send_command(session, net_stream, "publish", name, "live")
-    elif _taken(session, name):
-        _refuse(session, command, StatusCode.PUBLISH_BAD_NAME, f"{name} is published already")
     else:
         group.streams.publish(session, net_stream, name)
         session.reply(stream_begin(net_stream.id))
         session.send_status(net_stream.id, status(StatusCode.PUBLISH_START, f"{name} is published"))
 
 
-def _taken(session: Session, name: str) -> bool:
-    if session.group.spread_streams:
-        return stream_routes.is_published(session, name)
+def _published(session: Session, name: str) -> bool:
     stream = session.group.streams.by_name.get(name)
     return stream is not None and stream.publication is not None
+
+
+def _taken(session: Session, net_stream: NetStream, name: str) -> bool:
+    """Whether another one publishes a name than the message stream that is about to."""
+    if session.group.spread_streams:
+        return stream_routes.is_published(session, net_stream, name)
+    publication = net_stream.publication
+    return _published(session, name) and (publication is None or publication.stream.name != name)
 
 
 def _refuse(session: Session, command: Command, code: StatusCode, text: str) -> None:
@@ -141,17 +151,18 @@ def play(session: Session, command: Command) -> None:
     except BadName as error:
         _refuse(session, command, StatusCode.PLAY_FAILED, str(error))
         return
-    _end(session, net_stream)
     reason = hooks.allowed(group, "on_play", session.client, name, query)
     if session.closed or session.streams.get(net_stream.id) is not net_stream:
         return
+    _end(session, net_stream)
     reset = len(command.args) < 4 or command.args[3] is not False
     if reason is not None:
         _refuse(session, command, StatusCode.PLAY_FAILED, reason)
     elif group.spread_streams:
         net_stream.route = stream_routes.group_of(session, name)
+        session.mark_state()
         stream_routes.send_command(session, net_stream, "play", name, _LIVE, _ENDLESS, reset)
-    elif not (_taken(session, name) or group.policy.wait_for_publisher):
+    elif not (_published(session, name) or group.policy.wait_for_publisher):
         _refuse(session, command, StatusCode.PLAY_STREAM_NOT_FOUND, f"nobody publishes {name}")
     else:
         _start_playing(session, net_stream, name, reset)
@@ -173,6 +184,7 @@ def _start_playing(session: Session, net_stream: NetStream, name: str, reset: bo
     # No NetStream.Data.Start, which Flash Media Server sends here: FFmpeg takes it for a data stream without a codec.
     session.reply(encode_data("|RtmpSampleAccess", True, True, stream_id=stream_id))
     stream.add_player(session, net_stream)
+    session.mark_state()
 
 
 def pause(session: Session, command: Command) -> None:
@@ -185,6 +197,7 @@ def pause(session: Session, command: Command) -> None:
     if net_stream is None or net_stream.playing is None:
         return
     net_stream.paused = command.args[0] is True if command.args else not net_stream.paused
+    session.mark_state()
     _changed(session, net_stream)
     name = net_stream.playing.name
     if net_stream.paused:
@@ -212,6 +225,7 @@ def _receive(session: Session, command: Command, kind: str) -> None:
     if net_stream.route:
         stream_routes.send_command(session, net_stream, command.name, wanted)
     setattr(net_stream, kind, wanted)
+    session.mark_state()
     if net_stream.playing is None:
         return
     _changed(session, net_stream)
@@ -222,8 +236,7 @@ def _receive(session: Session, command: Command, kind: str) -> None:
 
 
 def _changed(session: Session, net_stream: NetStream) -> None:
-    change = PlayChanged(session.number, net_stream.id, net_stream.audio, net_stream.video, net_stream.paused)
-    session.group.reply(session, change)
+    session.group.reply(session, play_changed(session, net_stream))
 
 
 def seek(session: Session, command: Command) -> None:

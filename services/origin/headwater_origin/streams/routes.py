@@ -2,6 +2,8 @@
 What the guest publishes and plays there the edge reports back, for the application's hooks.
 """
 
+from typing import Any
+
 from headwater_bus.traffic import GuestStream, Routed
 from headwater_rtmp.command import encode_command
 from headwater_rtmp.message import Message
@@ -15,9 +17,11 @@ def group_of(session: Session, name: str) -> str:
     return f"{session.group.scope}#stream:{name}"
 
 
-def is_published(session: Session, name: str) -> bool:
-    """Whether somebody publishes it, as far as has been reported. The stream's group has the last word."""
-    return group_of(session, name) in session.group.streams.published_elsewhere
+def is_published(session: Session, net_stream: NetStream, name: str) -> bool:
+    """Whether another one than this message stream publishes it, as far as has been reported. The stream's group has the last
+    word."""
+    publisher = session.group.streams.published_elsewhere.get(group_of(session, name))
+    return publisher is not None and publisher != (session.session_id, net_stream.id)
 
 
 def send_command(session: Session, net_stream: NetStream, name: str, *args: str | float | bool) -> None:
@@ -49,6 +53,7 @@ def end(session: Session, net_stream: NetStream, name: str = "closeStream", *arg
     send_command(session, net_stream, name, *args)
     _set_free(session, net_stream.id, net_stream.route)
     net_stream.route = ""
+    session.mark_state()
 
 
 def guest_stream(session: Session, envelope: GuestStream) -> None:
@@ -61,12 +66,27 @@ def guest_stream(session: Session, envelope: GuestStream) -> None:
     if session.guest_streams is None:
         session.guest_streams = set()
     about = (envelope.stream_id, group, envelope.publishes)
+    session.mark_state()
     if envelope.started:
         session.guest_streams.add(about)
         if envelope.publishes:
-            session.group.streams.published_elsewhere[group] = (session, envelope.stream_id)
+            session.group.streams.published_elsewhere[group] = (session.session_id, envelope.stream_id)
     elif about in session.guest_streams:
         session.guest_streams.remove(about)
+        _ended(session, *about)
+
+
+def resume(session: Session, rows: list[list[Any]], now: list[list[Any]]) -> None:
+    """A session goes on: what it published and played elsewhere (`rows`: stream id, group, publishes), as far as was reported,
+    and what it does `now`."""
+    before = {(stream_id, group, bool(publishes)) for stream_id, group, publishes in rows}
+    session.guest_streams = {(stream_id, group, bool(publishes)) for stream_id, group, publishes in now}
+    for stream_id, group, publishes in session.guest_streams:
+        if publishes:
+            session.group.streams.published_elsewhere[group] = (session.session_id, stream_id)
+    if before != session.guest_streams:
+        session.mark_state()
+    for about in sorted(before - session.guest_streams):
         _ended(session, *about)
 
 
@@ -89,5 +109,5 @@ def _ended(session: Session, stream_id: int, group: str, publishes: bool) -> Non
 def _set_free(session: Session, stream_id: int, group: str) -> None:
     """Unless another one publishes it by now."""
     publishers = session.group.streams.published_elsewhere
-    if publishers.get(group) == (session, stream_id):
+    if publishers.get(group) == (session.session_id, stream_id):
         del publishers[group]

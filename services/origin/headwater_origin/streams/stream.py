@@ -2,11 +2,17 @@
 
 A message of the publisher goes once to every edge that has a player, whatever their number. The order on a link is: StreamOpened,
 the cache, then live messages; PlayStarted of a player follows what it starts from.
+
+Publishers and players that had the stream at another origin, or over another link, go on with it. The publisher's edge sends
+what it has kept of the last seconds (its ring), with the numbers that the messages had; each edge gets what is above the last
+number that it has. One that lacks more than the ring holds begins anew, at a keyframe behind its headers.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headwater_bus.traffic import (
+    PlayChanged,
     PlayStarted,
     PlayStopped,
     PublishStarted,
@@ -17,60 +23,116 @@ from headwater_bus.traffic import (
     StreamReset,
 )
 from headwater_rtmp.gop import GopCache
-from headwater_rtmp.media import MediaFlags, is_clear_data_frame, strip_set_data_frame
+from headwater_rtmp.media import MediaFlags, inspect, is_clear_data_frame, strip_set_data_frame
 from headwater_rtmp.message import DATA, Message
 
 from headwater_origin.edge_port import EdgePort
+from headwater_origin.streams.kept import Kept
 
 if TYPE_CHECKING:
-    from headwater_origin.config import OriginConfig
-    from headwater_origin.counters import Counters
+    from headwater_origin.group import Group
     from headwater_origin.session import NetStream, Session
+
+_KEPT_FACTOR = 2
+"""What is kept for edges that come late takes so many times the bytes of the cache at most: as much as the rings of edges."""
+
+
+@dataclass(slots=True)
+class Counted(Message):
+    """A message of a publication with its number; the cache keeps it so."""
+
+    number: int = 0
 
 
 class Publication:
-    """A message stream of a session that publishes. `number` is what its PublisherMedia carries on the publisher's link."""
+    """A message stream of a session that publishes. `number` is what its PublisherMedia carries on the publisher's link.
+    `awaited`: its edge was asked for its ring, which begins with the next message that has a number."""
 
-    __slots__ = ("net_stream", "number", "session", "stream")
+    __slots__ = ("awaited", "former", "net_stream", "number", "session", "stream", "suspended")
 
-    def __init__(self, session: "Session", net_stream: "NetStream", stream: "Stream", number: int) -> None:
+    def __init__(
+        self, session: "Session", net_stream: "NetStream", stream: "Stream", number: int, awaited: bool
+    ) -> None:
         self.session, self.net_stream, self.stream, self.number = session, net_stream, stream, number
+        self.awaited = awaited
+        self.former: int | None = None
+        """The number before this one, by which live messages come until the ring begins."""
+        self.suspended = False
+        """Whether its link is lost: the name is its own until it is back, or is given up."""
+
+    def take(self, number: int, message: Message) -> None:
+        """One PublisherMedia."""
+        stream = self.stream
+        if number == 0:
+            stream.header(message)
+            return
+        if self.awaited:
+            self.awaited = False
+            stream.ring_begins(number)
+        stream.media(number, Counted(message.type_id, 0, message.timestamp, message.payload, number))
 
 
 class Subscription:
-    """One edge that has players of a stream. While `dropping` it gets nothing until a keyframe finds its link drained."""
+    """One edge that has players of a stream. `have`: the last number that it has. While `waiting`, what it lacks has not come
+    yet, and it gets nothing; while `dropping` it gets nothing until a keyframe finds its link drained."""
 
-    __slots__ = ("dropped", "dropping", "edge", "headers_version", "messages_out", "number", "players")
+    __slots__ = (
+        "dropped",
+        "dropping",
+        "edge",
+        "have",
+        "headers_version",
+        "messages_out",
+        "number",
+        "players",
+        "waiting",
+    )
 
-    def __init__(self, edge: EdgePort, number: int) -> None:
-        self.edge, self.number = edge, number
+    def __init__(self, edge: EdgePort, number: int, have: int = 0) -> None:
+        self.edge, self.number, self.have = edge, number, have
         self.players: dict[NetStream, Session] = {}
-        self.dropping = False
+        self.dropping = self.waiting = False
         self.headers_version = 0
         self.messages_out = 0
         self.dropped = 0
 
 
 class Stream:
-    """A stream name of a scope, while somebody publishes or plays it."""
+    """A stream name of a scope, while somebody publishes or plays it, or is waited for."""
 
     __slots__ = (
         "_config",
         "_counters",
+        "_first",
+        "_group",
+        "_kept",
+        "_last",
+        "_load",
         "bytes_in",
         "cache",
+        "due",
         "messages_in",
         "name",
         "publication",
         "subscriptions",
     )
 
-    def __init__(self, name: str, config: "OriginConfig", counters: "Counters") -> None:
+    def __init__(self, name: str, group: "Group") -> None:
         self.name = name
-        self._config, self._counters = config, counters
-        self.cache = GopCache(config.cache_bytes)
+        self._group, self._config, self._counters, self._load = (
+            group,
+            group.config,
+            group.counters,
+            group.load,
+        )
+        self.cache = GopCache(group.config.cache_bytes)
         self.publication: Publication | None = None
         self.subscriptions: dict[EdgePort, Subscription] = {}
+        self._first = self._last = 0
+        """The numbers of the first message that came of this publication, and of the last; 0: none has."""
+        self._kept: Kept | None = None
+        self.due = 0.0
+        """Until when its publisher is waited for, by players that had it somewhere else; 0: it is not."""
         self.messages_in = 0
         self.bytes_in = 0
 
@@ -89,13 +151,34 @@ class Stream:
 
     # The publisher
 
-    def start_publishing(self, session: "Session", net_stream: "NetStream") -> None:
-        """Make a session the publisher; its edge is told before the client is, so that no media is lost between."""
+    def start_publishing(self, session: "Session", net_stream: "NetStream", resumed: bool = False) -> None:
+        """Make a session the publisher; its edge is told before the client is, so that no media is lost between. `resumed`: it is
+        the publisher already, as players' edges know it."""
+        if not resumed:
+            self._forget_publication()
+            if any(subscription.have or subscription.waiting for subscription in self.subscriptions.values()):
+                self._empty()
+        self.due = 0.0
+        self.publication = net_stream.publication = self._ask(session, net_stream, resumed)
+
+    def _ask(self, session: "Session", net_stream: "NetStream", resumed: bool) -> Publication:
         edge = session.edge
-        publication = Publication(session, net_stream, self, edge.next_number())
-        self.publication = net_stream.publication = publication
+        publication = Publication(session, net_stream, self, edge.next_number(), resumed)
         edge.publications[publication.number] = publication
-        edge.link.send(PublishStarted(session.number, net_stream.id, publication.number, self.name))
+        started = PublishStarted(session.number, net_stream.id, publication.number, self.name, resumed)
+        if resumed:
+            # Not before its edge knows that it is attached.
+            session.group.reply(session, started)
+        else:
+            edge.link.send(started)
+        return publication
+
+    def suspend_publishing(self) -> None:
+        """The publisher's link is lost: its name is kept for it, and its players stay."""
+        publication = self.publication
+        if publication is not None:
+            self._take_numbers(publication)
+            publication.suspended = True
 
     def stop_publishing(self, tell_publisher: bool) -> None:
         """End the publication: the cache is emptied here and on the edges, players stay."""
@@ -103,32 +186,101 @@ class Stream:
         if publication is None:
             return
         publication.net_stream.publication = None
-        edge = publication.session.edge
-        edge.publications.pop(publication.number, None)
+        self._take_numbers(publication)
         if tell_publisher:
+            edge = publication.session.edge
             edge.link.send(PublishStopped(publication.session.number, publication.net_stream.id))
+        self._forget_publication()
         self._empty()
+
+    def abandon(self) -> None:
+        """The group ends here without a word."""
+        if self.publication is not None:
+            self._take_numbers(self.publication)
+
+    def give_up(self) -> "list[tuple[Session, NetStream]]":
+        """The publisher that players wait for does not come; returns these."""
+        self.due = 0.0
+        waiting = [subscription for subscription in self.subscriptions.values() if subscription.waiting]
+        players = [
+            (session, net_stream)
+            for subscription in waiting
+            for net_stream, session in subscription.players.items()
+        ]
+        self._empty()
+        return players
+
+    def _take_numbers(self, publication: Publication) -> None:
+        numbers = publication.session.edge.publications
+        numbers.pop(publication.number, None)
+        if publication.former is not None:
+            numbers.pop(publication.former, None)
+
+    def _forget_publication(self) -> None:
+        self._first = self._last = 0
+        self._kept = None
 
     def _empty(self) -> None:
         self.cache.clear()
         for subscription in self.subscriptions.values():
-            subscription.dropping = False
+            subscription.dropping = subscription.waiting = False
+            subscription.have = 0
             subscription.headers_version = self.cache.headers_version
             subscription.edge.link.send(StreamReset(subscription.number))
 
+    # Media
+
+    def header(self, message: Message) -> None:
+        """A header that the publisher has sent before: for who joins, and for who begins anew. The others have it."""
+        if message.type_id in DATA:
+            message = strip_set_data_frame(message)
+        self.cache.add(message)
+
+    def ring_begins(self, first: int) -> None:
+        """What the publisher's edge has kept comes now, from this number on: every edge gets what it lacks of it."""
+        publication = self.publication
+        if publication is not None and publication.former is not None:
+            publication.session.edge.publications.pop(publication.former, None)
+            publication.former = None
+        if self._last and first > self._last + 1:
+            # There is a hole behind what the cache has.
+            headers = self.cache.headers()
+            self.cache.clear()
+            for header in headers:
+                self.cache.add(header)
+        until = self._group.clock() + self._config.resume_grace_s
+        self._kept = Kept(first, _KEPT_FACTOR * self._config.cache_bytes, until)
+        for subscription in self.subscriptions.values():
+            subscription.waiting = False
+            if subscription.have + 1 < first and not self._catch_up(subscription):
+                self._begin_anew(subscription)
+
     def media(self, number: int, message: Message) -> None:
-        """Take one message of the publisher and pass it to every subscribed edge. `number` is the edge's count, 0 when it
-        did not come as PublisherMedia."""
-        self.messages_in += 1
-        self.bytes_in += len(message.payload)
-        self._counters.media_in += 1
+        """Take one message of the publisher and pass it to every subscribed edge that lacks it. `number` is the edge's count, 0
+        when it did not come as PublisherMedia."""
+        is_new = number == 0 or number > self._last
+        if is_new:
+            self.messages_in += 1
+            self.bytes_in += len(message.payload)
+            self._counters.media_in += 1
+            if number:
+                self._last = number
+                self._first = self._first or number
         if message.type_id in DATA:
             if is_clear_data_frame(message):
                 return
             message = strip_set_data_frame(message)
-        flags = self.cache.add(message)
+        flags = self.cache.add(message) if is_new else inspect(message).flags
+        if number and self._kept is not None:
+            self._kept.add(number, message)
         limit = self._config.link_media_bytes
         for subscription in self.subscriptions.values():
+            if subscription.waiting:
+                continue
+            if number:
+                if number <= subscription.have:
+                    continue
+                subscription.have = number
             if subscription.dropping or subscription.edge.link.queued_bytes > limit:
                 if not self._resume(subscription, flags):
                     continue
@@ -154,6 +306,8 @@ class Stream:
     def _send(self, subscription: Subscription, number: int, message: Message) -> None:
         subscription.messages_out += 1
         self._counters.media_out += 1
+        self._load.messages += 1
+        self._load.bytes += len(message.payload)
         subscription.edge.link.send(
             StreamMedia(subscription.number, number, message.type_id, message.timestamp, message.payload)
         )
@@ -164,19 +318,112 @@ class Stream:
         """Subscribe an edge, if it is not: it gets the cache."""
         subscription = self.subscriptions.get(edge)
         if subscription is None:
-            subscription = self.subscriptions[edge] = Subscription(edge, edge.next_number())
-            edge.link.send(StreamOpened(subscription.number, self.name))
-            subscription.headers_version = self.cache.headers_version
-            for message in self.cache.snapshot():
-                self._send(subscription, 0, message)
+            subscription = self._subscribe(edge, 0)
+            self._open(subscription, -1)
+            if self.publication is not None and self.publication.awaited and not self._last:
+                subscription.waiting = True
+            else:
+                self._send_cache(subscription)
         return subscription
+
+    def _subscribe(self, edge: EdgePort, have: int) -> Subscription:
+        subscription = self.subscriptions[edge] = Subscription(edge, edge.next_number(), have)
+        return subscription
+
+    def _open(self, subscription: Subscription, after: int) -> None:
+        subscription.headers_version = self.cache.headers_version
+        opened = StreamOpened(subscription.number, self.name, self._group.name, after)
+        subscription.edge.link.send(opened)
+
+    def _send_cache(self, subscription: Subscription) -> bool:
+        """Headers and what came since the keyframe; returns whether there was one, or none is needed. The last message says how
+        far this goes."""
+        messages = self.cache.snapshot()
+        subscription.headers_version = self.cache.headers_version
+        subscription.have = self._last
+        for at, message in enumerate(messages, 1):
+            self._send(subscription, self._last if at == len(messages) else 0, message)
+        return not self.cache.has_video or len(messages) > len(self.cache.headers())
+
+    def _catch_up(self, subscription: Subscription) -> bool:
+        """Send an edge all that it lacks, if that is here; returns whether it was, or is on its way with the ring."""
+        have, kept = subscription.have, self._kept
+        if have > self._last:
+            return False
+        if kept is not None and kept.first <= have + 1:
+            for number, message in kept.behind(have):
+                subscription.have = number
+                self._send(subscription, number, message)
+            return True
+        cached = [
+            message
+            for message in self.cache.snapshot()
+            if isinstance(message, Counted) and message.number > have
+        ]
+        if len(cached) != self._last - have:
+            return False
+        for message in cached:
+            self._send(subscription, message.number, message)
+        subscription.have = self._last
+        return True
+
+    def _begin_anew(self, subscription: Subscription) -> None:
+        """An edge lacks what nobody has any more: it goes on at a keyframe, behind its headers."""
+        subscription.edge.link.send(StreamReset(subscription.number))
+        subscription.dropping = not self._send_cache(subscription)
 
     def add_player(self, session: "Session", net_stream: "NetStream") -> None:
         """Start a player from its edge's cache."""
-        subscription = self.open_for(session.edge)
+        self._add(self.open_for(session.edge), session, net_stream)
+
+    def _add(self, subscription: Subscription, session: "Session", net_stream: "NetStream") -> None:
         subscription.players[net_stream] = session
         net_stream.playing = self
         session.group.reply(session, PlayStarted(session.number, net_stream.id, subscription.number))
+
+    def resume_player(self, session: "Session", net_stream: "NetStream", have: int) -> None:
+        """A player goes on, whose edge has the stream's messages up to number `have` (0: none)."""
+        subscription = self.subscriptions.get(session.edge)
+        if subscription is None:
+            if have > 0:
+                subscription = self._subscribe(session.edge, have)
+                self._reopen(subscription, have)
+            else:
+                subscription = self.open_for(session.edge)
+        self._add(subscription, session, net_stream)
+        if not net_stream.audio or not net_stream.video or net_stream.paused:
+            session.group.reply(session, play_changed(session, net_stream))
+
+    def _reopen(self, subscription: Subscription, have: int) -> None:
+        """Have an edge go on behind message `have`, if that can be."""
+        self._open(subscription, have)
+        if self._catch_up(subscription):
+            return
+        publication = self.publication
+        if publication is None or publication.suspended or publication.awaited:
+            # What it lacks is with the publisher, if anything.
+            subscription.waiting = True
+            if publication is None:
+                self.due = self._group.clock() + self._config.resume_grace_s
+        elif self._kept is not None and have > self._last:
+            pass  # The ring has not come that far yet.
+        elif self._kept is None and self._first <= have + 1 <= self._last:
+            # The publisher's edge has what came meanwhile.
+            again = self._ask(publication.session, publication.net_stream, resumed=True)
+            again.former = publication.number
+            self.publication = publication.net_stream.publication = again
+            subscription.waiting = True
+        else:
+            self._begin_anew(subscription)
+
+    def suspend_player(self, session: "Session", net_stream: "NetStream") -> None:
+        """A player's link is lost. It is told nothing, nor is its edge."""
+        net_stream.playing = None
+        subscription = self.subscriptions.get(session.edge)
+        if subscription is not None:
+            subscription.players.pop(net_stream, None)
+            if not subscription.players:
+                del self.subscriptions[session.edge]
 
     def remove_player(self, session: "Session", net_stream: "NetStream", tell_player: bool) -> None:
         """Stop a player; the edge of the last one is unsubscribed."""
@@ -191,6 +438,12 @@ class Stream:
             del self.subscriptions[edge]
             # Behind what this player is told.
             session.group.reply(session, StreamClosed(subscription.number))
+
+    def tend(self, now: float) -> bool:
+        """What was kept for late edges is let go in time. Returns whether nobody needs to wait for the publisher any longer."""
+        if self._kept is not None and now >= self._kept.until:
+            self._kept = None
+        return self.publication is None and 0 < self.due <= now
 
     def health(self) -> dict[str, object]:
         """Messages in, and out for each edge."""
@@ -207,3 +460,8 @@ class Stream:
                 for edge, subscription in self.subscriptions.items()
             },
         }
+
+
+def play_changed(session: "Session", net_stream: "NetStream") -> PlayChanged:
+    """What a player wants now."""
+    return PlayChanged(session.number, net_stream.id, net_stream.audio, net_stream.video, net_stream.paused)

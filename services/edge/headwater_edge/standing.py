@@ -1,0 +1,76 @@
+"""What an edge tells the origin of a group of a session that is to be in it: see `traffic.Attach`."""
+
+from typing import Any
+
+from headwater_bus.traffic import Attach
+
+from headwater_edge.attachment import Attachment
+from headwater_edge.client import Client
+from headwater_edge.groups import EdgeGroup
+
+
+def session_id(boot: str, attachment: Attachment) -> str:
+    """The name of a session in the whole cluster. `boot`: that of the edge."""
+    return f"{boot}-{attachment.client.session}"
+
+
+def attach_envelope(boot: str, group: EdgeGroup, attachment: Attachment) -> Attach:
+    """Ask the origin to take a session, or to go on with it."""
+    client, resumed = attachment.client, attachment.accepted
+    type_id, payload = 0, b""
+    if attachment.is_home:
+        assert client.connect is not None
+        type_id, payload = client.connect.type_id, client.connect.payload
+    return Attach(
+        attachment.number,
+        session_id(boot, attachment),
+        group.name,
+        group.epoch,
+        client.address,
+        client.object_encoding,
+        resumed,
+        type_id,
+        attachment.applied,
+        attachment.heard,
+        attachment.state,
+        _objects(attachment) if resumed else [],
+        _streams(attachment) if resumed else [],
+        _guest_streams(client) if resumed and attachment.is_home else [],
+        payload,
+    )
+
+
+def _objects(attachment: Attachment) -> list[list[Any]]:
+    """Those whose replica is whole: of others the origin gives the content again."""
+    objects = attachment.client.objects or {}
+    return [
+        [replica.name, replica.persistent, replica.slots.version, replica.events]
+        for replica, number in objects.items()
+        if number == attachment.number and not replica.stale
+    ]
+
+
+def _streams(attachment: Attachment) -> list[list[Any]]:
+    players = attachment.client.players or {}
+    # Two NetStreams of a client may play the same.
+    last = {
+        player.fanout.name: player.fanout.last_number
+        for player in players.values()
+        if player.number == attachment.number
+    }
+    return [[name, number] for name, number in last.items()]
+
+
+def _guest_streams(client: Client) -> list[list[Any]]:
+    groups = {guest.number: guest.group for guest in (client.guests or {}).values()}
+    published = [
+        [stream_id, groups[publication.attachment.number], True]
+        for stream_id, publication in (client.publications or {}).items()
+        if publication.attachment.number in groups
+    ]
+    played = [
+        [stream_id, groups[player.number], False]
+        for stream_id, player in (client.players or {}).items()
+        if player.number in groups
+    ]
+    return published + played
