@@ -63,10 +63,17 @@ def play(cluster: FailoverCluster, plan: Plan, case: Case, run: int, screen: Scr
         persistent=True, core=None,
     )  # fmt: skip
     try:
-        # All groups are spread over all of them.
+        cluster.await_registered("balancer")
         cluster.await_registered("origin", ORIGINS)
+        everything = f"{target.app}/*"
+        if case.gathered:
+            cluster.order("pin", everything, cluster.origins[0])
         with FailoverLoad(load_plan) as load, Feed(cluster.registry) as feed:
             load.open(screen.step(f"{name}: opening clients", len(clients)), cluster.check)
+            # From here on nothing moves but what the case moves.
+            cluster.order("pause")
+            if case.gathered:
+                cluster.order("unpin", everything)
             load.start(plan.rate(clients))
             load.watch(_WARM_UP_S, screen.step(f"{name}: warming up, s", _WARM_UP_S), cluster.check)
             meter = UsageMeter({group: cluster.processes(group) for group in cluster.groups}, None)
@@ -78,6 +85,7 @@ def play(cluster: FailoverCluster, plan: Plan, case: Case, run: int, screen: Scr
                 cluster,
                 target.app,
                 lambda seconds: load.watch(seconds, screen.step(name, seconds), cluster.check),
+                load.send_each,
             )
             case.play(stage)
             load.end()
@@ -154,7 +162,7 @@ def prepare(plan: Plan) -> None:
 @click.option(
     "--interval-ms",
     type=click.FloatRange(1, 10_000),
-    default=250,
+    default=1000,
     show_default=True,
     help="Between two changes of one group.",
 )

@@ -114,12 +114,13 @@ class FailoverCluster(ObjectCluster):
         control = next(str(row[5]["control"]) for row in snapshot.nodes if row[0] == source)
         self._ask(control, MoveGroup(group, epoch, target, "benchmark"))
 
-    def drain(self, origin: str) -> None:
-        """Order that an origin be emptied, as an operator does. Raises BenchError when that is refused."""
-        command = [find_command("balancer"), "drain", origin, "--base-port", str(self.base_port)]
+    def order(self, *words: str) -> None:
+        """`headwater-balancer` with these words, as an operator does. Raises BenchError when that is refused."""
+        command = [find_command("balancer"), *words, "--base-port", str(self.base_port)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_READY_S, check=False)
         if done.returncode:
-            raise BenchError(f"drain {origin}: {done.stderr.strip() or done.stdout.strip()}", failed=True)
+            said = done.stderr.strip() or done.stdout.strip()
+            raise BenchError(f"headwater-balancer {' '.join(words)}: {said}", failed=True)
 
     def stop(self) -> None:
         """Stop the programs, and keep their logs where that was asked for."""

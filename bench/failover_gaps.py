@@ -5,9 +5,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_ON_ITS_WAY_NS = 100_000_000
-"""What an origin sent before its end may still come for so long."""
-
 
 @dataclass(frozen=True, slots=True)
 class Trace:
@@ -36,17 +33,14 @@ class Silence:
         return (self.end_ns - self.start_ns) / 1e6
 
 
-def longest_silence(
-    arrivals_ns: Sequence[int], since_ns: int, until_ns: int, begun_by_ns: int | None = None
-) -> Silence:
-    """The longest that is not over at `since_ns` and begins before `until_ns` (and `begun_by_ns`); it may end after that. Nothing
-    counts before the first arrival."""
+def longest_silence(arrivals_ns: Sequence[int], since_ns: int, until_ns: int) -> Silence:
+    """The longest that is not over at `since_ns` and begins before `until_ns`; it may end after that. Nothing counts before the
+    first arrival."""
     first = max(1, bisect_right(arrivals_ns, since_ns))
-    latest = until_ns if begun_by_ns is None else min(until_ns, begun_by_ns)
     longest = Silence(since_ns, since_ns, True)
     for index in range(first, len(arrivals_ns) + 1):
         start_ns = arrivals_ns[index - 1]
-        if start_ns > latest:
+        if start_ns > until_ns:
             break
         broken = index < len(arrivals_ns)
         end_ns = arrivals_ns[index] if broken else max(until_ns, start_ns)
@@ -55,11 +49,14 @@ def longest_silence(
     return longest if arrivals_ns else Silence(since_ns, until_ns, False)
 
 
-def again_ms(arrivals_ns: Sequence[int], fault_ns: int, until_ns: int) -> float:
-    """From a fault until something is delivered again: to the end of the silence that the fault led to. What was still on its way
-    is none; so much later there may be other silences, which are not looked at."""
-    silence = longest_silence(arrivals_ns, fault_ns, until_ns, fault_ns + _ON_ITS_WAY_NS)
-    return (silence.end_ns - fault_ns) / 1e6
+def again_ms(trace: Trace, fault_ns: int, until_ns: int) -> float:
+    """From a fault until a change is delivered that was sent after it. What was on its way does not count, so nothing that the
+    dead one said does. As long as was looked where none is."""
+    first = bisect_left(trace.arrivals_ns, fault_ns)
+    for arrival_ns, delay_ns in zip(trace.arrivals_ns[first:], trace.delays_ns[first:], strict=True):
+        if arrival_ns - delay_ns >= fault_ns:
+            return (arrival_ns - fault_ns) / 1e6
+    return (until_ns - fault_ns) / 1e6
 
 
 def latest_ms(trace: Trace, since_ns: int, until_ns: int) -> float:

@@ -13,6 +13,10 @@ class FailoverLoad(ObjectLoad):
     def __init__(self, plan: ObjectPlan) -> None:
         self._worker = Worker("clients", failover_clients.run, plan)
 
+    def send_each(self) -> None:
+        """Every writer sends a change now, beside those that are due."""
+        self._worker.tell("each")
+
     def seen(self) -> FailoverWindow:
         """Of the window that has just ended, once all has come."""
         window: FailoverWindow = self._worker.window(60.0)

@@ -1,5 +1,6 @@
 """Results of a fail-over benchmark: what the clients of one case saw, and rows that sum up the runs."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,14 @@ from bench.object_layout import ClientSpec
 
 _FOREIGN_PERCENT = 10.0
 _LAG_MS = 100.0
+_BUSY_MS = 50.0
+"""A cluster whose changes take longer has a queue before anything happens, and fails over into it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """In ms. Of each group that a fault concerned, the worst of those who read it: `again_ms` from the fault until something was
-    delivered again, `silence_ms` the longest time without a delivery, `late_ms` the delay of its latest change."""
+    """In ms. Of each group that a fault concerned, the worst of those who read it: `again_ms` from the fault until a change came
+    that was sent after it, `silence_ms` the longest time without a delivery, `late_ms` the delay of its latest change."""
 
     again_ms: list[float]
     silence_ms: list[float]
@@ -27,10 +30,11 @@ class Gaps:
 @dataclass(frozen=True, slots=True)
 class CaseResult:
     """One case with one journal in one run. `concerned`: how many groups faults concerned, each as often as one did. `calm`: the
-    same of as much time before the first fault, or of as much as there was. `others_silence_ms`: the longest silence in any group
-    that no fault concerned, 0 where there is none. `clients_ms`: the case's figure for each client of a concerned group, writers
-    (whose answers count) too, for each fault; `clients_calm_ms` likewise before (silences in place of `again`). `usages` by
-    service, over the calm time of `calm_s`. `times` of each fault."""
+    same of as much time before the first fault, or of as much as there was, `calm_p99_ms` of all that took from a writer to the
+    others then. `others_late_ms`: the latest change in any group that no fault concerned, 0 where there is none. `clients_ms`:
+    the case's figure for each client of a concerned group, writers (whose answers count) too, for each fault; `clients_calm_ms`
+    likewise before (the latest change in place of `again`). `usages` by service, over the calm time of `calm_s`. `times` of each
+    fault."""
 
     case: str
     store: str
@@ -40,7 +44,8 @@ class CaseResult:
     concerned: int
     gaps: Gaps
     calm: Gaps
-    others_silence_ms: float
+    calm_p99_ms: float
+    others_late_ms: float
     clients_ms: list[float]
     clients_calm_ms: list[float]
     calm_s: float
@@ -74,6 +79,8 @@ class CaseResult:
         found = []
         if self.foreign_percent > _FOREIGN_PERCENT:
             found.append(f"others used {self.foreign_percent:.0f} % of one core")
+        if self.calm_p99_ms > _BUSY_MS:
+            found.append(f"changes took {self.calm_p99_ms:.0f} ms (p99) before anything was done")
         if self.lag_ms > _LAG_MS:
             found.append(f"writers were up to {self.lag_ms:.0f} ms late")
         for count, text in (
@@ -114,10 +121,22 @@ def group_gaps(groups: Iterable[Clients], since_ns: int, until_ns: int) -> Gaps:
 
 def _figure_ms(figure: Figure, trace: Trace, since_ns: int, until_ns: int) -> float:
     if figure == "again":
-        return again_ms(trace.arrivals_ns, since_ns, until_ns)
+        return again_ms(trace, since_ns, until_ns)
     if figure == "late":
         return latest_ms(trace, since_ns, until_ns)
     return longest_silence(trace.arrivals_ns, since_ns, until_ns).length_ms
+
+
+def _p99_ms(groups: Iterable[Clients], since_ns: int) -> float:
+    """Of all changes that their readers have got since then; 0 for none."""
+    delays_ns = [
+        delay_ns
+        for clients in groups
+        for spec, trace in clients
+        if spec.requester is None
+        for delay_ns in trace.delays_ns[bisect_left(trace.arrivals_ns, since_ns) :]
+    ]
+    return percentile(delays_ns, 99) / 1e6 if delays_ns else 0.0
 
 
 def joined(all_gaps: Iterable[Gaps]) -> Gaps:
@@ -172,7 +191,8 @@ def case_result(
             for fault in faults
         ),
         calm=group_gaps(calm, calm_from_ns, first_ns),
-        others_silence_ms=max(group_gaps(others, first_ns, last_ns).silence_ms, default=0.0),
+        calm_p99_ms=_p99_ms(calm, calm_from_ns),
+        others_late_ms=max(group_gaps(others, first_ns, last_ns).late_ms, default=0.0),
         clients_ms=[
             _figure_ms(case.figure, trace, fault.at_ns, fault.until_ns)
             for fault in faults
@@ -180,7 +200,7 @@ def case_result(
             for _, trace in scopes[scope]
         ],
         clients_calm_ms=[
-            _figure_ms("silence" if case.figure == "again" else case.figure, trace, calm_from_ns, first_ns)
+            _figure_ms("late" if case.figure == "again" else case.figure, trace, calm_from_ns, first_ns)
             for clients in calm
             for _, trace in clients
         ],
@@ -222,20 +242,19 @@ def spread(values: Sequence[float]) -> Spread:
 @dataclass(frozen=True, slots=True)
 class CaseRow:
     """What a table shows of one case with one journal: every group of every run counts once for each fault. `judged`: the figure
-    that the bounds are about, `known`, `assigned`: see Times."""
+    that the bounds are about; `calm_p99_ms` of the worst run; `known`, `assigned`: see Times."""
 
     case: str
     store: str
     figure: str
     concerned: int
     judged: Spread
-    silence: Spread
     late: Spread
-    calm_silence: Spread
+    calm_p99_ms: float
     calm_late: Spread
     known: Spread | None
     assigned: Spread | None
-    others_silence_ms: float
+    others_late_ms: float
     median_bound_ms: float | None
     worst_bound_ms: float
     faults: int
@@ -289,13 +308,12 @@ def _row(case: Case, store: str, of_runs: list[CaseResult]) -> CaseRow:
         figure=case.figure,
         concerned=len(gaps.again_ms),
         judged=spread(figures[case.figure]),
-        silence=spread(gaps.silence_ms),
         late=spread(gaps.late_ms),
-        calm_silence=spread(calm.silence_ms),
+        calm_p99_ms=max(each.calm_p99_ms for each in of_runs),
         calm_late=spread(calm.late_ms),
         known=spread(known) if known else None,
         assigned=spread(assigned) if assigned else None,
-        others_silence_ms=max(each.others_silence_ms for each in of_runs),
+        others_late_ms=max(each.others_late_ms for each in of_runs),
         median_bound_ms=case.median_ms,
         worst_bound_ms=case.worst_ms,
         faults=sum(each.faults for each in of_runs),

@@ -145,9 +145,13 @@ class ObjectClients:
         self._sending, self._rate = True, rate
         self._next, self._rate_from_s = 0, time.monotonic()
         if rate is None:
-            for client in self._requesters:
-                for _ in range(self.plan.window):
-                    self._send(client)
+            for _ in range(self.plan.window):
+                self.send_each()
+
+    def send_each(self) -> None:
+        """A message of every requester now, beside those that are due."""
+        for client in self._requesters:
+            self._send(client)
 
     def stop(self) -> None:
         """Send no more."""
@@ -319,8 +323,8 @@ class ObjectClients:
 
 def run(pipe: Any, plan: ObjectPlan) -> None:
     """Process: says ("opened", n) while it opens and ("ready", None). Orders: ("run", rate), see `ObjectClients.start`; "begin"
-    of a window, "end" of it and of sending, answered with ("window", ObjectWindow); "stop", or the pipe closes. Says
-    ("failed", text) when it cannot go on."""
+    of a window, "end" of it and of sending, answered with ("window", ObjectWindow); "each", see `send_each`; "stop", or the pipe
+    closes. Says ("failed", text) when it cannot go on."""
     serve(pipe, ObjectClients(plan))
 
 
@@ -356,5 +360,7 @@ def _obey(pipe: Any, clients: ObjectClients) -> None:
             begun = clients.begin()
         elif order == "end":
             pipe.send(("window", clients.end(begun)))
+        elif order == "each":
+            clients.send_each()
         else:
             clients.start(order[1])

@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from headwater_balancer import mover
+from headwater_balancer import mover, rebalancing
 from headwater_balancer.config import BalancerConfig
 from headwater_balancer.policy import PolicyOptions, make_policy
 from headwater_balancer.service import Balancer
@@ -18,6 +18,7 @@ from headwater_bus.control import (
     Assigned,
     AssignRequest,
     BalanceRequest,
+    Changed,
     Grants,
     GroupLoads,
     GroupLoadsRequest,
@@ -49,6 +50,7 @@ class HandingOver:
         self.silent = False
         self.rates: dict[str, int] = {}
         self.moving = self.most_moving = 0
+        self.asked: list[str] = []
         self.node.on_request(MoveGroup, self._move)
         self.node.on_request(GroupLoadsRequest, self._loads)
         self.node.start("tcp://127.0.0.1:9", meta={"apps": ["live", "chat"]})
@@ -58,6 +60,7 @@ class HandingOver:
         return [name for name, known in view.groups.items() if known.origin == self.node.node_id]
 
     def _move(self, caller: Caller, request: MoveGroup) -> Refused | None:
+        self.asked.append(request.group)
         if self.refusals:
             return self.refusals.pop()
         gevent.spawn(self._hand_over, caller, request)
@@ -267,11 +270,37 @@ def test_a_drain_is_limited_survives_the_balancer_and_keeps_the_origin_empty(tmp
         leaving.gate.set()
         cluster.balancer("balancer-2")
         eventually(lambda: cluster.owners() == {"origin-2": 60}, within_s=20)
+        # Those that the one before had asked for, and as many more.
         assert leaving.most_moving <= 2 * mover.AT_ONCE
         answer = cluster.ask(AssignRequest("live/new"), "balancer-2")
         assert answer.origin == "origin-2"
         state = cluster.ask(BalanceRequest(), "balancer-2").state
         assert state["rules"]["drained"] == ["origin-1"]
+
+
+def test_a_drain_begins_at_once_and_moves_each_group_once_however_late_the_feed_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebalancing, "ROUND_S", 600.0)
+    with a_cluster(tmp_path, "origin-1", "origin-2", "origin-3") as cluster:
+        balancer = cluster.balancer()
+        cluster.grant(30)
+        view = balancer.node.view
+        heard = view.apply
+
+        def late(changed: Changed) -> bool:
+            gevent.sleep(0.15)
+            return heard(changed)
+
+        monkeypatch.setattr(view, "apply", late)
+        leaving = cluster.origins["origin-1"]
+        left = leaving.groups()
+        assert isinstance(cluster.order("drain", "origin-1"), Ordered)
+        eventually(lambda: cluster.owners()["origin-1"] == 0, within_s=20)
+        eventually(lambda: all(known.origin != "origin-1" for known in view.groups.values()), within_s=10)
+        eventually(lambda: not balancer.mover.under_way(), within_s=10)
+        assert sorted(leaving.asked) == sorted(left)
+        assert balancer.mover.failed == 0
 
 
 def test_loads_are_evened_out_by_themselves_unless_paused(tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
 """The balancer beside a registry: groups on first use, spread as they should be, one grant for many questions, and bad input."""
 
+import fcntl
+import os
 import signal
 import statistics
+import struct
+import termios
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +17,7 @@ import gevent
 import msgpack
 import pytest
 import zmq.green as zmq
+from gevent import select, subprocess
 from gevent.event import Event
 from headwater_balancer.config import BalancerConfig
 from headwater_balancer.policy import Pin, PolicyOptions, make_policy
@@ -22,7 +27,7 @@ from headwater_bus.node import Node
 from headwater_bus.ports import registry_port
 from headwater_bus.view import Assignment
 from headwater_registry.service import Registry
-from support.cluster import Cluster
+from support.cluster import BIN, Cluster
 from support.peers import Peer, node_config, peers, running_registry
 from support.waiting import TIME_FACTOR, eventually
 
@@ -287,6 +292,37 @@ def test_processes_assign_in_milliseconds_and_status_shows_it(tmp_path: Path) ->
         statuses = cluster.stop()
     assert cluster.trouble() == []
     assert set(statuses.values()) == {0}
+
+
+def test_a_live_status_is_ended_by_ctrl_c_and_gives_the_terminal_back(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, {"balancer": 1, "origin": 0, "edge": 0}).start()
+    ours, theirs = os.openpty()
+    # 24 rows of 80 columns.
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    try:
+        command = subprocess.Popen(
+            [str(BIN / "headwater-balancer"), "status", "--watch"],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=cluster.command_env | {"TERM": "xterm"},
+        )
+        shown = bytearray()
+
+        def has(text: bytes) -> bool:
+            if select.select([ours], [], [], 0)[0]:
+                shown.extend(os.read(ours, 65536))
+            return text in shown
+
+        eventually(lambda: has(b"balancer-1: policy least-loaded"), within_s=20)
+        command.send_signal(signal.SIGINT)
+        eventually(lambda: has(b"\x1b[?25h"), within_s=10, what="the cursor is shown again")
+        assert command.wait(10 * TIME_FACTOR) == 0
+        assert b"KeyboardInterrupt" not in shown
+    finally:
+        os.close(theirs)
+        os.close(ours)
+        cluster.stop()
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from headwater_balancer.board import Balance, GroupState, Move, OriginState, Why
 from headwater_balancer.decide import decide
-from headwater_balancer.pace import Pace
-from headwater_balancer.plan import COOLDOWN_S, EXCESS_FACTOR, START, Plan, plan
+from headwater_balancer.pace import AT_A_TIME, Pace
+from headwater_balancer.plan import COOLDOWN_S, EXCESS_FACTOR, EXCHANGE_FACTOR, START, STOP, Plan, plan
 from headwater_balancer.policy import Pin
 from headwater_balancer.rebalancing import ROUND_S
 from headwater_balancer.rules import Neighbours, Rules
@@ -43,25 +43,13 @@ class World:
         return name
 
     def fill(self, count: int, shape: float, skew: int = 1) -> None:
-        """Groups with loads from a Pareto distribution; the larger `skew`, the more of them on the first origins. None has more
-        than about a third of what the smallest origin should have: how to pack several larger
-        ones is a riddle with no way out by single moves at times (see `giants`)."""
+        """Groups with loads from a Pareto distribution, not cut off; the larger `skew`, the more of them on the first origins."""
         names = sorted(self.origins)
-        capacity = sum(origin.capacity for origin in self.origins.values())
-        mean = 0.5 * shape / (shape - 1)
-        most = 0.35 * count * mean / capacity * min(origin.capacity for origin in self.origins.values())
         for number in range(count):
             name = f"{APPS[number % 2]}/room{number}"
             at = names[min(self.dice.randrange(len(names)) for _ in range(skew))]
-            load = min(0.5 * self.dice.paretovariate(shape), most)
+            load = 0.5 * self.dice.paretovariate(shape)
             self.truth[name] = GroupState(name, at, load, self.dice.randrange(100))
-
-    def giants(self, count: int) -> None:
-        """Some groups that are each more than an origin should have."""
-        load = sum(group.load for group in self.truth.values()) / len(self.origins)
-        for name in self.dice.sample(sorted(self.truth), count):
-            group = self.truth[name]
-            self.truth[name] = replace(group, load=load * self.dice.uniform(1.5, 4.0))
 
     def measured(self, active: bool) -> Balance:
         groups = self.truth
@@ -74,7 +62,9 @@ class World:
 
     def round(self) -> tuple[Move, ...]:
         """One round of the service: plan, begin some of it, which is done before the next."""
-        made = plan(self.measured(self.pace.active), self.rules, self.now)
+        balance = self.measured(self.pace.active)
+        made = plan(balance, self.rules, self.now, COOLDOWN_S, AT_A_TIME)
+        assert_within_bounds(balance, made)
         moves = self.pace.begin(made, 0, self.now, self.rules.paused)
         for move in moves:
             last = self.moved_at.get(move.group)
@@ -122,17 +112,36 @@ class World:
 
 
 def worst(origins: Iterable[OriginState], groups: Iterable[GroupState], rules: Rules = NO_RULES) -> float:
-    """How far the busiest origin is from even: the larger of the mean per capacity and the largest group that it has."""
-    here = {origin.node_id: origin for origin in origins if origin.node_id not in rules.drained}
-    loads, largest = dict.fromkeys(here, 0.0), dict.fromkeys(here, 0.0)
-    for group in groups:
+    """The load per capacity of the busiest origin, as a part of even: the mean, unless no assignment can reach it. What can be
+    reached is known exactly only by trying all assignments; here it is what a packing from nothing reaches (the largest group
+    first, each where there is the least with it). So even is the larger of the mean and that."""
+    capacities = {
+        origin.node_id: origin.capacity for origin in origins if origin.node_id not in rules.drained
+    }
+    loads, packed = dict.fromkeys(capacities, 0.0), dict.fromkeys(capacities, 0.0)
+    for group in sorted(groups, key=lambda group: -group.load):
         loads[group.origin] += group.load
-        largest[group.origin] = max(largest[group.origin], group.load)
-    mean = sum(loads.values()) / sum(origin.capacity for origin in here.values())
-    return max(
-        loads[name] / origin.capacity / max(mean, largest[name] / origin.capacity)
-        for name, origin in here.items()
-    )
+        best = min(packed, key=lambda name: (packed[name] + group.load) / capacities[name])
+        packed[best] += group.load
+    mean = sum(loads.values()) / sum(capacities.values())
+    return _busiest(loads, capacities) / max(mean, _busiest(packed, capacities))
+
+
+def _busiest(loads: dict[str, float], capacities: dict[str, float]) -> float:
+    return max(load / capacities[name] for name, load in loads.items())
+
+
+def assert_within_bounds(balance: Balance, made: Plan) -> None:
+    """No group twice, each from where it is. What evens loads out is no more than what is above the level (the load per capacity
+    that all would have, without what is in one piece on an origin), and for groups that change places no more than twice
+    what the origins have that are more than STOP over their share."""
+    assert len({move.group for move in made.moves}) == len(made.moves)
+    assert all(move.source == balance.groups[move.group].origin for move in made.moves)
+    level = min((share.even / share.capacity for share in made.before if share.even), default=0.0)
+    excess = sum(max(0.0, share.load - level * share.capacity) for share in made.before if share.even)
+    busy = sum(share.load for share in made.before if share.even and share.load > share.even * (1 + STOP))
+    moved = sum(move.load for move in made.moves if move.why is Why.LOAD)
+    assert moved <= EXCESS_FACTOR * excess + EXCHANGE_FACTOR * busy + 1e-6
 
 
 def done(balance: Balance, made: Plan) -> list[GroupState]:
@@ -141,48 +150,66 @@ def done(balance: Balance, made: Plan) -> list[GroupState]:
     return [replace(group, origin=to.get(name, group.origin)) for name, group in balance.groups.items()]
 
 
-def a_world(seed: int, shapes: tuple[float, ...] = (1.3, 1.6, 2.5)) -> World:
-    dice = random.Random(seed)
-    world = World(dice)
+def a_world(dice: random.Random, noise: float = 0.0) -> World:
+    """2 to 20 origins of capacities 1 to 4, up to thousands of groups or only a few, tails so heavy that one group is half of all
+    at times, anywhere or all on one origin."""
+    world = World(dice, noise=noise)
     for _ in range(dice.randint(2, 20)):
         world.join(dice.choice([1.0, 1.0, 1.0, 2.0, 4.0]))
-    world.fill(dice.randint(300, 3000), dice.choice(shapes), dice.choice([1, 2, 20]))
+    few, many = dice.randint(20, 300), dice.randint(1000, 4000)
+    world.fill(dice.choice([few, many]), dice.choice([1.1, 1.3, 1.6, 2.0, 2.5]), dice.choice([1, 2, 20]))
     return world
 
 
 @given(seeds)
-@settings(max_examples=25)
-def test_one_plan_converges_to_even_and_moves_no_more_than_twice_the_excess(seed: int) -> None:
-    world = a_world(seed)
+@settings(max_examples=15)
+def test_it_converges_to_within_15_percent_of_even(seed: int) -> None:
+    """Bounds and cool-downs are asserted in each round."""
+    world = a_world(random.Random(seed))
+    before = sum(group.load for group in world.truth.values())
+    world.settle()
+    assert world.worst() <= 1 + START
+    event(f"moved {sum(move.load for _, move in world.moves) / before:.1f} of all load")
+
+
+@given(seeds)
+@settings(max_examples=10)
+def test_the_plan_of_a_rebalance_is_within_its_bounds(seed: int) -> None:
+    """All moves at once, as an operator is shown them."""
+    world = a_world(random.Random(seed))
     balance = world.measured(active=True)
     made = plan(balance, NO_RULES, 0.0)
-    assert worst(balance.origins.values(), done(balance, made)) <= 1 + START
     assert_within_bounds(balance, made)
+    after = worst(balance.origins.values(), done(balance, made))
+    assert after <= max(1 + START, world.worst())
+    event(f"one plan is enough: {after <= 1 + START}")
 
 
 @given(seeds)
 @settings(max_examples=6)
 def test_giants_get_an_origin_each_and_the_rest_is_even(seed: int) -> None:
+    """Stricter than `worst`: however much a giant is, the other origins are even among themselves."""
     dice = random.Random(seed)
     world = World(dice)
-    for _ in range(dice.randint(4, 12)):
-        world.join()
-    world.fill(dice.randint(300, 800), 1.6, dice.choice([1, 3]))
-    world.giants(dice.randint(1, len(world.origins) // 2))
+    names = [world.join() for _ in range(dice.randint(4, 12))]
+    for number in range(dice.randint(300, 800)):
+        group = GroupState(
+            f"chat/{number}", dice.choice(names[: dice.randint(1, 12)]), dice.uniform(0.5, 3.0)
+        )
+        world.truth[group.group] = group
+    giants = dice.sample(sorted(world.truth), dice.randint(1, len(names) // 2))
+    load = sum(group.load for group in world.truth.values()) / len(names)
+    for name in giants:
+        world.truth[name] = replace(world.truth[name], load=load * dice.uniform(1.5, 4.0))
     world.settle()
-    assert world.worst() <= 1 + START
-
-
-def assert_within_bounds(balance: Balance, made: Plan) -> None:
-    """No group twice, each from where it is, and no more than twice what is above the level: the load per capacity that all
-    would have, without what is in one piece on an origin."""
-    assert len({move.group for move in made.moves}) == len(made.moves)
-    assert all(move.source == balance.groups[move.group].origin for move in made.moves)
-    level = min(share.even / share.capacity for share in made.before)
-    excess = sum(max(0.0, share.load - level * share.capacity) for share in made.before)
-    moved = sum(move.load for move in made.moves)
-    event(f"moved {moved / excess if excess else 0:.1f} of the excess")
-    assert moved <= EXCESS_FACTOR * excess + 1e-6
+    loads = dict.fromkeys(names, 0.0)
+    for group in world.truth.values():
+        loads[group.origin] += group.load
+    at = {world.truth[name].origin: world.truth[name].load for name in giants}
+    assert len(at) == len(giants)
+    assert all(loads[name] <= load * (1 + START) for name, load in at.items())
+    rest = [loads[name] for name in names if name not in at]
+    assert max(rest) <= (1 + START) * sum(rest) / len(rest)
 
 
 @given(seeds)
@@ -214,21 +241,18 @@ def test_where_no_group_is_large_no_more_moves_than_must(seed: int) -> None:
 
 
 @given(seeds)
-@settings(max_examples=5)
+@settings(max_examples=3)
 def test_joining_leaving_and_drained_origins_over_time(seed: int) -> None:
     """After each event the cluster is within 15 % of even again; nobody moves twice in its cool-down (World.round asserts it)."""
     dice = random.Random(seed)
-    world = World(dice, noise=0.02)
-    for _ in range(dice.randint(3, 8)):
-        world.join(dice.choice([1.0, 2.0]))
-    world.fill(dice.randint(300, 800), dice.choice([1.6, 2.5]))
+    world = a_world(dice, noise=0.02)
     world.settle()
     for _ in range(4):
         drained = world.rules.drained
         what = dice.choice(["join", "lose", "drain", "undrain", "shift"])
         usable = sorted(world.origins.keys() - drained)
         if what == "join":
-            world.join(dice.choice([1.0, 2.0]))
+            world.join(dice.choice([1.0, 2.0, 4.0]))
         elif what == "lose" and len(usable) > 2:
             world.lose(dice.choice(usable))
         elif what == "drain" and len(usable) > 2:
@@ -263,21 +287,18 @@ def test_a_new_origin_takes_its_share(seed: int) -> None:
 
 
 @given(seeds)
-@settings(max_examples=4)
+@settings(max_examples=3)
 def test_noise_moves_nothing(seed: int) -> None:
     """10 % of noise on every group's load in every round, unsmoothed: after convergence nothing moves, for 5 minutes."""
     dice = random.Random(seed)
-    world = World(dice, noise=0.1)
-    for _ in range(dice.randint(2, 10)):
-        world.join(dice.choice([1.0, 2.0]))
-    world.fill(dice.randint(300, 800), dice.choice([1.6, 2.5]), 2)
+    world = a_world(dice, noise=0.1)
     world.settle()
     for _ in range(150):
         assert world.round() == ()
 
 
 @given(seeds)
-@settings(max_examples=6)
+@settings(max_examples=3)
 def test_rules_hold_while_loads_are_evened_out(seed: int) -> None:
     dice = random.Random(seed)
     world = World(dice)

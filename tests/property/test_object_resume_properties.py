@@ -1,21 +1,26 @@
 """Clients of one SharedObject on two edges, while origins die and links are lost at any point: nothing that was not committed
 survives, and what an origin says arrives batch by batch, as a whole or not at all. In the end all replicas are what the object
 is; each client has heard everything that was said between its UseSuccess and its end, once and in order; each request was carried
-out once and answered.
+out once and answered. Whatever a client hears, of the object or as a word, it hears in the order in which it was done.
 
 Origins one after the other on one journal, and the edges' own replicas, without sockets.
 """
 
+from itertools import pairwise
 from typing import Any
 
 from headwater_amf import amf0
 from headwater_bus.rows import unpack_rows as unpack_payload
 from headwater_origin.durable.journal import RowKind, unpack_rows
+from headwater_origin.durable.said import SaidKind
+from headwater_rtmp.command import decode_command, encode_command
+from headwater_rtmp.message import COMMANDS, Message
 from headwater_store import Journals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.journal_bench import JournaledBench, memory_journals
-from support.object_bench import CHANGED, CLEAR, DELETE, RELEASE, REMOVED, SEND, SENT, SET, USE, Open
+from support.object_bench import CHANGED, CLEAR, DELETE, RELEASE, REMOVED, SEND, SENT, SET, USE
+from support.object_cast import Speaking
 from support.origin_bench import ME, settle
 from support.resuming_edges import GROUP, Reader, ResumingEdge
 from support.waiting import eventually
@@ -36,6 +41,8 @@ STEPS = st.one_of(
     st.tuples(st.just("ask"), WHO, st.lists(EVENTS, min_size=1, max_size=4)),
     st.tuples(st.just("turn"), WHO, st.lists(EVENTS, max_size=2)),
     st.tuples(st.just("say"), st.just(0)),
+    st.tuples(st.sampled_from(["tell", "whisper"]), WHO),
+    st.tuples(st.sampled_from(["tell", "whisper"]), WHO),
     st.tuples(st.just("commit"), st.just(0)),
     st.tuples(st.just("deliver"), WHERE),
     st.tuples(st.just("deliver"), WHERE),
@@ -43,6 +50,9 @@ STEPS = st.one_of(
     st.tuples(st.just("cut"), WHERE, st.booleans()),
     st.tuples(st.just("connect"), WHERE),
     st.tuples(st.just("crash"), st.just(0)),
+    # What is committed and has reached one edge at most.
+    st.tuples(st.just("speak"), WHO),
+    st.tuples(st.just("die"), st.integers(0, 2)),
 )
 
 
@@ -56,7 +66,7 @@ class World:
             "messages_burst": 10**6,
             "snapshot_entries": 10**6,
         }
-        self.bench = JournaledBench(Open, self.journals, **self.limits)
+        self.bench = JournaledBench(Speaking, self.journals, **self.limits)
         self.edges = [ResumingEdge("edge-1"), ResumingEdge("edge-2")]
         self.using: set[int] = set()
         self.uses = dict.fromkeys(range(CLIENTS), 0)
@@ -64,12 +74,16 @@ class World:
         self.made: list[float] = []
         """Values that were set, each once."""
         self.said: list[float] = []
+        self.words: list[float] = []
         self._begin()
         self.clients: list[Reader] = []
         for edge in self.edges:
             self._connect(edge)
         for who in range(CLIENTS):
             self.clients.append(self.edges[who % 2].join(who + 1, amf3=who > 1))
+        self.quiet()
+        for who in range(CLIENTS - 1):
+            self.step("turn", who, [])
         self.quiet()
 
     def _begin(self) -> None:
@@ -146,6 +160,20 @@ class World:
                 client.ask(NAME, (USE,), *self.events(rest[0]))
         elif kind == "say":
             self._say()
+        elif kind in ("tell", "whisper"):
+            self.serial += 1
+            self.words.append(float(self.serial))
+            self.clients[what].message(encode_command(kind, 0, None, float(self.serial)))
+        elif kind == "speak":
+            self.step("tell", what)
+            self.step("ask", what, [("say",), ("set", "x")])
+            self.step("whisper", what)
+            self.step("ask", what, [("say",)])
+        elif kind == "die":
+            self.commit()
+            if what < len(self.edges):
+                self.edges[what].deliver()
+            self.crash()
         elif kind == "commit":
             self.commit()
         elif kind == "deliver":
@@ -169,31 +197,62 @@ class World:
             group.application.shared_object(NAME).send("hear", 0.0)
 
     def truth(self) -> tuple[list[float], list[float], dict[str, Any]]:
-        """What the journal says: values in the order in which they were set, messages, and the content."""
+        """What the journal says: values in the order in which they were set, messages, and the content; `done` by client: all
+        that it may hear, in order."""
         loaded = self.journals.open(GROUP, self.bench.epoch + 1)
         made: list[float] = []
         said: list[float] = []
         slots: dict[str, Any] = {}
+        self.done: list[list[tuple[str, Any]]] = [[] for _ in self.clients]
         for entry in loaded.entries:
             for row in unpack_rows(entry):
+                if row[0] in (RowKind.SAID, RowKind.BROADCAST):
+                    self._word(row)
                 if row[0] != RowKind.OBJECT:
                     continue
                 for kind, key, value in unpack_payload(row[-1], int, str, bytes):
                     if kind == CHANGED:
                         slots[key] = amf0.decode(value)[0]
                         made.append(slots[key])
+                        self._done("set", made[-1])
                     elif kind == SENT:
                         said.append(amf0.decode_all(value)[1])
+                        self._done("send", said[-1])
                     elif kind == REMOVED:
                         slots.pop(key)
                     else:
                         slots.clear()
         return made, said, slots
 
+    def _word(self, row: list[Any]) -> None:
+        to_all = row[0] == RowKind.BROADCAST
+        form = row[2] if to_all else row[3]
+        if form[0] == SaidKind.BROADCAST or (form[0] == SaidKind.TO_CLIENT and form[1] in COMMANDS):
+            payload = form[2] if form[0] == SaidKind.BROADCAST else form[4]
+            word = decode_command(Message(form[1], 0, 0, payload)).args[-1]
+            self._done("word", word, "" if to_all else row[1])
+
+    def _done(self, kind: str, value: float, session_id: str = "") -> None:
+        for done, client in zip(self.done, self.clients, strict=True):
+            if session_id in ("", client.session_id):
+                done.append((kind, value))
+
 
 def follows(heard: list[float], said: list[float]) -> bool:
     """Whether it is all that was said for a while."""
     return any(said[at : at + len(heard)] == heard for at in range(len(said) + 1))
+
+
+def disorder(heard: list[tuple[str, Any]], done: list[tuple[str, Any]]) -> str:
+    """What is wrong with the order; but what the application sends of itself has no number."""
+    heard = [thing for thing in heard if thing[1]]
+    if len(set(heard)) < len(heard):
+        return f"twice: {heard}"
+    places = {thing: at for at, thing in enumerate(done)}
+    for one, two in pairwise(heard):
+        if places[one] > places[two]:
+            return f"{one} before {two}: {heard}"
+    return ""
 
 
 @settings(max_examples=150, deadline=None)
@@ -208,10 +267,16 @@ def test_no_commit_is_lost_or_heard_twice(steps: list[Any]) -> None:
     world.quiet()
     made, said, slots = world.truth()
     assert sorted(made) == world.made
+    assert sorted({value for done in world.done for kind, value in done if kind == "word"}) == world.words
     assert sorted(value for value in said if value) == world.said
     for who, client in enumerate(world.clients):
         assert not client.kept
         assert client.statuses == []
+        assert disorder(client.sequence, world.done[who]) == ""
+        # Words reach also who does not use the object.
+        assert [value for kind, value in client.sequence if kind == "word"] == [
+            value for kind, value in world.done[who] if kind == "word"
+        ]
         # Who has released it in time may not hear that it used it.
         assert len(client.segments) <= world.uses[who]
         for heard in client.segments:

@@ -9,7 +9,7 @@ from typing import Any
 
 from headwater_origin import Application
 from headwater_rtmp.message import Message
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.fanout_bench import AVC, META
 from support.journal_bench import JournaledBench, memory_journals
@@ -147,6 +147,10 @@ def test_with_a_ring_nothing_is_missed_or_doubled(steps: list[Any]) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(STEPS, max_size=40))
+@example([("publish", 8), ("cut", 0), ("connect", 1), ("connect", 0), ("publish", 5)])
+@example(
+    [("publish", 3), ("wait", 0), ("publish", 5), ("cut", 0), ("connect", 1), ("connect", 0), ("publish", 5)]
+)
 def test_with_a_short_ring_a_stream_goes_on_at_a_keyframe(steps: list[Any]) -> None:
     world = World(3 * 135)
     for step in steps:

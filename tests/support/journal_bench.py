@@ -114,8 +114,9 @@ class JournaledBench(Bench):
         self.committing.kill()
         for group in list(self.origin.groups.values()):
             group.outputs.give_up()
-            group.tasks.end()
-            gevent.killall([*group._workers, *([group._jobs_runner] if group._jobs_runner else [])])
+            group.app.tasks.end()
+            group.durable.jobs.end()
+            gevent.killall(list(group._workers))
 
     def successor(self, application: type[Application] | None = None, **config: Any) -> "JournaledBench":
         """The next origin of the group."""

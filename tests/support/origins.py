@@ -65,17 +65,20 @@ class LinkEnd:
             gevent.spawn(self._pump)
 
     def _pump(self) -> None:
-        self._pumping = False
-        if self.held or self.failure is not None:
-            return
-        last = self._trailer()
-        if last is not None:
-            self.send(last)
-        batch = list(self._queue)
-        self._queue.clear()
-        if batch:
-            self.acknowledged += len(batch)
-            self.other._deliver(self.other, batch)
+        # One batch after the other, as who takes it may pause.
+        try:
+            while not self.held and self.failure is None:
+                last = self._trailer()
+                if last is not None:
+                    self.send(last)
+                batch = list(self._queue)
+                self._queue.clear()
+                if not batch:
+                    break
+                self.acknowledged += len(batch)
+                self.other._deliver(self.other, batch)
+        finally:
+            self._pumping = False
 
 
 class Site(Bench):
@@ -160,8 +163,9 @@ class Origins:
         self._committing[origin].kill()
         for group in list(self.sites[origin].origin.groups.values()):
             group.outputs.give_up()
-            group.tasks.end()
-            gevent.killall([*group._workers, *([group._jobs_runner] if group._jobs_runner else [])])
+            group.app.tasks.end()
+            group.durable.jobs.end()
+            gevent.killall(list(group._workers))
         gone = [(here, there) for here, there in self.links if here.peer == origin]
         self.links = [ends for ends in self.links if ends not in gone]
         for here, there in gone:

@@ -11,8 +11,8 @@ from headwater_bus.codec import Codec
 from headwater_bus.rows import unpack_rows
 from headwater_edge.counters import Counters
 from headwater_edge.objects import ObjectFanout
-from headwater_rtmp.command import encode_command
-from headwater_rtmp.message import Message
+from headwater_rtmp.command import decode_command, encode_command
+from headwater_rtmp.message import COMMANDS, Message
 from headwater_rtmp.shared_object import Event, EventType, decode_shared_object, encode_shared_object
 from headwater_rtmp.slots import Slots
 
@@ -80,6 +80,11 @@ class Reader:
         self.statuses: list[str] = []
         self.read: list[Any] = []
         """Commands and other messages that are about no object."""
+        self.sequence: list[tuple[str, Any]] = []
+        """All that it has heard, in order: what was sent ("send"), the values of slots ("set"), each when it hears it first, and
+        the arguments of commands of this name ("word")."""
+        self._told_values: set[Any] = set()
+        """Of slots, in contents too, which are not part of the sequence."""
 
     # What it does
 
@@ -118,9 +123,22 @@ class Reader:
         """One message."""
         if message.type_id not in (16, 19):
             self.read.append(message)
+            command = decode_command(message) if message.type_id in COMMANDS else None
+            if command is not None and command.name == "word":
+                self._note("word", command.args[0])
             return
-        for event in decode_shared_object(message).events:
+        events = decode_shared_object(message).events
+        whole = any(event.type == EventType.CLEAR for event in events)
+        for event in events:
             self._event(event)
+            if event.type in (EventType.CHANGE, EventType.SUCCESS) and event.key in self.slots:
+                value = self.slots[event.key]
+                if not whole and value not in self._told_values:
+                    self._note("set", value)
+                self._told_values.add(value)
+
+    def _note(self, kind: str, value: Any) -> None:
+        self.sequence.append((kind, value))
 
     def _event(self, event: Event) -> None:
         kind, key = event.type, event.key or ""
@@ -128,6 +146,7 @@ class Reader:
             self.segments.append([])
         elif kind == EventType.SEND_MESSAGE:
             self.segments[-1].append(amf0.decode_all(event.value or b"")[1])
+            self._note("send", self.segments[-1][-1])
         elif kind == EventType.STATUS:
             self.statuses.append(event.code)
         elif kind == EventType.CLEAR:
@@ -161,6 +180,7 @@ class ResumingEdge:
     def connect(self, origin: Any, epoch: int) -> None:
         """A new link, over which all clients go on."""
         self._origin, self._epoch = origin, epoch
+        self._all_go_away()
         self.link = BatchLink(self.name)
         self.by_number = {}
         origin.link_up(self.link)
@@ -177,7 +197,7 @@ class ResumingEdge:
         about = {"app": GROUP, "objectEncoding": 3.0 if client.amf3 else 0.0}
         connect = encode_command("connect", 1, about)
         objects = [
-            [fanout.name, fanout.persistent, fanout.slots.version, fanout.events]
+            self._object(fanout, client.number)
             for fanout in self.objects.values()
             if client.number in fanout.members
         ]
@@ -200,6 +220,16 @@ class ResumingEdge:
         )
         client.attached = False
         return [attach, *client.kept]
+
+    @staticmethod
+    def _object(fanout: ObjectFanout, number: int) -> list[Any]:
+        has, told = (fanout.slots.version, fanout.events), fanout.told(number)
+        return [fanout.name, fanout.persistent, *has, *(() if told == has else told)]
+
+    def _all_go_away(self) -> None:
+        for fanout in self.objects.values():
+            for number in fanout.members:
+                fanout.goes_away(number)
 
     def streams_of(self, client: Reader) -> list[list[Any]]:
         """Rows of its Attach: what it plays, and the last message that is here."""
@@ -249,7 +279,11 @@ class ResumingEdge:
             self.resumed += 1
         elif isinstance(envelope, traffic.ObjectJoined):
             fanout = self.by_number[envelope.shared_object]
-            if not (envelope.resumed and number in fanout.members):
+            if envelope.resumed:
+                assert client.attached, envelope
+            if envelope.resumed and number in fanout.members:
+                fanout.let_out(number, envelope.since)
+            else:
                 fanout.join(number, client, envelope.since)
         elif isinstance(envelope, traffic.ObjectUpdate):
             fanout = self.by_number[envelope.shared_object]

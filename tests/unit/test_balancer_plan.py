@@ -107,6 +107,56 @@ def test_a_giant_has_its_origin_for_itself_and_the_others_share_the_rest() -> No
     assert {after[TWO].groups, after[THREE].groups} <= {7, 8, 9, 10}
 
 
+def test_two_large_groups_change_places() -> None:
+    """Nothing that goes alone makes the busier origin less busy; 50 against 28 does."""
+    made = plan(
+        balance({ONE: {"chat/a": 70.0, "chat/b": 50.0}, TWO: {"chat/c": 52.0, "chat/d": 28.0}}), Rules(), 0.0
+    )
+    assert moves(made) == [("chat/b", TWO, "load"), ("chat/d", ONE, "load")]
+    assert [share.load for share in made.after] == [98.0, 102.0]
+
+
+def test_a_large_group_goes_where_the_capacity_is_and_small_ones_come_back_for_it() -> None:
+    """The giant makes its origin 20 % too busy, alone as it is; a packing from nothing would have it on the large one."""
+    small = {f"live/{n:02}": 19.0 for n in range(20)}
+    made = plan(balance({ONE: {"chat/a": 120.0}, TWO: small}, capacities={TWO: 4.0}), Rules(), 0.0)
+    assert moves(made)[0] == ("chat/a", TWO, "load")
+    assert {(move.source, move.target) for move in made.moves[1:]} == {(TWO, ONE)}
+    assert [share.even for share in made.after] == [100.0, 400.0]
+    assert made.after[0].load <= 105.0
+    assert made.after[1].load <= 420.0
+
+
+def test_small_groups_go_and_a_large_one_comes_back() -> None:
+    """190 and 135: one of 45 is too little, both are too much, but not with 60 for them."""
+    has = {ONE: {"chat/a": 100.0, "chat/b": 45.0, "chat/c": 45.0}, TWO: {"chat/d": 60.0, "chat/e": 75.0}}
+    made = plan(balance(has, moved_at={"chat/a": 0.0, "chat/e": 0.0}), Rules(), 1.0)
+    assert sorted(moves(made)) == [
+        ("chat/b", TWO, "load"),
+        ("chat/c", TWO, "load"),
+        ("chat/d", ONE, "load"),
+    ]
+    assert [share.load for share in made.after] == [160.0, 165.0]
+
+
+def test_nothing_changes_places_with_what_has_to_stay() -> None:
+    has = {ONE: {"chat/a": 70.0, "chat/b": 50.0}, TWO: {"chat/c": 52.0, "chat/d": 28.0}}
+    another = [("chat/a", TWO, "load"), ("chat/c", ONE, "load")]
+    assert moves(plan(balance(has), Rules(sticky=("chat/d",)), 0.0)) == another
+    assert moves(plan(balance(has, moved_at={"chat/d": 0.0}), Rules(), 1.0)) == another
+    assert moves(plan(balance(has, resting=("chat/d",)), Rules(), 0.0)) == another
+    assert plan(balance(has), Rules(sticky=("chat/d", "chat/c")), 0.0).moves == ()
+    assert plan(balance(has), Rules(apart=(("chat/a", "chat/d"),)), 0.0).moves == ()
+
+
+def test_of_what_evens_loads_out_only_the_first_moves_are_looked_for() -> None:
+    has: dict[str, dict[str, float]] = {ONE: {f"chat/{n}": 1.0 for n in range(100)}, TWO: {}}
+    whole = plan(balance(has), Rules(), 0.0)
+    assert len(whole.moves) > 40
+    first = plan(balance(has), Rules(), 0.0, most_for_load=16)
+    assert first.moves == whole.moves[:16]
+
+
 def test_the_group_with_the_fewest_members_goes() -> None:
     origins = {name: OriginState(name, 1.0, APPS) for name in (ONE, TWO)}
     groups = {
@@ -135,6 +185,9 @@ def test_cool_downs_failed_moves_and_unmeasured_origins_are_respected() -> None:
 def test_applications_go_only_where_they_are_served() -> None:
     made = plan(balance({ONE: FOUR, TWO: {}, THREE: {}}, apps={TWO: frozenset(["live"])}), Rules(), 0.0)
     assert {move.target for move in made.moves} == {THREE}
+    # Started again without it, say.
+    nobody = dict.fromkeys((ONE, TWO, THREE), frozenset(["live"]))
+    assert plan(balance({ONE: FOUR, TWO: {}, THREE: {}}, apps=nobody), Rules(), 0.0).moves == ()
 
 
 def test_a_drained_origin_is_emptied_and_gets_nothing() -> None:

@@ -148,15 +148,22 @@ def test_silences_outside_do_not_count() -> None:
     assert longest_silence(arrivals, 505, 515) == Silence(510, 525, True)
 
 
-def test_again_is_told_from_the_fault_on_past_what_was_on_its_way() -> None:
-    arrivals = [at * MS for at in (900, 1000, 1030, 1480, 1500, 2900)]
-    assert again_ms(arrivals, 1010 * MS, 3000 * MS) == pytest.approx(470)
-    # A longer silence so much later is another matter.
-    assert longest_silence(arrivals, 1010 * MS, 3000 * MS).length_ms == pytest.approx(1400)
+def sent_at(*changes: tuple[int, int]) -> Trace:
+    """Of changes by the ms at which they were sent and came."""
+    return Trace(
+        array("q", [came * MS for _, came in changes]),
+        array("q", [(came - sent) * MS for sent, came in changes]),
+    )
+
+
+def test_again_is_told_from_the_fault_to_the_first_change_that_was_sent_after_it() -> None:
+    trace = sent_at((990, 1000), (1005, 1030), (1008, 1450), (1011, 1480), (2899, 2900))
+    assert again_ms(trace, 1010 * MS, 3000 * MS) == pytest.approx(470)
+    assert longest_silence(trace.arrivals_ns, 1010 * MS, 3000 * MS).length_ms == pytest.approx(1420)
 
 
 def test_again_of_what_never_comes_back() -> None:
-    assert again_ms([900 * MS, 1000 * MS], 1010 * MS, 6010 * MS) == pytest.approx(5000)
+    assert again_ms(sent_at((990, 1000), (1005, 1030)), 1010 * MS, 6010 * MS) == pytest.approx(5000)
 
 
 def test_the_latest_change_of_a_time() -> None:
@@ -209,9 +216,9 @@ def test_a_group_counts_with_its_worst_reader() -> None:
     assert (made.groups, made.sessions, made.concerned) == (2, 2 * MEMBERS, 1)
     assert made.gaps == Gaps([380.0], [400.0], [1.0])
     assert made.calm == Gaps([20.0], [20.0], [1.0])
-    assert made.others_silence_ms == 20.0
+    assert (made.calm_p99_ms, made.others_late_ms) == (1.0, 1.0)
     assert made.clients_ms == [280.0, 380.0, 280.0, 280.0]
-    assert made.clients_calm_ms == [20.0] * MEMBERS
+    assert made.clients_calm_ms == [1.0] * MEMBERS
     assert (made.server_percent(), made.load_percent) == (75.0, 20.0)
     assert made.times == [Times(40.0, [70.0])]
     assert made.doubts() == []
@@ -238,6 +245,9 @@ def test_faults_are_doubts_and_miss_the_promise(change: dict[str, int], text: st
 
 def test_doubts_about_the_machine() -> None:
     assert replace(result(), foreign_percent=40.0).doubts() == ["others used 40 % of one core"]
+    assert replace(result(), calm_p99_ms=80.0).doubts() == [
+        "changes took 80 ms (p99) before anything was done"
+    ]
     assert replace(result(), lag_ms=300.0).doubts() == ["writers were up to 300 ms late"]
 
 
@@ -268,7 +278,7 @@ def test_a_fault_that_comes_again_counts_each_time() -> None:
     made = case_result(MOVE, "sqlite", 1, "live", specs, seen, seen_by(traces))
     assert made.concerned == 3
     assert made.gaps.silence_ms == [100.0, 20.0, 20.0]
-    assert made.others_silence_ms == 0.0
+    assert made.others_late_ms == 0.0
 
 
 # Reports

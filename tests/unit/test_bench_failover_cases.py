@@ -35,8 +35,8 @@ class RecordingCluster:
     def start_node(self, name: str) -> None:
         self.done.append(f"start {name}")
 
-    def drain(self, origin: str) -> None:
-        self.done.append(f"drain {origin}")
+    def order(self, *words: str) -> None:
+        self.done.append(" ".join(words))
 
     def await_empty(self, origin: str) -> None:
         self.done.append(f"{origin} is empty")
@@ -60,7 +60,10 @@ def play(cluster: RecordingCluster) -> Callable[[str], Stage]:
     def run(name: str) -> Stage:
         (case,) = (case for case in CASES if case.name == name)
         stage = Stage(
-            cast(FailoverCluster, cluster), "live", lambda seconds: cluster.done.append(f"wait {seconds:g}")
+            cast(FailoverCluster, cluster),
+            "live",
+            lambda seconds: cluster.done.append(f"wait {seconds:g}"),
+            lambda: cluster.done.append("each sends"),
         )
         case.play(stage)
         return stage
@@ -72,14 +75,14 @@ def test_the_origin_with_the_most_groups_is_killed(
     cluster: RecordingCluster, play: Callable[[str], Stage]
 ) -> None:
     (fault,) = play("kill").faults
-    assert cluster.done == ["kill origin-2", "wait 5"]
+    assert cluster.done == ["kill origin-2", "each sends", "wait 5"]
     assert fault.scopes == {group_name(number) for number in (1, 2, 4, 5)}
     assert fault.at_ns < fault.until_ns
 
 
 def test_a_hanging_origin_goes_on(cluster: RecordingCluster, play: Callable[[str], Stage]) -> None:
     (fault,) = play("hang").faults
-    assert cluster.done == ["freeze origin-2", "wait 6", "thaw origin-2", "wait 3"]
+    assert cluster.done == ["freeze origin-2", "each sends", "wait 6", "thaw origin-2", "wait 3"]
     assert len(fault.scopes) == 4
 
 

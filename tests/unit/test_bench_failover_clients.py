@@ -116,6 +116,16 @@ def test_a_window_has_what_each_client_saw_since_it_began(server: Server, client
     assert (window.answered, window.faults) == (len(inside), 0)
 
 
+def test_every_writer_sends_when_it_is_told_to_beside_what_is_due(
+    server: Server, clients: FailoverClients
+) -> None:
+    clients.start(0.001)
+    sent(clients, server, 1)
+    clients.send_each()
+    assert len(sent(clients, server, 1)) == 1
+    assert clients.sent == 2
+
+
 def test_what_never_comes_is_a_fault(
     server: Server, clients: FailoverClients, monkeypatch: pytest.MonkeyPatch
 ) -> None:

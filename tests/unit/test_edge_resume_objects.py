@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from headwater_bus import traffic
 from headwater_bus.rows import pack_rows
-from headwater_rtmp.message import OBJECTS
+from headwater_edge import objects
+from headwater_rtmp.message import OBJECTS, Message
 from headwater_rtmp.shared_object import decode_shared_object
 from support.edge import GROUP, Peer, attached, end_all, linked, lose, make_edge, say
 from support.edge_object import CHANGE, CLEAR, REMOVE, SUCCESS, USED, value
@@ -24,6 +25,17 @@ def content(**slots: int) -> bytes:
 
 def change(key: str, number: int) -> bytes:
     return pack_rows([[CHANGE, key, value(number)]])
+
+
+def word(session: int, payload: bytes) -> traffic.ToClient:
+    return traffic.ToClient(session, 20, 0, 0, payload)
+
+
+def heard(message: Message) -> Any:
+    """A slot, or a word."""
+    return (
+        decode_shared_object(message).events[0].key if message.type_id in OBJECTS else bytes(message.payload)
+    )
 
 
 class Two:
@@ -53,6 +65,15 @@ class Two:
         peer.messages.clear()
         return found
 
+    def ping(self, peer: Peer) -> None:
+        """It hears this, and has heard nothing since it was looked at last."""
+        assert peer.client is not None
+        peer.client.send(Message(20, 0, 0, b"ping"))
+        self.edge.flush_clients()
+        peer.until(lambda: peer.messages)
+        assert [bytes(message.payload) for message in peer.messages] == [b"ping"]
+        peer.messages.clear()
+
     def move(self, epoch: int = 4) -> list[Any]:
         self.node.grant(GROUP, "origin-2", epoch)
         return [attach.objects for attach in self.second.of(traffic.Attach)]
@@ -70,10 +91,10 @@ def test_a_replica_that_is_good_goes_on_and_members_notice_nothing(two: Two) -> 
         two.edge,
         two.second,
         traffic.ObjectResumed(9, GROUP, "board", False, 1),
-        traffic.ObjectJoined(1, 9, -1, resumed=True),
         traffic.Attached(1, 0, False),
-        traffic.ObjectJoined(2, 9, -1, resumed=True),
+        traffic.ObjectJoined(1, 9, -1, resumed=True),
         traffic.Attached(2, 0, False),
+        traffic.ObjectJoined(2, 9, -1, resumed=True),
         traffic.ObjectUpdate(9, 2, 2, 2, change("b", 2)),
     )
     assert two.got(two.one, 1) == [(CHANGE, "b")]
@@ -91,39 +112,194 @@ def test_who_asked_for_a_commit_that_comes_only_now_is_told_that_it_was_made(two
         traffic.ObjectResumed(9, GROUP, "board", False, 1),
         traffic.ObjectUpdate(9, 2, 2, 1, change("mine", 2)),
         traffic.ObjectUpdate(9, 3, 3, 0, change("other", 3)),
-        traffic.ObjectJoined(1, 9, -1, resumed=True),
         traffic.Attached(1, 1, False),
+        traffic.ObjectJoined(1, 9, -1, resumed=True),
     )
     assert two.got(two.one, 2) == [(SUCCESS, "mine"), (CHANGE, "other")]
-    # The other one is a member here already, though its session goes on only later.
-    assert two.got(two.two, 2) == [(CHANGE, "mine"), (CHANGE, "other")]
+    # The other one is a member here already, but its session goes on only later.
+    two.ping(two.two)
+    say(two.edge, two.second, traffic.ObjectUpdate(9, 4, 4, 2, change("late", 4)))
+    assert two.got(two.one, 1) == [(CHANGE, "late")]
+    two.ping(two.two)
+    say(two.edge, two.second, traffic.Attached(2, 1, False), traffic.ObjectJoined(2, 9, -1, resumed=True))
+    assert two.got(two.two, 3) == [(CHANGE, "mine"), (CHANGE, "other"), (SUCCESS, "late")]
 
 
-def test_a_replica_that_is_sent_whole_tells_members_what_differs(two: Two) -> None:
+def test_what_a_member_has_missed_is_let_out_in_its_place_among_other_things(two: Two) -> None:
+    two.move()
+    say(
+        two.edge,
+        two.second,
+        traffic.ObjectResumed(9, GROUP, "board", False, 1),
+        *(traffic.ObjectUpdate(9, at, at, 0, change(key, at)) for at, key in ((2, "b"), (3, "c"), (4, "d"))),
+        # Said when this origin had it before.
+        traffic.ObjectJoined(1, 9, -1, resumed=True),
+        traffic.Attached(1, 0, False),
+        word(1, b"first"),
+        traffic.ObjectJoined(1, 9, 3, resumed=True),
+        word(1, b"then"),
+        traffic.ObjectJoined(1, 9, -1, resumed=True),
+        traffic.ObjectUpdate(9, 5, 5, 0, change("e", 5)),
+        word(1, b"last"),
+    )
+    two.one.until(lambda: len(two.one.messages) >= 7)
+    assert [heard(message) for message in two.one.messages] == [
+        b"first",
+        "b",
+        "c",
+        b"then",
+        "d",
+        "e",
+        b"last",
+    ]
+    # Each with the version that the object had then.
+    assert [decode_shared_object(m).version for m in two.one.messages if m.type_id in OBJECTS] == [2, 3, 4, 5]
+
+
+def test_a_link_that_is_lost_before_a_member_was_told_loses_nothing(two: Two) -> None:
+    two.move()
+    say(
+        two.edge,
+        two.second,
+        traffic.ObjectResumed(9, GROUP, "board", False, 1),
+        traffic.ObjectUpdate(9, 2, 2, 2, change("b", 2)),
+        traffic.Attached(1, 0, False),
+        traffic.ObjectJoined(1, 9, -1, resumed=True),
+    )
+    lose(two.edge, two.second)
+    third = linked(two.edge, two.node, "origin-3")
+    two.node.grant(GROUP, "origin-3", 5)
+    objects = {attach.session: attach.objects for attach in third.of(traffic.Attach)}
+    assert objects == {1: [["board", False, 2, 2]], 2: [["board", False, 2, 2, 1, 1]]}
+    say(
+        two.edge,
+        third,
+        traffic.ObjectResumed(7, GROUP, "board", False, 2),
+        traffic.ObjectUpdate(7, 3, 3, 0, change("c", 3)),
+        traffic.Attached(2, 0, False),
+        traffic.ObjectJoined(2, 7, -1, resumed=True),
+        traffic.Attached(1, 0, False),
+        traffic.ObjectJoined(1, 7, -1, resumed=True),
+    )
+    assert two.got(two.two, 2) == [(SUCCESS, "b"), (CHANGE, "c")]
+    assert two.got(two.one, 2) == [(CHANGE, "b"), (CHANGE, "c")]
+
+
+def test_an_answer_shows_what_the_object_held_in_its_place(two: Two) -> None:
+    two.move()
+    say(
+        two.edge,
+        two.second,
+        traffic.ObjectResumed(9, GROUP, "board", False, 1),
+        traffic.ObjectUpdate(9, 2, 2, 0, change("a", 2)),
+        traffic.ObjectUpdate(9, 3, 3, 0, pack_rows([[CLEAR, "", b""], [CHANGE, "b", value(3)]])),
+        traffic.Attached(1, 0, False),
+        traffic.ObjectAnswer(1, 9, pack_rows([[REMOVE, "a"]])),
+        traffic.ObjectJoined(1, 9, 2, resumed=True),
+        traffic.ObjectAnswer(1, 9, pack_rows([[REMOVE, "b"], [CLEAR, ""]])),
+        traffic.ObjectJoined(1, 9, -1, resumed=True),
+        traffic.ObjectAnswer(1, 9, pack_rows([[REMOVE, "a"]])),
+    )
+    two.one.until(lambda: len(two.one.messages) >= 5)
+    told = [
+        [(event.type, event.key, event.value) for event in decode_shared_object(message).events]
+        for message in two.one.messages
+    ]
+    assert told == [
+        [(CHANGE, "a", value(1))],
+        [(CHANGE, "a", value(2))],
+        [(REMOVE, "b", None), (CLEAR, None, None), (CHANGE, "a", value(2))],
+        [(CLEAR, None, None), (CHANGE, "b", value(3))],
+        [(REMOVE, "a", None)],
+    ]
+
+
+def test_more_than_can_be_held_back_is_told_at_once(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "_MOST_HELD", 2)
+    two.move()
+    updates = [traffic.ObjectUpdate(9, at, at, 0, change(f"k{at}", at)) for at in range(2, 7)]
+    say(two.edge, two.second, traffic.ObjectResumed(9, GROUP, "board", False, 1), *updates)
+    assert two.got(two.one, 3) == [(CHANGE, "k2"), (CHANGE, "k3"), (CHANGE, "k4")]
+    say(two.edge, two.second, traffic.Attached(1, 0, False), traffic.ObjectJoined(1, 9, -1, resumed=True))
+    assert two.got(two.one, 2) == [(CHANGE, "k5"), (CHANGE, "k6")]
+
+
+def test_members_that_end_while_they_are_away_leave_nothing(two: Two) -> None:
+    two.move()
+    say(
+        two.edge,
+        two.second,
+        traffic.ObjectResumed(9, GROUP, "board", False, 1),
+        traffic.ObjectUpdate(9, 2, 2, 0, change("b", 2)),
+    )
+    assert len(two.fanout._held) == 1
+    for peer in (two.one, two.two):
+        assert peer.client is not None
+        peer.client.close("done", gone=True)
+    assert (two.fanout._away, len(two.fanout._held), two.fanout._held_bytes) == ({}, 0, 0)
+
+
+def test_a_slow_member_catches_up_when_it_is_back(two: Two) -> None:
+    assert two.one.client is not None
+    two.fanout._fall_behind(1, two.one.client, 0)
+    say(two.edge, two.first, traffic.ObjectUpdate(5, 2, 2, 0, change("b", 2)))
+    two.move()
+    say(
+        two.edge,
+        two.second,
+        traffic.ObjectResumed(9, GROUP, "board", False, 2),
+        traffic.ObjectUpdate(9, 3, 3, 1, change("b", 3)),
+    )
+    two.one.client.behind = None
+    two.fanout.catch_up(1, two.one.client)  # Its queue has drained.
+    two.ping(two.one)
+    say(two.edge, two.second, traffic.Attached(1, 0, False), traffic.ObjectJoined(1, 9, -1, resumed=True))
+    assert two.got(two.one, 3) == [(SUCCESS, "b"), (CHANGE, "a"), (CHANGE, "b")]
+    assert two.fanout._missed == {}
+
+
+def test_a_replica_that_is_sent_whole_tells_members_that_are_away_nothing(two: Two) -> None:
     two.move()
     say(
         two.edge,
         two.second,
         traffic.ObjectOpened(9, "board", False, 7, 0, 8, GROUP, content(b=7)),
-        traffic.ObjectJoined(1, 9, -1, resumed=True),
+        traffic.ObjectUpdate(9, 8, 9, 1, change("b", 8)),
         traffic.Attached(1, 0, False),
-        traffic.ObjectAnswer(1, 9, pack_rows([[SUCCESS, "b"]])),
+        traffic.ObjectJoined(1, 9, -1, resumed=True),
+        traffic.ObjectAnswer(1, 9, pack_rows([[CLEAR, ""]])),
     )
-    assert two.got(two.two, 2) == [(REMOVE, "a"), (CHANGE, "b")]
-    assert two.got(two.one, 3) == [(REMOVE, "a"), (CHANGE, "b"), (SUCCESS, "b")]
-    assert (two.fanout.events, two.fanout.slots.version) == (8, 7)
+    assert two.got(two.one, 3) == [(SUCCESS, "b"), (CLEAR, None), (CHANGE, "b")]
+    two.ping(two.two)  # It is told when it is back.
+    lose(two.edge, two.second)
+    third = linked(two.edge, two.node, "origin-3")
+    two.node.grant(GROUP, "origin-3", 5)
+    # Its version says that it needs the content.
+    assert [attach.objects for attach in third.of(traffic.Attach)] == [
+        [["board", False, 8, 9]],
+        [["board", False, 8, 9, -1, 8]],
+    ]
+    assert (two.fanout.events, two.fanout.slots.version) == (9, 8)
     assert two.edge.counters.objects_replaced == 1
 
 
-def test_a_replica_that_lacks_something_is_not_offered(two: Two) -> None:
+def test_a_replica_that_lacks_something_is_offered_as_none(two: Two) -> None:
     say(two.edge, two.first, traffic.ObjectUpdate(5, 9, 9, 0, change("x", 9)))
     assert two.first.of(traffic.ObjectResync) == [traffic.ObjectResync(5)]
-    assert two.move() == [[], []]
+    assert two.move() == [[["board", False, -1, -1, 1, 1]]] * 2
     # The answer of the old owner is too late.
     say(two.edge, two.first, traffic.ObjectOpened(5, "board", False, 9, 0, 9, GROUP, content(x=9)))
     assert two.fanout.stale
-    say(two.edge, two.second, traffic.ObjectOpened(9, "board", False, 9, 0, 9, GROUP, content(x=9)))
-    assert two.got(two.one, 2) == [(REMOVE, "a"), (CHANGE, "x")]
+    say(
+        two.edge,
+        two.second,
+        traffic.ObjectOpened(9, "board", False, 9, 0, 8, GROUP, content(x=9)),
+        traffic.ObjectUpdate(9, 9, 9, 0, change("x", 9)),
+        traffic.Attached(1, 0, False),
+        traffic.ObjectJoined(1, 9, -1, resumed=True),
+        traffic.ObjectAnswer(1, 9, pack_rows([[CLEAR, ""]])),
+    )
+    assert two.got(two.one, 3) == [(CHANGE, "x"), (CLEAR, None), (CHANGE, "x")]
     assert not two.fanout.stale
 
 
@@ -133,7 +309,13 @@ def test_a_replica_of_which_the_origin_thinks_otherwise_is_asked_for(two: Two) -
     assert two.second.of(traffic.ObjectResync) == [traffic.ObjectResync(9)]
     say(two.edge, two.second, traffic.ObjectUpdate(9, 5, 5, 0, change("x", 5)))
     assert two.second.of(traffic.ObjectResync) == [traffic.ObjectResync(9)]
-    say(two.edge, two.second, traffic.ObjectOpened(9, "board", False, 5, 0, 5, GROUP, content(a=1, x=5)))
+    say(
+        two.edge,
+        two.second,
+        traffic.Attached(1, 0, False),
+        traffic.ObjectJoined(1, 9, -1, resumed=True),
+        traffic.ObjectOpened(9, "board", False, 5, 0, 5, GROUP, content(a=1, x=5)),
+    )
     assert two.got(two.one, 1) == [(CHANGE, "x")]
 
 
@@ -163,8 +345,8 @@ def test_a_member_that_only_the_origin_knows_of_joins(two: Two) -> None:
         two.edge,
         two.second,
         traffic.ObjectResumed(9, GROUP, "board", False, 1),
-        traffic.ObjectJoined(3, 9, -1, resumed=True),
         traffic.Attached(3, 0, False),
+        traffic.ObjectJoined(3, 9, -1, resumed=True),
     )
     assert two.got(newcomer, 3) == [(USED, None), (CLEAR, None), (CHANGE, "a")]
 

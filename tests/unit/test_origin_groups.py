@@ -185,11 +185,11 @@ def test_an_on_start_that_never_returns_ends_with_its_group(noting: type[Noting]
     clients = [bench.client(bench.edge(), arguments=("x",)) for _ in range(2)]
     settle()
     group = bench.origin.groups["app/room"]
-    assert len(group._workers) == 3
+    assert (len(group._workers), len(group.early)) == (1, 2)
     clients[0].detach()
     bench.change("group", "app/room", "origin-2", 2)
     settle()
-    assert group._workers == set()
+    assert (group._workers, len(group.early)) == (set(), 0)
     assert group.started.is_set()
     assert group.failure is not None
     assert clients[0].take() == []

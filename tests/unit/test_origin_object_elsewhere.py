@@ -16,7 +16,7 @@ from support.object_bench import CLEAR, DELETE, SEND, SET, USE, events_of, guest
 from support.origin_bench import FakeLink, settle
 from support.origins import Origins
 
-LIMITS = {"object_slots": 8, "object_value_bytes": 100, "object_total_bytes": 400}
+LIMITS: dict[str, Any] = {"object_slots": 8, "object_value_bytes": 100, "object_total_bytes": 400}
 
 
 class Together(Application):

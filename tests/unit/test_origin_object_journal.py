@@ -40,6 +40,7 @@ class Recording(Bench):
         group: Any = self.origin.groups["app/room"]
         group.outputs = Recorded(group, self.origin.committer)
         group.outputs.off = False
+        group.journaled = True
         group.journal = self.rows.append
         group.send, group.reply = group.outputs.send, group.outputs.reply
         return client
@@ -59,11 +60,23 @@ class Recording(Bench):
 
 
 def state(bench: Recording) -> Any:
-    """All that is kept of the objects; slots of one version in any order."""
-    rows = [
-        [*row[:-1], sorted(unpack_rows(row[-1], str, bytes, int))] if row[0] == RowKind.OBJECT_SET else row
-        for row in bench.objects.snapshot_rows()
-    ]
+    """All that is kept of the objects; slots of one version in any order, commits by their places among all that are
+    known."""
+    rows: list[list[Any]] = []
+    orders: list[int] = []
+    for *row, payload in bench.objects.snapshot_rows():
+        if row[0] == RowKind.OBJECT_SET:
+            rows.append([*row, sorted(unpack_rows(payload, str, bytes, int))])
+        elif row[0] == RowKind.OBJECT_RECENT:
+            commits = unpack_rows(payload, int, int, list, bytes, int)
+            orders += [commit[-1] for commit in commits]
+            rows.append([*row, commits])
+        else:
+            rows.append([*row, payload])
+    orders.sort()
+    for row in rows:
+        if row[0] == RowKind.OBJECT_RECENT:
+            row[-1] = [[*commit[:-1], orders.index(commit[-1])] for commit in row[-1]]
     return sorted(rows, key=repr)
 
 

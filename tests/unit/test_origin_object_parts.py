@@ -247,7 +247,7 @@ def test_another_class_of_the_application_is_told_and_the_former_no_more() -> No
     client = user(bench, bench.edge())
     client.shared("board", (bench_module.SET, "x", 1.0))
     settle()
-    bench.origin.groups["app/room"].replace_application(Later)
+    bench.origin.groups["app/room"].app.replace(Later)
     client.shared("board", (bench_module.SET, "x", 2.0))
     settle()
     assert heard == [("Watching", {"x": 1.0}), ("Later", {"x": 2.0})]

@@ -12,70 +12,10 @@ from headwater_origin.objects import recent
 from headwater_store import Append
 from support.journal_bench import JournaledBench, memory_journals
 from support.object_bench import CLEAR, RELEASE, SEND, SET, USE, Open
-from support.origin_bench import ME, settle
+from support.object_cast import Cast
+from support.origin_bench import settle
 from support.resuming_edges import GROUP, ResumingEdge
 from support.waiting import eventually
-
-
-class Cast:
-    """A group with a journal, on one origin after the other, and two edges with two users of `board` each."""
-
-    def __init__(self, **config: Any) -> None:
-        self.config = config
-        self.bench = JournaledBench(Open, memory_journals(), **config)
-        self.place()
-        self.edges = [ResumingEdge("edge-1"), ResumingEdge("edge-2")]
-        for edge in self.edges:
-            edge.connect(self.bench.origin, self.bench.epoch)
-        self.users = [self.edges[number // 2].join(number + 1) for number in range(4)]
-        self.quiet()
-        for user in self.users:
-            user.ask("board", (USE,))
-        self.quiet()
-
-    def place(self) -> None:
-        self.bench.committing.kill()
-        self.bench.change("group", GROUP, ME, self.bench.epoch)
-
-    @property
-    def group(self) -> Any:
-        return self.bench.origin.groups[GROUP]
-
-    @property
-    def board(self) -> Any:
-        return self.group.objects.get("board", False)
-
-    def commit(self) -> None:
-        self.bench.origin.committer._commit()
-        settle()
-
-    def arrive(self, edge: ResumingEdge) -> None:
-        """The group has started, and what it says arrives."""
-        settle()
-        eventually(self.group.started.is_set, within_s=10)
-        settle()
-        self.commit()
-        edge.deliver()
-
-    def quiet(self) -> None:
-        for _ in range(3):
-            for edge in self.edges:
-                if edge.link is not None:
-                    self.arrive(edge)
-                    edge.link.ack()
-
-    def crash(self) -> None:
-        self.bench.crash()
-        for edge in self.edges:
-            edge.forget_link()
-        self.bench = self.bench.successor(**self.config)
-        self.place()
-
-    def resume(self, *edges: ResumingEdge) -> None:
-        for edge in edges or self.edges:
-            edge.connect(self.bench.origin, self.bench.epoch)
-            self.arrive(edge)
-        self.quiet()
 
 
 @pytest.fixture

@@ -384,6 +384,13 @@ def test_an_epoch_seen_at_what_was_granted_makes_way_for_a_new_one(table: Table)
     assert table.epoch_seen(EpochSeen("a", 1), "origin-1") == (Done(), [["group", "a", "origin-1", 2]])
 
 
+def test_a_former_owner_that_meets_the_present_epoch_changes_nothing(table: Table) -> None:
+    """It was stopped, and speaks before it has registered again: nobody knows whose word it is."""
+    grant(table, "a", "origin-1")
+    assert table.epoch_seen(EpochSeen("a", 1), None) == (Done(), [])
+    assert table.epoch == 1
+
+
 def test_an_epoch_seen_counts_though_the_group_is_not_assigned(table: Table) -> None:
     assert table.epoch_seen(EpochSeen("a", 7), "origin-1") == (Done(), [])
     unsaved = table.unsaved()

@@ -26,7 +26,8 @@ class Attach:
     `resumed`: the session had this group before, at another origin or over another link, and goes on: what of it was not
     acknowledged comes right behind, without waiting for the answer. The edge then says what it knows: `applied` and `heard` are
     the last numbers of Applied, `state` the last SessionState. `objects` rows [name, persistent, version, events]: replicas
-    that the edge has and that the session is a member of; `streams` rows [name, number]: the last message of media that the edge
+    that the edge has and that the session is a member of (-1, -1: it lacks a commit); where the session was told less of one, two
+    more, the version and events that it was told; `streams` rows [name, number]: the last message of media that the edge
     has of each stream that it plays; `guest_streams` rows [stream id, group, publishes]: what it does elsewhere now."""
 
     session: int
@@ -311,7 +312,8 @@ class ObjectOpened:
     messages (`send`) too, up to here. From version `base` on differences are known. Rows of `payload` in the order of the last
     changes: [key, value, version]; values are AMF0-framed bytes (AMF3 behind an 0x11 marker), empty for a deleted slot. For a
     number that is open already (the answer to ObjectResync), or an object of `group` that the edge has from another origin or
-    link, it replaces the replica: members are told what differs."""
+    link, it replaces the replica: members are told what differs, but not those that are away (see ObjectJoined). Commits that
+    the content has already may follow as ObjectUpdate, for those."""
 
     shared_object: int
     name: str
@@ -339,7 +341,9 @@ class ObjectResumed:
 class ObjectJoined:
     """Origin -> edge: `session` uses the object (again). The edge sends UseSuccess and, with `since` -1, Clear and the content
     of its replica; otherwise what has changed after version `since`, which the client has, if the replica knows that, else
-    likewise. `resumed`: nothing of this, where the session is a member of the replica already."""
+    likewise. `resumed`, where the session is a member of the replica already: nothing of this. As long as no origin goes on with
+    a member it is away, and what the replica learns is held back from it. It is told of that up to commit `since`, in its place
+    among what else the session has missed; with -1 all, and from then on everything at once. This comes behind Attached."""
 
     session: int
     shared_object: int

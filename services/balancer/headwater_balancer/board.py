@@ -4,9 +4,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 
 from headwater_balancer.rules import Neighbours, Rules
 from headwater_balancer.snapshot import app_of
+
+SMALL = 0.05
+"""Groups that have so much of what the smallest origin should have, or less, are small."""
 
 
 class Why(StrEnum):
@@ -100,7 +104,8 @@ class Board:
         self.moves: list[Move] = []
         self.moved: set[str] = set()
         self._movable: dict[str, list[tuple[float, str]]] = {}
-        self._kept: set[str] = set()
+        self._kept: dict[str, float] = {}
+        self._packed = 0.0
 
     def move(self, group: str, target: str, why: Why, reason: str) -> None:
         """Have a group elsewhere."""
@@ -151,22 +156,55 @@ class Board:
 
         `level` is the load per capacity that all would have if every group could be parted. An origin that has more than that in
         one group, or in groups that stay where they are, has its fair share in that; the level of the others is that of what is
-        left. So `even[origin] * capacity` is the fair share, `even` never below `level`.
+        left. So `even[origin] * capacity` is the fair share, `even` never below `level`. But no group is a fair share where a
+        packing from nothing would have less on every origin: it should be on a larger one.
         """
         movable: dict[str, list[tuple[float, str]]] = {}
         for group in free:
             movable.setdefault(self.at[group], []).append((self.groups[group].load, group))
         self._movable = {origin: sorted(rows) for origin, rows in movable.items()}
-        self._kept = self.groups.keys() - {name for rows in movable.values() for _, name in rows}
+        kept = self.groups.keys() - {name for rows in movable.values() for _, name in rows}
+        self._kept = dict.fromkeys(self.origins, 0.0)
+        for group in kept:
+            self._kept[self.at[group]] += self.groups[group].load
+        self._packed = self._pack()
         self._level()
 
+    def _measured(self) -> list[str]:
+        return [origin for origin in self.open if self.origins[origin].measured]
+
+    def _mean(self) -> float:
+        measured = self._measured()
+        capacity = sum(self.origins[origin].capacity for origin in measured)
+        return sum(self.loads[origin] for origin in measured) / capacity if capacity else 0.0
+
+    def _pack(self) -> float:
+        """The most load per capacity after a packing from nothing, upon what stays: the largest group first, each where there is
+        the least with it. Small ones are left out, as they fill what the others leave; pairs apart are not looked at."""
+        measured, mean = self._measured(), self._mean()
+        small = SMALL * mean * min((self.origins[origin].capacity for origin in measured), default=0.0)
+        packed = {origin: self._kept[origin] for origin in measured}
+        large = [row for origin in measured for row in self.below(origin, inf) if row[0] > small]
+        serving: dict[str, list[tuple[str, float]]] = {}
+        for load, group in sorted(large, reverse=True):
+            app = app_of(group)
+            if app not in serving:
+                states = ((origin, self.origins[origin]) for origin in measured)
+                serving[app] = [(origin, state.capacity) for origin, state in states if app in state.apps]
+            # One that nobody serves any more stays where it is.
+            here = self.at[group]
+            places = serving[app] or [(here, self.origins[here].capacity)]
+            _, best = min(((packed[origin] + load) / own, origin) for origin, own in places)
+            packed[best] += load
+        return max((load / self.origins[origin].capacity for origin, load in packed.items()), default=0.0)
+
     def _level(self) -> None:
-        measured = [origin for origin in self.open if self.origins[origin].measured]
+        measured = self._measured()
         solid: dict[str, float] = {}
         for origin in measured:
             largest = max((self.groups[name].load for name in self.held[origin]), default=0.0)
-            kept = sum(self.groups[name].load for name in self.held[origin] if name in self._kept)
-            solid[origin] = max(largest, kept)
+            packed = self._packed * self.origins[origin].capacity
+            solid[origin] = max(min(largest, packed), self._kept[origin])
         load = sum(self.loads[origin] for origin in measured)
         capacity = sum(self.origins[origin].capacity for origin in measured)
         self.even = {}
@@ -206,7 +244,7 @@ class Board:
     def below(
         self, origin: str, load: float, after: tuple[float, str] | None = None
     ) -> Iterable[tuple[float, str]]:
-        """(load, group) of what may be moved away from an origin, the largest up to `load` first; only what comes `after` a row."""
+        """(load, group) of what may be moved away from an origin, the largest up to `load` first; only what comes `after` one."""
         rows = self._movable.get(origin, [])
         end = bisect_right(rows, (load, "\U0010ffff"))
         if after is not None:

@@ -1,8 +1,8 @@
 """Large groups that change places: one to another origin, and what makes room for it the other way. Pure.
 
 Where an origin has too much and no group of it fits anywhere, a larger one may go if groups of its new origin come back for it:
-none, one, or a set of smaller ones. It is looked for both ways: a large group goes and smaller ones come back, or smaller ones go and
-a large one comes back.
+none, one, or a set of smaller ones. It is looked for both ways: a large group goes and smaller ones come back, or smaller ones go
+and a large one comes back.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class Exchange:
 def best_exchange(
     board: Board, source: str, stays: frozenset[str], enough: float, most_load: float
 ) -> Exchange | None:
-    """What makes an origin that has too much less busy, by BULKY_GAIN of the level at least, while no more than `most_load` moves.
+    """What makes an origin that has too much less busy, by BULKY_GAIN of the level at least, and moves no more than `most_load`.
     All that leave no more than `enough` times their share on both origins are as good as each other: then the one that moves the
     least is the best."""
     limit = board.use(source) - BULKY_GAIN * board.level
@@ -92,7 +92,8 @@ def _set(
         last = found[-1] if found else None
         rows = board.below(here, left, last)
         row = next(
-            (row for row in rows if row[1] not in stays and row[0] > 0 and board.may_have(row[1], there)), None
+            (row for row in rows if row[1] not in stays and row[0] > 0 and board.may_have(row[1], there)),
+            None,
         )
         if row is None:
             break

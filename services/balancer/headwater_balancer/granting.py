@@ -212,14 +212,18 @@ class Granter:
                 away = answer.text if isinstance(answer, Refused) else type(answer).__name__
         except RequestError as error:
             away = str(error)
+        granted: dict[str, list[str]] = defaultdict(list)
         for grant in grants:
             self._granting.discard(grant.group)
             row = rows.get(grant.group)
             if row is not None and row[1]:
+                granted[row[1]].append(row[0])
                 self._got(*row[:3])
             else:
                 self._holdings.not_granted(grant.group)
                 self._not_got(grant, str(row[3]) if row is not None else "", away)
+        for origin, groups in granted.items():
+            _log.info("granted", groups=len(groups), to=origin, first=groups[0])
         if away:
             _log.warning("not granted", groups=len(grants), reason=away)
             gevent.spawn_later(_AGAIN_S, self._wake.set)
@@ -228,7 +232,6 @@ class Granter:
 
     def _got(self, group: str, origin: str, epoch: int) -> None:
         self._granted += 1
-        _log.info("granted", group=group, origin=origin, epoch=epoch)
         self._answer(group, Assigned(group, origin, epoch))
 
     def _not_got(self, grant: Grant, code: str, away: str) -> None:

@@ -1,10 +1,12 @@
-"""Moves under way: a few at a time, each asked of the origin that has the group, with what became of it."""
+"""Moves under way: a few at a time from each origin, asked of the one that has the group, with what became of each."""
 
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any
 
 import gevent
@@ -19,8 +21,8 @@ from headwater_balancer.board import Move, Why
 from headwater_balancer.origins import Origins
 
 _log = get_log("mover")
-AT_ONCE = 8
-"""Moves at the same time."""
+AT_ONCE = 3
+"""Moves at the same time away from one origin. They share its CPU: more take as long in all, and each group pauses for longer."""
 MOVE_S = 10.0
 """So long an origin has for a move: handlers that run end first, then it flushes and commits."""
 _BUSY_AGAIN_S = 0.5
@@ -31,6 +33,9 @@ _REST_MAX_S = 60.0
 MAX_TICKETS = 20_000
 """Moves that wait. More are not taken: the next plan has them again."""
 _MAX_JOBS = 100
+_SEEN_S = 2.0
+"""So long a group that has moved counts as moving, until the feed says where it is."""
+_URGENCY = {why: place for place, why in enumerate((Why.ORDER, Why.DRAIN, Why.PIN, Why.APART, Why.LOAD))}
 
 
 class State(StrEnum):
@@ -71,19 +76,22 @@ class Mover:
     ) -> None:
         self._node, self._origins, self._objection, self._done = node, origins, objection, done
         self._at_once = at_once
-        self._waiting: deque[Ticket] = deque()
+        self._waiting: dict[str, list[tuple[int, int, Ticket]]] = {}
+        """By source, a heap of (urgency, number, ticket)."""
+        self._numbers = count()
         self._tickets: dict[str, Ticket] = {}
         self._jobs: OrderedDict[str, list[Ticket]] = OrderedDict()
         self._next_job = 1
         self._resting: dict[str, tuple[float, int]] = {}
-        self._moving = 0
+        self._moving: Counter[str] = Counter()
         self._wake = Event()
         self.moved = self.failed = 0
 
     # Orders
 
     def start(self, moves: Iterable[Move]) -> str:
-        """Begin, in this order; returns the job's name. A group that moves already goes on with that move."""
+        """Begin, in this order, but orders come before drains, those before other rules, and loads last. Returns the job's name.
+        A group that moves already goes on with that move."""
         now = time.monotonic()
         tickets: list[Ticket] = []
         for move in moves:
@@ -94,7 +102,8 @@ class Mover:
                     ticket.state, ticket.text = State.DROPPED, f"{MAX_TICKETS} moves wait already"
                 else:
                     self._tickets[move.group] = ticket
-                    self._waiting.append(ticket)
+                    queue = self._waiting.setdefault(move.source, [])
+                    heappush(queue, (_URGENCY[move.why], next(self._numbers), ticket))
             tickets.append(ticket)
         job, self._next_job = str(self._next_job), self._next_job + 1
         self._jobs[job] = tickets
@@ -125,8 +134,8 @@ class Mover:
 
     def drop_waiting(self, text: str) -> None:
         """Forget all that has not begun."""
-        waiting, self._waiting = self._waiting, deque()
-        for ticket in waiting:
+        waiting, self._waiting = self._waiting, {}
+        for _, _, ticket in (row for queue in waiting.values() for row in queue):
             self._ended(ticket, State.DROPPED, text)
 
     # Moving
@@ -136,15 +145,22 @@ class Mover:
         while True:
             self._wake.wait()
             self._wake.clear()
-            while self._waiting and self._moving < self._at_once:
-                ticket = self._waiting.popleft()
-                text = self._objection(ticket.move)
-                if text:
-                    self._ended(ticket, State.DROPPED, text)
-                    continue
-                ticket.state, ticket.at = State.MOVING, time.monotonic()
-                self._moving += 1
-                gevent.spawn(self._run, ticket)
+            for source in list(self._waiting):
+                self._begin(source)
+
+    def _begin(self, source: str) -> None:
+        queue = self._waiting[source]
+        while queue and self._moving[source] < self._at_once:
+            _, _, ticket = heappop(queue)
+            text = self._objection(ticket.move)
+            if text:
+                self._ended(ticket, State.DROPPED, text)
+                continue
+            ticket.state, ticket.at = State.MOVING, time.monotonic()
+            self._moving[source] += 1
+            gevent.spawn(self._run, ticket)
+        if not queue:
+            del self._waiting[source]
 
     def _run(self, ticket: Ticket) -> None:
         """Greenlet: one move."""
@@ -154,9 +170,15 @@ class Mover:
         except Exception as error:
             _log.error("internal error: move not carried out", group=ticket.move.group, error=repr(error))
             text = "internal error"
-        self._moving -= 1
         move = ticket.move
+        self._moving[move.source] -= 1
+        if not self._moving[move.source]:
+            del self._moving[move.source]
+        self._wake.set()
         took_ms = round((time.monotonic() - began) * 1000)
+        if not text:
+            # A plan that is made before the feed says so would move it again.
+            self._node.view.wait_for(lambda: not self._is_at(move.group, move.source), _SEEN_S)
         if text:
             self._ended(ticket, State.FAILED, text)
             _log.warning("not moved", group=move.group, source=move.source, target=move.target, reason=text)
@@ -165,7 +187,6 @@ class Mover:
             _log.info(
                 "moved", group=move.group, source=move.source, target=move.target, why=move.why, ms=took_ms
             )
-        self._wake.set()
         self._done()
 
     def _carry_out(self, move: Move) -> str:
@@ -194,6 +215,10 @@ class Mover:
         if isinstance(answer, Assigned):
             return f"{answer.origin} has it now"
         return answer.text if isinstance(answer, Refused) else f"unexpected {type(answer).__name__}"
+
+    def _is_at(self, group: str, origin: str) -> bool:
+        known = self._node.view.groups.get(group)
+        return known is not None and known.origin == origin
 
     def _is_there(self, move: Move, epoch: int) -> bool:
         now = self._node.view.groups.get(move.group)

@@ -242,7 +242,7 @@ def _answer(made: Plan, job: str = "") -> Ordered:
                 share.capacity,
                 share.groups,
                 round(share.load, 2),
-                round(share.even, 2),
+                round(after[share.origin].even, 2),
                 after[share.origin].groups,
                 # Sums of floats: nothing left may be a little less than nothing.
                 round(max(0.0, after[share.origin].load), 2),

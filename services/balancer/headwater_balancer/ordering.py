@@ -25,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from headwater_balancer import tables
+from headwater_balancer.interrupting import interrupt_here
 
 _ANSWER_S = 5.0
 _AGAIN_S = 0.3
@@ -40,6 +41,7 @@ class Operator:
     """One command's connection to the cluster."""
 
     def __init__(self, options: dict[str, Any]) -> None:
+        interrupt_here()
         self.client = ClusterClient(options)
         self.as_json = self.client.as_json
         self._leader: NodeInfo | None = None
@@ -244,8 +246,8 @@ class Operator:
 
     @contextmanager
     def _bar(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A progress bar, where somebody looks at it."""
-        if self.as_json or not sys.stdout.isatty():
+        """A progress bar, where somebody looks at it and there is something to wait for."""
+        if self.as_json or not total or not sys.stdout.isatty():
             yield lambda completed: None
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

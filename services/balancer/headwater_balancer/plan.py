@@ -8,11 +8,14 @@ Bounds, which hold for every plan:
 
 - Nothing is moved to even loads out that has been moved less than `cooldown_s` ago, and nothing is moved twice.
 - A move *fits* when it is at most what its origin has above its fair share, and its target has no more than STOP above its own
-  with it. So all that fit together move at most the excess: the sum of what origins have above the level, which is the least that
-  any plan moves after which all have the level.
-- Where an origin is over and nothing fits (its groups are large), one may go that is at most twice what is over, if the busier of
-  both is then at least BULKY_GAIN of the level less busy than before. All together move at most EXCESS_FACTOR times the excess.
-- Afterwards no origin has more than STOP over its fair share, unless no such move is left.
+  with it. All that fit move together at most EXCESS_FACTOR (1) times the excess: the sum of what origins have above the level,
+  which is the least that any plan moves after which all have the level.
+- Where an origin is over and nothing fits (its groups are large), groups may change places, see `exchange`, if the busier of both
+  origins is then at least BULKY_GAIN of the level less busy than before. All that do move together at most EXCHANGE_FACTOR (2)
+  times what the origins have that were over.
+- Afterwards no origin has more than STOP over its fair share, unless no such move is left. In simulations with Pareto loads
+  however heavy, with no rules in the way, plans made one after the other end with all within START of even: of the
+  larger of the mean and what a packing from nothing reaches, the largest group first, each where there is the least with it.
 
 Among groups that are about as good to move, the one with the fewest members goes: each of them is attached again.
 """
@@ -20,16 +23,18 @@ Among groups that are about as good to move, the one with the fewest members goe
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 
 from headwater_balancer.board import Balance, Board, Move, Share, Why
+from headwater_balancer.exchange import best_exchange
 from headwater_balancer.rules import Rules
 
 START, STOP = 0.15, 0.05
 """Over the fair share."""
 START_UNDER, STOP_UNDER = 0.70, 0.85
 """Of the level."""
-BULKY_GAIN = 0.1
-EXCESS_FACTOR = 2.0
+EXCESS_FACTOR = 1.0
+EXCHANGE_FACTOR = 2.0
 COOLDOWN_S = 60.0
 _ABOUT_AS_GOOD = 0.7
 """A group with at least this part of the best one's load is about as good to move."""
@@ -51,27 +56,36 @@ class Plan:
     after: tuple[Share, ...] = ()
 
 
-def plan(balance: Balance, rules: Rules, now: float, cooldown_s: float = COOLDOWN_S) -> Plan:
+def plan(
+    balance: Balance, rules: Rules, now: float, cooldown_s: float = COOLDOWN_S, most_for_load: float = inf
+) -> Plan:
     """All that should move. While `rules.paused` that is what is on drained origins, because somebody ordered that; otherwise
-    what rules ask for, and, where `balance.active`, what evens loads out."""
+    what rules ask for, and, where `balance.active`, what evens loads out: the first `most_for_load` moves of it, or a few more
+    where groups change places."""
     board = Board(balance, rules)
     notes: list[str] = []
     _drain(board, balance.resting, notes)
     if not rules.paused:
         _send_home(board, balance.resting, notes)
         _part(board, balance.resting, notes)
-    start = Board(balance, rules)
-    start.measure(_free(start, rules))
     board.measure(_free(board, rules))
+    before = fair_shares(balance, rules) if board.moves else board.shares()
     uneven = _is_uneven(board)
     if balance.active and not rules.paused:
-        _even_out(board, balance, now, cooldown_s)
+        _even_out(board, balance, now, cooldown_s, len(board.moves) + most_for_load)
         left = _cooling(board, balance, now, cooldown_s)
         if left and any(board.use(origin) > board.even[origin] * (1 + STOP) for origin in board.even):
             notes.append(f"{left} groups were moved less than {cooldown_s:g} s ago: they stay for now")
     more = len(notes) - _MAX_NOTES
     shown = [*notes[:_MAX_NOTES], f"and {more} more"] if more > 0 else notes
-    return Plan(tuple(board.moves), tuple(shown), uneven, start.shares(), board.shares())
+    return Plan(tuple(board.moves), tuple(shown), uneven, before, board.shares())
+
+
+def fair_shares(balance: Balance, rules: Rules) -> tuple[Share, ...]:
+    """What every origin has, and what would be fair."""
+    board = Board(balance, rules)
+    board.measure(_free(board, rules))
+    return board.shares()
 
 
 # What rules ask for
@@ -175,47 +189,55 @@ def _cooling(board: Board, balance: Balance, now: float, cooldown_s: float) -> i
     )
 
 
-def _even_out(board: Board, balance: Balance, now: float, cooldown_s: float) -> None:
+def _even_out(board: Board, balance: Balance, now: float, cooldown_s: float, most_moves: float) -> None:
     stays = balance.resting | {
         name for name in balance.moved_at if _is_cooling(name, balance, now, cooldown_s)
     }
-    budget = EXCESS_FACTOR * board.excess()
-    while True:
-        step = _next(board, stays)
-        if step is None:
+    left = EXCESS_FACTOR * board.excess()
+    left_to_exchange = EXCHANGE_FACTOR * sum(board.loads[name] for name in _busy(board))
+    while len(board.moves) < most_moves:
+        steps, exchanges = _next(board, stays, left_to_exchange)
+        load = sum(board.groups[name].load for name, _ in steps)
+        if exchanges:
+            left_to_exchange -= load
+        else:
+            left -= load
+        if not steps or left < -_NOTHING:
             return
-        name, target = step
-        budget -= board.groups[name].load
-        if budget < -_NOTHING:
-            return
-        here = board.at[name]
-        board.even_out(
-            name, target, f"{here} has {100 * board.use(here) / board.even[here]:.0f} % of its share"
-        )
+        for name, target in steps:
+            here = board.at[name]
+            percent = 100 * board.use(here) / board.even[here] if board.even[here] else 0.0
+            reason = f"{here} has {percent:.0f} % of its share"
+            board.even_out(name, target, reason)
 
 
-def _next(board: Board, stays: frozenset[str]) -> tuple[str, str] | None:
-    """The next group to move, and where. The largest of those that fit comes first, while there is room for it; large ones that
-    do not fit after that; and last what brings an origin up that has too little."""
+def _busy(board: Board) -> list[str]:
+    """Origins that have more than STOP over their fair share."""
+    return [name for name in board.even if board.use(name) > board.even[name] * (1 + STOP) + _NOTHING]
+
+
+def _next(board: Board, stays: frozenset[str], most: float) -> tuple[tuple[tuple[str, str], ...], bool]:
+    """The next groups to move and where, and whether they change places. The largest of those that fit comes first, while there
+    is room for it; large ones that do not fit after that; and last what brings an origin up that has too little."""
     measured = sorted(board.even, key=board.over)
-    busy = [name for name in measured if board.use(name) > board.even[name] * (1 + STOP) + _NOTHING]
+    busy = sorted(_busy(board), key=board.over)
     roomy = [name for name in measured if board.room(name, STOP) > 0]
     steps = [found for name in busy if (found := _fitting(board, name, roomy, stays)) is not None]
     if steps:
-        return max(steps, key=lambda step: (board.groups[step[0]].load, step))
+        return (max(steps, key=lambda step: (board.groups[step[0]].load, step)),), False
     for name in reversed(busy):
-        bulky = _bulky(board, name, stays)
-        if bulky is not None:
-            return bulky
+        exchange = best_exchange(board, name, stays, 1 + STOP, most)
+        if exchange is not None:
+            return exchange.moves, True
     above = [name for name in reversed(measured) if board.over(name) > 0]
     for target in sorted(roomy, key=board.use):
         if board.use(target) >= board.level * STOP_UNDER - _NOTHING:
-            return None
+            break
         for name in above:
             step = _fitting(board, name, [target], stays)
             if step is not None:
-                return step
-    return None
+                return (step,), False
+    return (), False
 
 
 def _fitting(board: Board, source: str, targets: list[str], stays: frozenset[str]) -> tuple[str, str] | None:
@@ -232,21 +254,3 @@ def _fitting(board: Board, source: str, targets: list[str], stays: frozenset[str
             good = [name for load, name in found if load >= _ABOUT_AS_GOOD * found[0][0]]
             return min(good, key=lambda name: (board.groups[name].members, good.index(name))), target
     return None
-
-
-def _bulky(board: Board, source: str, stays: frozenset[str]) -> tuple[str, str] | None:
-    """A group larger than what is over, and where, such that the busier of both is the least busy."""
-    limit = board.use(source) - BULKY_GAIN * board.level
-    best: tuple[float, str, str] | None = None
-    for load, name in board.below(source, 2 * board.over(source)):
-        if name in stays or load <= 0:
-            continue
-        left = (board.loads[source] - load) / board.origins[source].capacity
-        for target in board.even:
-            if target == source or not board.may_have(name, target):
-                continue
-            there = (board.loads[target] + load) / board.origins[target].capacity
-            busier = max(left, there)
-            if busier <= limit and (best is None or (busier, name, target) < best):
-                best = busier, name, target
-    return (best[1], best[2]) if best is not None else None

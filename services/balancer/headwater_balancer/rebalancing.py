@@ -20,8 +20,8 @@ from headwater_balancer.holdings import number
 from headwater_balancer.loads import LoadBook
 from headwater_balancer.mover import Mover
 from headwater_balancer.origins import Origins
-from headwater_balancer.pace import PATIENCE_S, Pace
-from headwater_balancer.plan import COOLDOWN_S, Plan, plan
+from headwater_balancer.pace import AT_A_TIME, PATIENCE_S, Pace
+from headwater_balancer.plan import COOLDOWN_S, Plan, fair_shares, plan
 from headwater_balancer.rules import Rules
 
 _log = get_log("rebalance")
@@ -162,7 +162,7 @@ class Rebalancer:
             if now - at >= self._cooldown_s:
                 del self._moved_at[group]
         rules = self._rules()
-        made = plan(self.balance(now, self.active), rules, now, self._cooldown_s)
+        made = plan(self.balance(now, self.active), rules, now, self._cooldown_s, AT_A_TIME)
         for note in made.notes:
             if note not in self.last.notes:
                 _log.warning("not moved", reason=note)
@@ -182,7 +182,9 @@ class Rebalancer:
         """By origin, for status: load, fair share, members, messages and bytes per second."""
         owners = [(name, assignment.origin) for name, assignment in self._node.view.groups.items()]
         totals = self.book.totals(owners)
-        even = {share.origin: share.even for share in self.last.before}
+        # Not those of the last plan: its loads are some seconds old.
+        balance = self.balance(time.monotonic(), self.active)
+        even = {share.origin: share.even for share in fair_shares(balance, self._rules())}
         return {
             info.node_id: {
                 "load": round(totals[info.node_id].load, 2) if info.node_id in totals else 0.0,

@@ -123,6 +123,10 @@ class EdgeGroup:
         lost = attachment.lost(now)
         self.resuming += lost
         self.finding[attachment.number] = attachment
+        objects = attachment.client.objects
+        for shared_object, number in objects.items() if objects is not None else ():
+            if number == attachment.number:
+                shared_object.goes_away(number)
         publications = attachment.client.publications
         for publication in publications.values() if publications is not None else ():
             if publication.attachment is attachment:

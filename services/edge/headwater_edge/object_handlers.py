@@ -8,6 +8,7 @@ from headwater_bus import traffic
 from headwater_bus.rows import unpack_rows
 from headwater_rtmp.slots import Slots
 
+from headwater_edge.attachment import AttachmentPhase
 from headwater_edge.directory import Directory
 from headwater_edge.groups import EdgeGroup
 from headwater_edge.objects import ObjectFanout
@@ -78,8 +79,12 @@ class ObjectHandlers:
         shared_object = directory.objects.get(envelope.shared_object)
         if attachment is None or shared_object is None:
             return
-        if envelope.resumed and envelope.session in shared_object.members:
-            return
+        if envelope.resumed:
+            if attachment.phase is AttachmentPhase.RESUMING:
+                return  # It was said when this origin had the session before.
+            if envelope.session in shared_object.members:
+                shared_object.let_out(envelope.session, envelope.since)
+                return
         client = attachment.client
         if client.objects is None:
             client.objects = {}

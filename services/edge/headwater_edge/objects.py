@@ -10,9 +10,13 @@ The requester of a change gets Success where the others get Change (RTMP 1.0, se
 A member for whom too much is queued gets no more changes of others. The version that it has is noted, and once its queue has
 drained it gets the last value of each slot that is newer. Answers to its own requests and messages (`send`) are never left out:
 who asks for more of them than it reads is closed at the limit of its queue.
+
+A member that no origin goes on with yet is away: the replica is brought up to date for all, what the member has missed is held
+back until the origin says up to which commit it is to be told, as it has missed more than this object.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headwater_amf import AmfError
@@ -45,6 +49,30 @@ _NOTHING = -1
 """The version of who has nothing that a difference could begin with."""
 _KEPT_JOINS = 16
 """Answers to joins that are kept until the next change: one for each AMF version and version that clients come back with."""
+_MOST_HELD, _MOST_HELD_BYTES = 1000, 1024 * 1024
+"""Commits that are held back, of one object; over either the oldest is told at once, out of its order with other things."""
+_COMMIT_BYTES = 200
+"""What one takes beside its keys and values, about."""
+
+
+class _Held:
+    """A commit that members who are away were not told. `before`: what the slots were that it has changed. `chunks`: for others
+    than who asked for it, by AMF version."""
+
+    __slots__ = ("before", "chunks", "count", "events", "requester", "size_bytes", "version")
+
+    def __init__(
+        self,
+        version: int,
+        count: int,
+        requester: int,
+        events: Sequence[Any],
+        before: dict[str, bytes | None],
+    ) -> None:
+        self.version, self.count, self.requester, self.events = version, count, requester, events
+        self.before = before
+        self.chunks: dict[bool, bytes] = {}
+        self.size_bytes = _COMMIT_BYTES + sum(len(key) + len(value) for _, key, value in events)
 
 
 class ObjectFanout:
@@ -54,9 +82,12 @@ class ObjectFanout:
     """
 
     __slots__ = (
+        "_away",
         "_chunk_size",
         "_contents",
         "_counters",
+        "_held",
+        "_held_bytes",
         "_joined",
         "_missed",
         "events",
@@ -89,12 +120,18 @@ class ObjectFanout:
         """What a joining member gets, in chunks, by the version that it has too; likewise."""
         self._missed: dict[int, int] = {}
         """Slow members, and the version that each has."""
+        self._away: dict[int, tuple[int, int]] = {}
+        """Members that are away, and the version and count of the last commit that each was told."""
+        self._held: deque[_Held] = deque()
+        """While there are some: what was committed since."""
+        self._held_bytes = 0
 
     def join(self, number: int, client: "Client", since: int) -> None:
         """A member uses the object and has version `since`, or nothing (-1): UseSuccess, and the difference, or Clear and the
         whole content."""
         self.members[number] = client
         self._missed.pop(number, None)
+        self._no_longer_away(number)
         amf3 = client.amf3
         if not self.slots.base <= since <= self.slots.version:
             since = _NOTHING
@@ -110,6 +147,7 @@ class ObjectFanout:
         """A member uses it no longer; unknown ones are ignored."""
         self.members.pop(number, None)
         self._missed.pop(number, None)
+        self._no_longer_away(number)
 
     def update(self, version: int, count: int, requester: int, events: Sequence[Any]) -> bool:
         """Apply commit number `count` and fan it out: [event type, key, value] each, asked for by the member `requester` (0: of
@@ -123,13 +161,15 @@ class ObjectFanout:
         if version != before:
             self._contents.clear()
             self._joined.clear()
+        if self._away:
+            self._hold(version, count, requester, events)
         self.slots.apply(version, events)
         shared: dict[bool, bytes] = {}
         missed = self._missed
         changes = sum(kind != _SEND for kind, _, _ in events)
         # A copy: a member that is closed because its queue is full leaves on the spot.
         for number, client in list(self.members.items()):
-            if client.closed:
+            if client.closed or number in self._away:
                 continue
             amf3 = client.amf3
             if number in missed or (client.objects_full and changes):
@@ -149,7 +189,7 @@ class ObjectFanout:
         """A commit before this one is missing. Who asked for this one is answered all the same, as Flash sends no further change
         before it was; it gets the whole content once its queue has drained. Returns whether the content is asked for already."""
         client = self.members.get(requester)
-        if client is not None and not client.closed:
+        if client is not None and not client.closed and requester not in self._away:
             amf3 = client.amf3
             answers = [self._own(event, amf3) for event in events if event[0] != _SEND]
             if answers:
@@ -161,7 +201,12 @@ class ObjectFanout:
 
     def replace(self, slots: Slots, events: int) -> None:
         """The replica as the origin has it now, up to commit `events`: members are told what differs, slow ones get the whole
-        content once they have caught up."""
+        content once they have caught up. Those that are away are told nothing: the origin sees to it that they get everything."""
+        self._held.clear()
+        self._held_bytes = 0
+        for number, (_, told) in self._away.items():
+            if told < events:
+                self._away[number] = (_NOTHING, events)
         old, self.slots = self.slots.values, slots
         self.events, self.stale = events, False
         self._contents.clear()
@@ -173,7 +218,7 @@ class ObjectFanout:
             return
         shared: dict[bool, bytes] = {}
         for number, client in list(self.members.items()):
-            if client.closed or number in self._missed:
+            if client.closed or number in self._missed or number in self._away:
                 continue
             if client.objects_full:
                 self._fall_behind(number, client, _NOTHING)
@@ -189,18 +234,115 @@ class ObjectFanout:
         if client is None or client.closed:
             return
         events: list[bytes] = []
+        amf3 = client.amf3
+        away = self._away.get(number)
+        values = self.slots.values if away is None else self._values_behind(away[1])
         for kind, text in rows:
             if kind == _STATUS:
                 events.append(encode_status(text))
             elif kind == _SUCCESS:
                 events.append(encode_event(_SUCCESS, text))
             elif kind == _REMOVE:
-                events.append(self._slot(text, client.amf3))
-            elif kind == _CLEAR:
-                events.append(self._content(client.amf3))
+                events.append(self._slot(text, amf3, values))
+            elif kind == _CLEAR and away is None:
+                events.append(self._content(amf3))
                 if number in self._missed:
                     self._missed[number] = self.slots.version
-        client.enqueue(self._chunks(events, client.amf3, self._missed.get(number)))
+            elif kind == _CLEAR:
+                events.append(self._all(amf3, values))
+        has = self._missed.get(number, None if away is None else away[0])
+        client.enqueue(self._chunks(events, amf3, has))
+
+    # Members that are away
+
+    def goes_away(self, number: int) -> None:
+        """No origin has a member any more: until one goes on with it, it is told nothing."""
+        if number in self.members and number not in self._away:
+            self._away[number] = (self.slots.version, self.events)
+
+    def told(self, number: int) -> tuple[int, int]:
+        """The version that a member has been told, and the count of the last commit that it has."""
+        return self._away.get(number, (self.slots.version, self.events))
+
+    def let_out(self, number: int, count: int) -> None:
+        """An origin goes on with a member, which is told what was held back up to commit `count`; -1: all, it is back."""
+        client = self.members.get(number)
+        if client is None or number not in self._away:
+            return
+        self._let_out(number, client, self.events if count < 0 else count)
+        if count < 0 and number in self._away:
+            self._no_longer_away(number)
+            if number in self._missed:
+                self._fall_behind(number, client, self._missed[number])
+                if not client.objects_full:
+                    self.catch_up(number, client)
+
+    def _let_out(self, number: int, client: "Client", count: int) -> None:
+        """Also a slow member gets all of it: more than is held back this cannot be."""
+        version, told = self._away[number]
+        slow = self._missed.get(number)
+        amf3 = client.amf3
+        for held in list(self._held):
+            if held.count <= told:
+                continue
+            if held.count > count or client.closed:
+                break
+            version, told = held.version, held.count
+            own = number == held.requester
+            chunks = None if own or slow is not None else held.chunks.get(amf3)
+            if chunks is None:
+                body = [
+                    self._own(event, amf3) if own else self._event(event[0], event[1], event[2], amf3)
+                    for event in held.events
+                ]
+                chunks = self._chunks(body, amf3, version if slow is None else slow)
+                if not own and slow is None:
+                    held.chunks[amf3] = chunks
+            client.enqueue(chunks)
+            self._counters.object_deliveries += 1
+        if number in self._away:
+            self._away[number] = (version, told)
+
+    def _no_longer_away(self, number: int) -> None:
+        if self._away.pop(number, None) is not None and not self._away:
+            self._held.clear()
+            self._held_bytes = 0
+
+    def _hold(self, version: int, count: int, requester: int, events: Sequence[Any]) -> None:
+        """Hold a commit back that is about to be applied."""
+        values = self.slots.values
+        before: dict[str, bytes | None] = {}
+        for kind, key, _ in events:
+            if kind == _CLEAR:
+                for gone, value in values.items():
+                    before.setdefault(gone, value)
+            elif kind != _SEND:
+                before.setdefault(key, values.get(key))
+        held = _Held(version, count, requester, events, before)
+        self._held.append(held)
+        self._held_bytes += held.size_bytes
+        while len(self._held) > _MOST_HELD or self._held_bytes > _MOST_HELD_BYTES:
+            oldest = self._held[0]
+            for number, (_, told) in list(self._away.items()):
+                if told < oldest.count:
+                    self._let_out(number, self.members[number], oldest.count)
+            if not self._held:
+                break  # The last one that was away is closed, with all that was queued for it.
+            self._held.popleft()
+            self._held_bytes -= oldest.size_bytes
+
+    def _values_behind(self, count: int) -> dict[str, bytes]:
+        """The slots as they were behind a commit, as far back as commits are held."""
+        values = dict(self.slots.values)
+        for held in reversed(self._held):
+            if held.count <= count:
+                break
+            for key, value in held.before.items():
+                if value is None:
+                    values.pop(key, None)
+                else:
+                    values[key] = value
+        return values
 
     # Slow members
 
@@ -237,6 +379,8 @@ class ObjectFanout:
 
     def catch_up(self, number: int, client: "Client") -> None:
         """The queue of a member that missed something has drained."""
+        if number in self._away:
+            return  # It is seen to when it is back.
         has = self._missed.pop(number, None)
         if has is None or client.closed:
             return
@@ -255,12 +399,14 @@ class ObjectFanout:
         """Clear, and a Change for each slot."""
         events = self._contents.get(amf3)
         if events is None:
-            changes = [self._slot(key, amf3) for key in self.slots.values]
-            events = self._contents[amf3] = encode_event(_CLEAR) + b"".join(changes)
+            events = self._contents[amf3] = self._all(amf3, self.slots.values)
         return events
 
-    def _slot(self, key: str, amf3: bool) -> bytes:
-        value = self.slots.values.get(key)
+    def _all(self, amf3: bool, values: Mapping[str, bytes]) -> bytes:
+        return encode_event(_CLEAR) + b"".join(self._slot(key, amf3, values) for key in values)
+
+    def _slot(self, key: str, amf3: bool, values: Mapping[str, bytes] | None = None) -> bytes:
+        value = (self.slots.values if values is None else values).get(key)
         return encode_event(_REMOVE, key) if value is None else self._event(_CHANGE, key, value, amf3)
 
     def _own(self, event: Any, amf3: bool) -> bytes:

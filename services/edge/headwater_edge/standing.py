@@ -7,6 +7,10 @@ from headwater_bus.traffic import Attach
 from headwater_edge.attachment import Attachment
 from headwater_edge.client import Client
 from headwater_edge.groups import EdgeGroup
+from headwater_edge.objects import ObjectFanout
+
+_NONE = -1
+"""Version and count of a replica that is no copy."""
 
 
 def session_id(boot: str, attachment: Attachment) -> str:
@@ -41,13 +45,18 @@ def attach_envelope(boot: str, group: EdgeGroup, attachment: Attachment) -> Atta
 
 
 def _objects(attachment: Attachment) -> list[list[Any]]:
-    """Those whose replica is whole: of others the origin gives the content again."""
-    objects = attachment.client.objects or {}
     return [
-        [replica.name, replica.persistent, replica.slots.version, replica.events]
-        for replica, number in objects.items()
-        if number == attachment.number and not replica.stale
+        _object(replica, number)
+        for replica, number in (attachment.client.objects or {}).items()
+        if number == attachment.number
     ]
+
+
+def _object(replica: ObjectFanout, number: int) -> list[Any]:
+    """Where the replica lacks a commit it is none: the origin gives the content again."""
+    has = (_NONE, _NONE) if replica.stale else (replica.slots.version, replica.events)
+    told = replica.told(number)
+    return [replica.name, replica.persistent, *has, *(() if told == has else told)]
 
 
 def _streams(attachment: Attachment) -> list[list[Any]]:

@@ -4,8 +4,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from headwater_bus import traffic
-from headwater_rtmp.command import decode_command, encode_command
-from headwater_rtmp.errors import RemoteProtocolError
+from headwater_rtmp.command import encode_command
 from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode, status
 
@@ -13,7 +12,6 @@ from headwater_origin.application import Application
 from headwater_origin.attaches import Attaches
 from headwater_origin.connect import connect, join_guest
 from headwater_origin.edge_port import EdgePort
-from headwater_origin.inbound import close_for
 from headwater_origin.session import Session
 
 if TYPE_CHECKING:
@@ -51,8 +49,7 @@ class Admission:
                 self._begin(port, envelope)
             else:
                 self._forget(envelope)
-            for one in later:
-                self._origin.take(port, one)
+            self._origin.take(port, later)
         elif owned is False:
             self._refuse(port, envelope, "not the owner at this epoch")
         elif self.attaches.full:
@@ -114,16 +111,8 @@ class Admission:
         if guest:
             join_guest(session, envelope)
             return
-        message = Message(envelope.type_id, 0, 0, envelope.payload)
-        try:
-            command = decode_command(message)
-        except RemoteProtocolError as error:
-            self._counters.protocol_errors += 1
-            close_for(session, str(error))
-            return
-        if isinstance(command.command_object, dict):
-            session.properties = command.command_object
-        connect(session, command, message, envelope)
+        session.connect_message = Message(envelope.type_id, 0, 0, envelope.payload)
+        connect(session, envelope)
 
     def _reject(self, port: EdgePort, envelope: traffic.Attach, code: StatusCode, reason: str) -> None:
         """Answer a connect that no group takes; if it does not run for others, it is given back."""

@@ -196,17 +196,17 @@ class Application:
         self, function: Callable[..., object], *args: Any, delay_s: float = 0.0
     ) -> "gevent.Greenlet[..., None]":
         """Run a function beside the clients' messages; it is ended when the scope stops, and its exceptions are logged."""
-        return self._group.tasks.spawn(function, args, delay_s)
+        return self._group.app.tasks.spawn(function, args, delay_s)
 
     def after(self, delay_s: float, function: Callable[..., object], *args: Any) -> Timer:
         """Run a function once, after so many seconds. It ends with the scope on this origin: see `schedule`."""
-        return self._group.tasks.timer(delay_s, None, function, args)
+        return self._group.app.tasks.timer(delay_s, None, function, args)
 
     def every(self, interval_s: float, function: Callable[..., object], *args: Any) -> Timer:
         """Run a function every so many seconds (at least 0.01), the first time after as many; else as `after`."""
         if not interval_s >= _SHORTEST_S:
             raise ValueError(f"every {interval_s} s: expected {_SHORTEST_S} or more")
-        return self._group.tasks.timer(interval_s, interval_s, function, args)
+        return self._group.app.tasks.timer(interval_s, interval_s, function, args)
 
     def schedule(
         self,

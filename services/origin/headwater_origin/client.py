@@ -4,6 +4,7 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from headwater_origin.bandwidth import Bandwidth, measure
+from headwater_origin.farewell import close_for_application
 from headwater_origin.transaction import current
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ class Client:
         """Tell the client `NetConnection.Connect.Closed` and close it, when the running hook or method has returned."""
         now = current()
         if now is None:
-            self._session.close_for_application(reason)
+            close_for_application(self._session, reason)
         else:
-            now.after(lambda: self._session.close_for_application(reason))
+            now.after(lambda: close_for_application(self._session, reason))
 
     def __repr__(self) -> str:
         return f"<Client {self.id} of {self._session.group.name}>"

@@ -5,13 +5,15 @@ from typing import Any
 from headwater_bus.traffic import Attach, GuestIdle
 from headwater_rtmp.capabilities import parse_capabilities, relay_capabilities
 from headwater_rtmp.command import Command, encode_command
-from headwater_rtmp.message import Message
+from headwater_rtmp.errors import RemoteProtocolError
 from headwater_rtmp.status import StatusCode, status
 
 from headwater_origin import hooks, resume
 from headwater_origin.errors import Reject, StoreUnavailable
+from headwater_origin.farewell import refuse, turn_away
 from headwater_origin.resume import attached
 from headwater_origin.session import Session
+from headwater_origin.streams.net_stream import uses_streams
 
 _VERSION = "FMS/3,5,7,7009"
 """Clients compare it with versions of Flash Media Server: from 3,5 on they use all that is served here."""
@@ -19,14 +21,15 @@ _CAPABILITIES = 31.0
 """What Flash Media Server 3.5 says."""
 
 
-def connect(session: Session, command: Command, message: Message, attach: Attach) -> None:
-    """Have the application decide, then answer. Runs in the session's order, before everything else the client sends. `message`
-    is what `command` was read from. One that was a member before goes on, which the application need not decide again."""
+def connect(session: Session, attach: Attach) -> None:
+    """Have the application decide, then answer. Runs in the session's order, before everything else the client sends. One that
+    was a member before goes on, which the application need not decide again; then its command need not even be read."""
     group = session.group
-    session.connect_transaction = command.transaction_id
+    command = None if attach.resumed else _read(session)
+    if session.closed:
+        return
 
     def decide() -> None:
-        group.started.wait()
         if session.closed:
             return  # The application never saw it.
         if group.failure is not None:
@@ -41,17 +44,30 @@ def connect(session: Session, command: Command, message: Message, attach: Attach
         if attach.resumed and group.journaled and not lost:
             resume.say_goodbye(session, attach)
         else:
-            _begin(session, command, message, attach)
+            _begin(session, attach, command or _read(session))
 
-    waits = not group.started.is_set() or group.waits("on_connect") or session.session_id in group.absent
+    session.wait_for_start()
+    waits = group.waits("on_connect") or group.waits("on_resume") or group.awaited(session)
     session.post(decide, waits=waits)
 
 
-def _begin(session: Session, command: Command, message: Message, attach: Attach) -> None:
+def _read(session: Session) -> Command | None:
+    """Its connect command; None: it cannot be read, and the session is closed."""
+    try:
+        return session.read_connect()
+    except RemoteProtocolError as error:
+        session.group.counters.protocol_errors += 1
+        session.close_for(str(error))
+        return None
+
+
+def _begin(session: Session, attach: Attach, command: Command | None) -> None:
     """Ask the application. A client that has been accepted before, at an origin of which nothing is left, does not notice."""
+    if command is None:
+        return
     group = session.group
     if group.stalled:
-        session.refuse(str(StoreUnavailable()), StatusCode.CONNECT_FAILED)
+        refuse(session, str(StoreUnavailable()), StatusCode.CONNECT_FAILED)
         return
     args = (session.client, *command.args)
     # Of this hook alone the arguments are the client's, so it is no failure of the application when they do not fit.
@@ -63,16 +79,16 @@ def _begin(session: Session, command: Command, message: Message, attach: Attach)
         if refused is None:
             group.depart(session)
     elif refused is None:
-        group.durable.joined(session, message.type_id, bytes(message.payload))
+        group.durable.joined(session, attach.type_id, bytes(attach.payload))
         if attach.resumed:
             group.counters.connects_accepted += 1
             resume.restore(session, attach)
         else:
             accept(session, command)
     elif attach.resumed:
-        session.turn_away(refused)
+        turn_away(session, refused)
     else:
-        session.refuse(refused, StatusCode.CONNECT_REJECTED)
+        refuse(session, refused, StatusCode.CONNECT_REJECTED)
 
 
 def accept(session: Session, command: Command) -> None:
@@ -94,7 +110,7 @@ def accept(session: Session, command: Command) -> None:
     session.send(encode_command("_result", command.transaction_id, properties, info))
 
 
-def _resume(session: Session, command: Command, attach: Attach) -> bool:
+def _resume(session: Session, command: Command | None, attach: Attach) -> bool:
     """Go on with a member as the journal has it. Returns whether it has. Where the origin died before it could say so, the edge
     knows of no member (`resumed` is False) and has the connect answered now."""
     group = session.group
@@ -105,7 +121,7 @@ def _resume(session: Session, command: Command, attach: Attach) -> bool:
         session.send_away("another origin has it")
         return True
     session.follows(before)
-    resume.restore(session, attach, None if attach.resumed else lambda: accept(session, command))
+    resume.restore(session, attach, None if command is None else lambda: accept(session, command))
     resume.tell_application(session)
     return True
 
@@ -115,7 +131,6 @@ def join_guest(session: Session, attach: Attach) -> None:
     group = session.group
 
     def join() -> None:
-        group.started.wait()
         if session.closed:
             return
         if group.failure is not None:
@@ -135,10 +150,11 @@ def join_guest(session: Session, attach: Attach) -> None:
             session.accepted = True
             group.reply(session, attached(session))
 
-    session.post(join, waits=not group.started.is_set() or session.session_id in group.absent)
+    session.wait_for_start()
+    session.post(join, waits=group.awaited(session))
 
 
 def tell_idle(session: Session, number: int) -> None:
     """Tell the edge of a guest that uses nothing here after its message `number`."""
-    if not session.closed and not session.objects and not session.uses_streams:
+    if not session.closed and not session.objects and not uses_streams(session):
         session.group.send(session.edge, GuestIdle(session.number, number), session)

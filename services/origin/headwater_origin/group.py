@@ -1,18 +1,21 @@
 """A group on this origin: a scope with its application object, sessions, streams and SharedObjects, or, where an application
 spreads these, one object or one stream of it, without application code."""
 
+import time
+from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import Event
 from headwater_bus.logs import get_log
+from headwater_bus.sockets import SLICE_S
 from headwater_rtmp.command import encode_command
 from headwater_store import Fenced, StoreError
 
 from headwater_origin import hooks
 from headwater_origin.application import Application, overrides
+from headwater_origin.application_run import ApplicationRun
 from headwater_origin.durable.absent import Absent, absent_guest, absent_member
 from headwater_origin.durable.content import Durable
 from headwater_origin.durable.journal import JournalError, replay
@@ -25,11 +28,11 @@ from headwater_origin.objects.table import SharedObjects
 from headwater_origin.rooms import Rooms
 from headwater_origin.streams import routes as stream_routes
 from headwater_origin.streams.names import Streams
-from headwater_origin.timers import Tasks
 from headwater_origin.transaction import current
 
 if TYPE_CHECKING:
     from headwater_origin.session import Session
+    from headwater_origin.turns import Inbox
 
 
 _log = get_log("origin")
@@ -54,6 +57,7 @@ _HOOKS = (
     "shared_object_send",
     "shared_object_proxy",
 )
+_CHANGE_HOOKS = ("shared_object_write", "shared_object_delete", "shared_object_send")
 
 
 class GroupLoad:
@@ -99,24 +103,33 @@ class Group:
         self.stopped = False
         self.started = Event()
         """Set when `on_start` has returned or failed."""
+        self.early: deque[Inbox] = deque()
+        """Of the sessions that wait for that."""
         self.failure: str | None = None
         """Why the application did not start."""
         self._starter: gevent.Greenlet[..., None] | None = None
         """Runs `on_start`."""
-        self.tasks = Tasks(self)
-        self._jobs_runner: gevent.Greenlet[..., None] | None = None
+        self.app = ApplicationRun(self)
         self.durable = Durable(self)
         self.rooms = Rooms(self)
         self._workers: set[gevent.Greenlet[..., None]] = set()
         """Those in which sessions run application code."""
         self.ending: gevent.Greenlet[..., None] | None = None
         """Runs `on_stop`, after everything else."""
-        self.application = None if spread else policy(self)
-        self._application_stopped = False
-        self._blocking = self._overridden()
+        self.host_application(None if spread else policy(self))
 
-    def _overridden(self) -> dict[str, bool]:
-        return {hook: self.application is not None and overrides(self.application, hook) for hook in _HOOKS}
+    def host_application(self, application: Application | None) -> None:
+        """From now on this is the application object."""
+        self.application = application
+        if application is not None:
+            self.policy = type(application)
+        self._blocking = {hook: application is not None and overrides(application, hook) for hook in _HOOKS}
+        self.asks_changes = any(self._blocking[hook] for hook in _CHANGE_HOOKS)
+        """Whether the application looks at each change of a SharedObject."""
+        self.spread_objects = application is not None and self.policy.shared_objects == "spread"
+        """Whether each SharedObject of this scope is a group of its own."""
+        self.spread_streams = application is not None and self.policy.streams == "spread"
+        """Whether each stream of this scope is a group of its own."""
 
     def waits(self, hook: str) -> bool:
         """Whether a hook is application code, which may wait and so needs a greenlet."""
@@ -126,16 +139,6 @@ class Group:
     def stalled(self) -> bool:
         """Whether changes are refused, as the store has been away too long or too much waits for it."""
         return self.outputs.stalled
-
-    @property
-    def spread_objects(self) -> bool:
-        """Whether each SharedObject of this scope is a group of its own."""
-        return self.application is not None and self.policy.shared_objects == "spread"
-
-    @property
-    def spread_streams(self) -> bool:
-        """Whether each stream of this scope is a group of its own."""
-        return self.application is not None and self.policy.streams == "spread"
 
     def start(self) -> None:
         """Read the journal and run `on_start`; sessions wait for it."""
@@ -166,9 +169,15 @@ class Group:
 
     def _has_started(self) -> None:
         if self.application is not None and self.failure is None and not self.stopped:
-            self._jobs_runner = gevent.spawn(self.durable.jobs.run)
+            self.durable.jobs.begin()
         self._look_idle()
         self.started.set()
+        paused_at = time.monotonic()
+        while self.early:
+            if time.monotonic() - paused_at > SLICE_S:
+                gevent.sleep(0)
+                paused_at = time.monotonic()
+            self.early.popleft().release()
 
     def _restore(self) -> None:
         replay(self.host.committer.open(self), self.durable.apply)
@@ -299,6 +308,11 @@ class Group:
         if session.session_id not in self.absent and session.successor is None:
             self.gone(session)  # It was told to go meanwhile.
 
+    def awaited(self, session: "Session") -> bool:
+        """Whether something of the former self of a session runs still."""
+        before = self.absent.get(session.session_id)
+        return before is not None and before.busy
+
     def returns(self, session: "Session") -> "Session | None":
         """The former self of a session, which is not absent any more; None: there is none. Waits for what runs of it."""
         before = self.absent.get(session.session_id)
@@ -422,7 +436,7 @@ class Group:
         self, function: Callable[..., object], args: tuple[Any, ...], delay_s: float
     ) -> "gevent.Greenlet[..., None]":
         """A greenlet that ends with the application object."""
-        return self.tasks.spawn(function, args, delay_s)
+        return self.app.tasks.spawn(function, args, delay_s)
 
     def close(self, reason: str, work_s: float = _LAST_WORK_S) -> None:
         """It has no client any more, or goes on elsewhere: end the application's greenlets and an `on_start` that has not
@@ -442,7 +456,9 @@ class Group:
             self.started.set()
             if self._starter is not None and self._starter is not gevent.getcurrent():
                 self._starter.kill(block=False)
-        self.end_tasks()
+            while self.early:
+                self.early.popleft().release()
+        self.app.end_tasks()
         if self.waits("on_stop") or not self.outputs.off:
             self.ending = gevent.spawn(self._stop, reason, work_s)
 
@@ -462,12 +478,6 @@ class Group:
         self.objects.abandon()
         self.streams.abandon()
 
-    def end_tasks(self) -> None:
-        """End what the application runs beside clients' messages."""
-        self.tasks.end()
-        if self._jobs_runner is not None:
-            self._jobs_runner.kill(block=False)
-
     def quiesce(self, within_s: float) -> None:
         """Wait for hooks and methods that run."""
         gevent.joinall(
@@ -479,7 +489,7 @@ class Group:
         committer = self.host.committer
         try:
             if self.failure is None:
-                self.stop_application()
+                self.app.stop()
                 committer.finish(self, keeps=bool(self.sessions or self.absent))
         except GroupLost:
             pass
@@ -487,61 +497,6 @@ class Group:
             committer.forget(self)
             self.outputs.give_up()
             self._let_go(reason)
-
-    # Another application object
-
-    def stop_application(self) -> None:
-        """`on_stop`, once, and the end of what the application runs by itself."""
-        self.end_tasks()
-        if self.waits("on_stop") and not self._application_stopped:
-            self._application_stopped = True
-            hooks.tell(self, "on_stop")
-
-    def start_application(self) -> None:
-        """Begin again with a new object of the application, which is told of every member. Raises what `__init__` or `on_start`
-        raise."""
-        if self.application is None:
-            return
-        self.tasks = Tasks(self)
-        self.application, self._application_stopped = self.policy(self), False
-        self.objects.forget_application()
-        self._jobs_runner = gevent.spawn(self.durable.jobs.run)
-        hooks.run(self, self.application.on_start, ())
-        self._tell_resumed()
-
-    def _tell_resumed(self) -> None:
-        if self.waits("on_resume"):
-            for session in self.attached:
-                session.post(partial(hooks.tell, self, "on_resume", session.client), waits=True)
-
-    def replace_application(self, policy: type[Application]) -> None:
-        """Go on with another class of the application: the old object stops, the new one starts and is told of every member.
-        Clients, objects, state and jobs stay, timers and greenlets end. Raises what the new one raises in `__init__` or
-        `on_start`; then the old one starts again."""
-        self.started.wait()
-        if self.stopped or self.failure is not None:
-            return  # Who comes next finds the new class.
-        former, former_policy, former_blocking = self.application, self.policy, self._blocking
-        application = policy(self)
-        if self.waits("on_stop"):
-            hooks.tell(self, "on_stop")
-            if self.stopped:
-                return
-        self.tasks.end()
-        self.tasks = Tasks(self)
-        self.application, self.policy = application, policy
-        self._blocking = self._overridden()
-        self.objects.forget_application()
-        try:
-            hooks.run(self, application.on_start, ())
-        except BaseException:
-            self.tasks.end()
-            self.tasks = Tasks(self)
-            self.application, self.policy, self._blocking = former, former_policy, former_blocking
-            self.objects.forget_application()
-            hooks.tell(self, "on_start")
-            raise
-        self._tell_resumed()
 
     def health(self) -> dict[str, Any]:
         """Its sessions, streams and objects."""

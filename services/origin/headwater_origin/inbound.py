@@ -29,18 +29,6 @@ the registry knows it, and an origin keeps it, for everybody's seconds."""
 _STREAM_COMMANDS = frozenset(("publish", "play"))
 
 
-def close_for(session: Session, reason: str) -> None:
-    """Close a client for what it sent, with a log line."""
-    _log.warning(
-        "client closed",
-        group=session.group.name,
-        session=session.session_id,
-        address=session.address,
-        reason=reason,
-    )
-    session.close(reason)
-
-
 class Inbound:
     """See the module. `handlers` by the kind of the envelope."""
 
@@ -77,20 +65,20 @@ class Inbound:
 
     def _broke_protocol(self, session: Session, error: RemoteProtocolError) -> None:
         self._counters.protocol_errors += 1
-        close_for(session, str(error))
+        session.close_for(str(error))
 
     def _within_rate(self, session: Session, count: int) -> bool:
         """Count a message, a large one as `count`; a client that sends more than it may is closed, and so is one that asks on
         and on while the store is away."""
         if session.behind:
-            close_for(session, f"{session.waiting} messages to it wait for the store already")
+            session.close_for(f"{session.waiting} messages to it wait for the store already")
             return False
         if not session.too_fast(count):
             return True
         per_s = self._config.messages_per_s
         spread = session.group.spread_objects or session.group.spread_streams
         of_its_own = f" (an object or stream of its own counts as {_GROUP_COUNT})" if spread else ""
-        close_for(session, f"over {per_s} messages a second{of_its_own}")
+        session.close_for(f"over {per_s} messages a second{of_its_own}")
         return False
 
     def _sender(
@@ -100,8 +88,9 @@ class Inbound:
         size = len(envelope.payload)
         self._counters.messages_in += 1
         self._counters.bytes_in += size
-        session = self._there(port, envelope, size)
-        if session is None:
+        session = port.sessions.get(envelope.session)
+        if session is None or session.closed or session.group.held is not None:
+            self._not_now(port, session, envelope, size)
             return None
         if envelope.number <= session.received:
             self._counters.messages_again += 1
@@ -112,25 +101,21 @@ class Inbound:
         load.bytes += size
         return session
 
-    def _there(self, port: EdgePort, envelope: Any, size: int) -> Session | None:
-        """The session that an envelope is about. Where it is not attached yet, or its group is being moved, the envelope is
-        held."""
-        session = port.sessions.get(envelope.session)
-        if session is None or session.closed:
-            waiting = port.waiting.get(envelope.session)
-            if waiting is not None:
-                waiting.hold(envelope, size)
-                return None
-            self._counters.stray_messages += 1
-            if envelope.session in port.dropped:
-                # Its group was elsewhere meanwhile, which the edge does not seem to know.
-                port.dropped.discard(envelope.session)
-                port.refuse(envelope.session, "", "not attached any more")
-            return None
-        if session.group.held is not None:
-            session.group.held.add(port, envelope)
-            return None
-        return session
+    def _not_now(self, port: EdgePort, session: Session | None, envelope: Any, size: int) -> None:
+        """Of an envelope about a session that is not attached yet, or whose group is being moved: it is held."""
+        if session is not None and not session.closed:
+            if session.group.held is not None:
+                session.group.held.add(port, envelope)
+            return
+        waiting = port.waiting.get(envelope.session)
+        if waiting is not None:
+            waiting.hold(envelope, size)
+            return
+        self._counters.stray_messages += 1
+        if envelope.session in port.dropped:
+            # Its group was elsewhere meanwhile, which the edge does not seem to know.
+            port.dropped.discard(envelope.session)
+            port.refuse(envelope.session, "", "not attached any more")
 
     def _command_message(self, session: Session, message: Message, number: int) -> None:
         command, size = decode_command(message), len(message.payload)
@@ -181,8 +166,10 @@ class Inbound:
 
     def _guest_stream(self, port: EdgePort, envelope: traffic.GuestStream) -> None:
         """A stream of a session is published or played, or is no longer, at the origin that has it."""
-        session = self._there(port, envelope, 0)
-        if session is not None:
+        session = port.sessions.get(envelope.session)
+        if session is None or session.closed or session.group.held is not None:
+            self._not_now(port, session, envelope, 0)
+        else:
             session.post(lambda: stream_routes.guest_stream(session, envelope), waits=False)
 
     def _object_resync(self, port: EdgePort, envelope: traffic.ObjectResync) -> None:

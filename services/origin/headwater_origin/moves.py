@@ -104,7 +104,7 @@ class Moves:
             self._still_mine(group)
             with gevent.Timeout(2 * _COMMIT_S, _Failed("store-away", "it could not be committed in time")):
                 stopped = True
-                group.stop_application()
+                group.app.stop()
                 self._origin.committer.finish(group, keeps=True)
             self._still_mine(group)
             answer = self._hand_over(group, request)
@@ -158,10 +158,10 @@ class Moves:
                 group.bounce(session, "what it asked for was interrupted by a move")
         for port, envelope in held.envelopes:
             if port.up:
-                self._origin.take(port, envelope)
+                self._origin.take(port, (envelope,))
 
     def _start_again(self, group: "Group") -> None:
         try:
-            group.start_application()
+            group.app.start_again()
         except hooks.FAILURES as error:
             hooks.failed(group, "on_start", error)

@@ -1,7 +1,7 @@
 """All groups of one origin process: attaches sessions to them and carries out what edges say."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import gevent
@@ -9,6 +9,7 @@ from headwater_bus import traffic
 from headwater_bus.link import Link
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node
+from headwater_bus.sockets import SLICE_S
 from headwater_store import Journals
 
 from headwater_origin import hooks
@@ -29,6 +30,10 @@ from headwater_origin.releases import Releases
 
 _log = get_log("origin")
 _TICK_S = 0.25
+_UNPAUSED = 8
+"""So many things that an edge says are carried out before it is asked how long that took."""
+_LATE_S = 0.5
+"""A tick that comes so late means that this process was held up: nothing could happen meanwhile."""
 _FIRST_ATTACH_S = 1.0
 """A group that was just granted has at least so long until its first client attaches."""
 
@@ -96,21 +101,30 @@ class Origin:
         port.objects.clear()
 
     def batch(self, link: Link, envelopes: list[Any]) -> None:
-        """Carry out what an edge says, in order."""
+        """Carry out what an edge says, in order. Called by the greenlet that reads all links, which pauses here where there is
+        much to do, so that what was done leaves and is committed meanwhile."""
         port: EdgePort = link.data
-        for envelope in envelopes:
-            self.take(port, envelope)
+        paused_at = time.monotonic()
+        for at in range(0, len(envelopes), _UNPAUSED):
+            if at and time.monotonic() - paused_at > SLICE_S:
+                gevent.sleep(0)
+                paused_at = time.monotonic()
+                if not port.up:
+                    return  # Over another link its edge sends again what was not done.
+            self.take(port, envelopes[at : at + _UNPAUSED])
 
-    def take(self, port: EdgePort, envelope: Any) -> None:
-        """Carry out one thing that an edge says."""
-        handler = self._handlers.get(type(envelope))
-        if handler is None:
-            self.counters.stray_messages += 1
-            return
-        try:
-            handler(port, envelope)
-        except Exception as error:
-            self._failed(port, envelope, error)
+    def take(self, port: EdgePort, envelopes: Iterable[Any]) -> None:
+        """`batch` without a pause."""
+        handlers = self._handlers
+        for envelope in envelopes:
+            handler = handlers.get(type(envelope))
+            if handler is None:
+                self.counters.stray_messages += 1
+                continue
+            try:
+                handler(port, envelope)
+            except Exception as error:
+                self._failed(port, envelope, error)
 
     def _failed(self, port: EdgePort, envelope: Any, error: Exception) -> None:
         """A fault of this program: the session that met it ends, everybody else goes on."""
@@ -237,8 +251,18 @@ class Origin:
     def tick(self) -> None:
         """Job: attaches that waited too long, objects and groups that nobody uses, for ever."""
         while True:
+            due = time.monotonic() + _TICK_S
             gevent.sleep(_TICK_S)
-            self.tend(time.monotonic())
+            now = time.monotonic()
+            if now - due > _LATE_S:
+                self.held_up(now - due)
+            self.tend(now)
+
+    def held_up(self, late_s: float) -> None:
+        """This process did not run for so long, so neither the store nor edges could be heard: their time goes on from here."""
+        self.committer.held_up(late_s)
+        for group in self.groups.values():
+            group.absent.postpone(late_s)
 
     def tend(self, now: float) -> None:
         """One round of `tick`; `now` in monotonic seconds."""
@@ -281,7 +305,7 @@ class Origin:
                 group.policy = application
                 continue
             try:
-                group.replace_application(application)
+                group.app.replace(application)
             except hooks.FAILURES as error:
                 hooks.failed(group, "reload", error)
                 _log.error("scope keeps the old code", group=group.name)

@@ -9,6 +9,7 @@ from headwater_bus.traffic import Attach, Attached, CloseSession
 
 from headwater_origin import hooks
 from headwater_origin.durable.said import envelope_of
+from headwater_origin.objects.missed import in_order
 from headwater_origin.session import Session
 from headwater_origin.session_state import StateError, StateOf, unpack_state
 from headwater_origin.streams import routes as stream_routes
@@ -53,9 +54,9 @@ def restore(session: Session, attach: Attach, accept: Callable[[], None] | None 
         accept()
     else:
         group.send(session.edge, attached(session), session)
-    for message in missed:
-        session.send(message)
-    group.outputs.say_again(session, attach.applied, attach.heard)
+    for envelope in in_order(missed, group.outputs.unheard(session, attach.applied, attach.heard)):
+        group.send(session.edge, envelope, session)
+    group.outputs.told_again(session)
     group.streams.resume(session, state.streams, attach.streams)
     stream_routes.resume(session, state.guest_streams, attach.guest_streams)
     session.bandwidth_done = state.bandwidth_done

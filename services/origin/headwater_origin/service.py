@@ -59,8 +59,8 @@ def run(
         jobs.append(("reload", Reloader(watched, origin.replace_application).job))
     for name, job in jobs:
         node.spawn(name, job)
-    node.on_request(GroupLoadsRequest, lambda caller, request: origin.moves.loads(request))
-    node.on_request(MoveGroup, partial(_move, node, origin))
+    node.on_request(GroupLoadsRequest, lambda caller, request: origin.moves.loads(request), role="balancer")
+    node.on_request(MoveGroup, partial(_move, node, origin), role="balancer")
     node.load_provider = origin.load
     node.health_provider = lambda: {**origin.health(), "messages_refused": links.refused}
     spread = [name for name, application in applications.items() if application.shared_objects == "spread"]

@@ -1,13 +1,12 @@
 """One client's NetConnection as the origin keeps it: its message streams, its objects, what waits for its application code."""
 
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import gevent
 from gevent import getcurrent
 from headwater_bus.logs import get_log
-from headwater_bus.traffic import Attached, CloseSession, SessionState, ToClient
+from headwater_bus.traffic import CloseSession, SessionState, ToClient
 from headwater_rtmp.command import Command, decode_command, encode_command
 from headwater_rtmp.errors import RemoteProtocolError
 from headwater_rtmp.message import Message
@@ -16,12 +15,14 @@ from headwater_rtmp.status import StatusCode, status
 from headwater_origin import hooks
 from headwater_origin.client import Client
 from headwater_origin.client_calls import ClientCalls
-from headwater_origin.durable.said import Said, close_form, message_form
+from headwater_origin.durable.said import Said, message_form
 from headwater_origin.durable.values import Changes, Values, unpack_values
 from headwater_origin.edge_port import EdgePort
-from headwater_origin.errors import GroupLost, Redirect, Reject
+from headwater_origin.errors import GroupLost
+from headwater_origin.farewell import refuse, told
 from headwater_origin.session_state import pack_state
 from headwater_origin.transaction import current
+from headwater_origin.turns import Inbox
 
 if TYPE_CHECKING:
     from headwater_origin.bandwidth import Measurement
@@ -29,35 +30,10 @@ if TYPE_CHECKING:
     from headwater_origin.group import Group
     from headwater_origin.objects.access import Access
     from headwater_origin.objects.table import SharedObject
-    from headwater_origin.streams.stream import Publication, Stream
+    from headwater_origin.streams.net_stream import NetStream
 
 _log = get_log("origin")
-_LONGEST_REASON = 500
 _CALLS_PER_EPOCH = 1_000_000
-
-
-class NetStream:
-    """A message stream of a session. It publishes, plays, or does nothing."""
-
-    __slots__ = ("audio", "id", "paused", "playing", "publication", "route", "video")
-
-    def __init__(self, stream_id: int) -> None:
-        self.id = stream_id
-        self.route = ""
-        """The group of its own that has the stream, where streams are spread; its commands are sent on there."""
-        self.publication: Publication | None = None
-        self.playing: Stream | None = None
-        self.audio = self.video = True
-        self.paused = False
-
-
-class _Work:
-    """What a session does next. `always`: also when the client is gone."""
-
-    __slots__ = ("always", "number", "run", "size")
-
-    def __init__(self, run: Callable[[], None], size: int, always: bool, number: int) -> None:
-        self.run, self.size, self.always, self.number = run, size, always, number
 
 
 class Session:
@@ -69,12 +45,11 @@ class Session:
         "_calls_from",
         "_full_at",
         "_inbox",
-        "_inbox_bytes",
+        "_properties",
         "_state",
         "_state_due",
         "_state_said",
         "_streams",
-        "_worker",
         "absent",
         "accepted",
         "address",
@@ -84,6 +59,7 @@ class Session:
         "bandwidth_done",
         "client",
         "closed",
+        "connect_message",
         "connect_transaction",
         "departed",
         "done",
@@ -97,7 +73,6 @@ class Session:
         "number",
         "object_encoding",
         "objects",
-        "properties",
         "received",
         "scope",
         "session_id",
@@ -124,7 +99,9 @@ class Session:
         self.guest, self.scope = guest, scope
         """Whether its home is another group, which decides for it; `scope`: it is that scope's application."""
         self.session_id, self.address, self.object_encoding = session_id, address, object_encoding
-        self.properties: dict[str, Any] = {}
+        self.connect_message: Message | None = None
+        """Its connect command; None: of a guest."""
+        self._properties: dict[str, Any] | None = None
         self.accepted = False
         """Whether the application has accepted the connect."""
         self.closed = False
@@ -172,9 +149,7 @@ class Session:
         self.client = Client(self)
         self.objects: dict[SharedObject, Access] | None = None
         self._streams: dict[int, NetStream] | None = None
-        self._inbox: deque[_Work] | None = None
-        self._worker: gevent.Greenlet[..., None] | None = None
-        self._inbox_bytes = 0
+        self._inbox: Inbox | None = None
         self._calls: ClientCalls | None = None
         self._calls_from = 0
         """Transaction ids of calls to it are above this one."""
@@ -188,16 +163,32 @@ class Session:
     def restore(self, member: "Member") -> None:
         """It was a member before: take what the journal says of it."""
         self.attributes.apply(dict(unpack_values(member.attributes)))
-        try:
-            command = decode_command(Message(member.type_id, 0, 0, member.payload))
-        except RemoteProtocolError:
-            return  # A former version took it; nothing depends on what the client said of itself.
-        if isinstance(command.command_object, dict):
-            self.properties = command.command_object
+        self.connect_message = Message(member.type_id, 0, 0, member.payload)
+
+    def read_connect(self) -> Command:
+        """Its connect command. Raises RemoteProtocolError."""
+        assert self.connect_message is not None
+        command = decode_command(self.connect_message)
+        self.connect_transaction = command.transaction_id
+        self._properties = command.command_object if isinstance(command.command_object, dict) else {}
+        return command
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """What its connect command says of the client. Of one that only comes back it is read when somebody asks: where an origin
+        takes over many it would be a good part of its work."""
+        if self._properties is None:
+            self._properties = {}
+            if self.connect_message is not None:
+                # A former version may have taken it; nothing depends on what the client said of itself.
+                with suppress(RemoteProtocolError):
+                    self.read_connect()
+        return self._properties
 
     def follows(self, former: "Session") -> None:
         """It is the same session over another link: application code goes on with the client that it knows."""
-        self.client, self.attributes, self.properties = former.client, former.attributes, former.properties
+        self.client, self.attributes = former.client, former.attributes
+        self.connect_message, self._properties = former.connect_message, former._properties
         self.client.follow(self)
         self.attributes.changed = self._attributes_changed
         self.bandwidth_done = former.bandwidth_done
@@ -309,52 +300,25 @@ class Session:
         if self.closed and not self.absent:
             return
         if self.absent:
-            self.group.expel(self, _told(reason))
+            self.group.expel(self, told(reason))
         elif self.group.outputs.lost:
             self.send_away("another origin has it")
         elif self.accepted:
-            self.send_status(0, status(code, _told(reason)))
+            self.send_status(0, status(code, told(reason)))
             self.drop(reason)
         else:
-            self.refuse(reason, StatusCode.CONNECT_FAILED if code == StatusCode.CONNECT_CLOSED else code)
+            refuse(self, reason, StatusCode.CONNECT_FAILED if code == StatusCode.CONNECT_CLOSED else code)
 
-    def close_for_application(self, reason: str) -> None:
-        """`close` as an effect of application code: journaled, so that a client that its origin's death has kept from hearing it
-        hears it from the next one."""
-        if self.accepted and not (self.closed and not self.absent) and not self.group.stalled:
-            text = _told(reason)
-            info = status(StatusCode.CONNECT_CLOSED, text)
-            say = self.group.durable.say
-            say(self, message_form(encode_command("onStatus", 0, None, info, amf3=self.amf3)))
-            say(self, close_form(text))
-            if self.absent:
-                self.group.gone(self)
-            else:
-                self.ended(text)
-        else:
-            self.close(reason)
-
-    def refuse(self, why: str | Reject, code: StatusCode) -> None:
-        """Answer its connect with `_error`, and close it."""
-        if self.closed:
-            return
-        reason = why if isinstance(why, str) else why.reason
-        elsewhere = {"ex": {"code": 302.0, "redirect": why.url}} if isinstance(why, Redirect) else {}
-        self.group.counters.connects_rejected += 1
-        _log.info("connect refused", group=self.group.name, address=self.address, reason=_told(reason))
-        # In AMF0 for every client, as the answer of a connect that succeeds is.
-        info = {**status(code, _told(reason)), **elsewhere}
-        # What the application says may come of what is not committed yet; the origin's own reasons do not.
-        say = self.send if isinstance(why, Reject) else self.reply
-        say(encode_command("_error", self.connect_transaction, None, info))
-        self.drop(f"connect refused: {reason}")
-
-    def turn_away(self, why: Reject) -> None:
-        """The application of a new origin does not take a client that was connected before: it is closed."""
-        self.group.counters.connects_rejected += 1
-        self.group.reply(self, Attached(self.number, 0, False, self.epoch))
-        self.send_status(0, status(StatusCode.CONNECT_REJECTED, _told(why.reason)))
-        self.drop(why.reason)
+    def close_for(self, reason: str) -> None:
+        """Close it for what it sent, with a log line."""
+        _log.warning(
+            "client closed",
+            group=self.group.name,
+            session=self.session_id,
+            address=self.address,
+            reason=reason,
+        )
+        self.close(reason)
 
     def send_away(self, reason: str) -> None:
         """Have the edge look for the origin that has the group; the client notices nothing."""
@@ -367,7 +331,7 @@ class Session:
     def drop(self, reason: str) -> None:
         """Close the client without another word."""
         if not self.closed:
-            text = _told(reason)
+            text = told(reason)
             self.group.reply(self, CloseSession(self.number, text))
             self.ended(text)
 
@@ -382,19 +346,12 @@ class Session:
 
     # Its link
 
-    @property
-    def busy(self) -> bool:
-        """Whether something of it runs, or waits for its turn."""
-        return self._inbox is not None
-
     def suspend(self) -> None:
         """Its link is lost. What runs goes on to its end as if nothing were; what waits comes again over another link. `closed`
         is set when that has ended, and then the group hears of it."""
         self.absent = True
         if self._inbox is not None:
-            kept = [work for work in self._inbox if work.always]
-            self._inbox.clear()
-            self._inbox += kept
+            self._inbox.keep_always()
         if self._calls is not None:
             self._calls.link_lost()
         if self._inbox is None:
@@ -414,8 +371,8 @@ class Session:
 
     def settled(self) -> None:
         """Wait until nothing of it runs any more."""
-        if self._inbox is not None and self._worker is not None:
-            self._worker.join()
+        if self._inbox is not None:
+            self._inbox.wait()
 
     # Its state
 
@@ -437,7 +394,7 @@ class Session:
         state = pack_state(self)
         if state != self._state:
             self._state = state
-            self._state_said = said = Said((), self.handling, [])
+            self._state_said = said = Said((), self.handling, [], 0)
             self.group.outputs.tell_state(self, SessionState(self.number, state), said)
 
     def state_to_journal(self) -> bytes | None:
@@ -455,29 +412,11 @@ class Session:
     # Message streams
 
     @property
-    def streams(self) -> dict[int, NetStream]:
+    def streams(self) -> "dict[int, NetStream]":
         """Its message streams by id."""
         if self._streams is None:
             self._streams = {}
         return self._streams
-
-    @property
-    def uses_streams(self) -> bool:
-        """Whether it publishes or plays."""
-        return self._streams is not None and any(
-            stream.publication is not None or stream.playing is not None for stream in self._streams.values()
-        )
-
-    def create_stream(self) -> NetStream | None:
-        """A new message stream with the lowest free id from 1; None when there are too many."""
-        streams = self.streams
-        if len(streams) >= self.group.config.streams_per_session:
-            return None
-        stream_id = 1
-        while stream_id in streams:
-            stream_id += 1
-        net_stream = streams[stream_id] = NetStream(stream_id)
-        return net_stream
 
     # Order
 
@@ -502,32 +441,30 @@ class Session:
         inbox = self._inbox
         if inbox is None:
             if not waits:
-                self._run(run, number)
+                self.carry_out(run, number)
                 return
-            inbox = self._inbox = deque()
-            self._worker = self.group.run(self._work)
-        config = self.group.config
-        if not always and (
-            len(inbox) >= config.inbox_messages or self._inbox_bytes + size > config.inbox_bytes
-        ):
-            self.close(f"{len(inbox)} messages wait for the application already")
-            return
-        self._inbox_bytes += size
-        inbox.append(_Work(run, size, always, number))
+            inbox = self._inbox = Inbox(self)
+        inbox.add(run, waits, size, always, number)
 
-    def _work(self) -> None:
-        inbox = self._inbox
-        assert inbox is not None
-        while inbox:
-            work = inbox.popleft()
-            self._inbox_bytes -= work.size
-            if work.always or not (self.closed or self.absent):
-                self._run(work.run, work.number)
-        self._inbox = self._worker = None
+    @property
+    def busy(self) -> bool:
+        """Whether something of it runs, or waits for its turn."""
+        return self._inbox is not None
+
+    def wait_for_start(self) -> None:
+        """A new session does nothing before its group has started."""
+        if not self.group.started.is_set():
+            self._inbox = Inbox(self, held=True)
+            self.group.early.append(self._inbox)
+
+    def at_rest(self) -> None:
+        """Nothing of it runs or waits any more."""
+        self._inbox = None
         if self.absent and not self.closed:
             self._suspended()
 
-    def _run(self, run: Callable[[], None], number: int) -> None:
+    def carry_out(self, run: Callable[[], None], number: int) -> None:
+        """Run what was posted, now that its turn has come."""
         if 0 < number <= self.applied:
             self.group.counters.messages_again += 1
             return
@@ -538,11 +475,13 @@ class Session:
             self.handling, self.handler = number, getcurrent()
         try:
             run()
-            if number and outputs.lost:
+            if not number:
+                pass
+            elif outputs.lost:
                 self.unfinished = True
-            elif number and outputs.count != before:
+            elif outputs.count != before and not outputs.off:
                 self.group.durable.applied(self, number)
-            elif number:
+            else:
                 if self._state_due:
                     self.tell_state()
                 outputs.done(self, number)
@@ -555,8 +494,3 @@ class Session:
         finally:
             if number:
                 self.handling, self.handler = 0, None
-
-
-def _told(reason: str) -> str:
-    """A reason that may be an application's text: it has an end, and no lone surrogates, which have no UTF-8."""
-    return reason[:_LONGEST_REASON].encode(errors="replace").decode()

@@ -68,10 +68,15 @@ _ROWS = (
 
 
 def _rows_of(lists: list[Any]) -> list[list[list[Any]]]:
-    for types, rows in zip(_ROWS, lists, strict=True):
-        for row in rows:
-            if len(row) < len(types) or any(
-                type(item) is not kind for item, kind in zip(row, types, strict=False)
-            ):
-                raise ValueError(f"a row {str(row)[:80]}")
-    return [[row[: len(types)] for row in rows] for types, rows in zip(_ROWS, lists, strict=True)]
+    return [
+        # Most are empty.
+        [_row_of(types, row) for row in rows] if rows else []
+        for types, rows in zip(_ROWS, lists, strict=True)
+    ]
+
+
+def _row_of(types: tuple[type, ...], row: list[Any]) -> list[Any]:
+    known = row[: len(types)]
+    if tuple(map(type, known)) != types:
+        raise ValueError(f"a row {str(row)[:80]}")
+    return known

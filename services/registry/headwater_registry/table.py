@@ -292,6 +292,9 @@ class Table:
         self.epoch = max(self.epoch, seen)
         if known is None or not known.origin or known.epoch > seen:
             return Done(), []
+        if owner is None and known.epoch == seen:
+            # A former owner that is not registered again yet has met the present one's epoch: nothing is behind.
+            return Done(), []
         given = self._assign(group, known.origin)
         return Done(), [["group", group, given.origin, given.epoch]]
 

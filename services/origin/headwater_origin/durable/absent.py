@@ -86,6 +86,10 @@ class Absent:
             self.pop(session.session_id)
         return due
 
+    def postpone(self, by_s: float) -> None:
+        """Their edges could not come for so long."""
+        self._sessions = {id_: (session, until + by_s) for id_, (session, until) in self._sessions.items()}
+
     def clear(self) -> None:
         """They are another origin's."""
         self._sessions.clear()

@@ -301,6 +301,11 @@ class Committer:
             self._due += due
             self._wake.set()
 
+    def held_up(self, late_s: float) -> None:
+        """This process did not run for so long: that is no time in which the store has not answered."""
+        if self._since is not None:
+            self._since = min(self._since + late_s, self._clock())
+
     @property
     def away(self) -> bool:
         """Whether the store did not do the last commit."""

@@ -51,11 +51,14 @@ class Durable:
         elif kind in (RowKind.JOB, RowKind.JOB_GONE):
             self.jobs.restore(row)
         elif kind == RowKind.SAID:
-            self._said.add(Said((row[1],), row[2], row[3], entry))
+            earlier = row[4] if len(row) > 4 else 0
+            self._said.add(Said((row[1],), row[2], row[3], self._group.outputs.order - earlier, entry))
         elif kind == RowKind.BROADCAST:
-            self._said.add(Said(self.members.audience(row[1]), 0, row[2], entry))
+            audience = self.members.audience(row[1])
+            self._said.add(Said(audience, 0, row[2], self._group.outputs.order, entry))
         elif kind == RowKind.SAID_KEPT:
-            self._said.restore(row)
+            outputs = self._group.outputs
+            outputs.order = max(self._said.restore(row), outputs.order)
         elif not self.members.apply(row):
             raise JournalError(f"a row of kind {kind!r}")
 

@@ -25,6 +25,7 @@ class Epochs:
             self._job = gevent.spawn(self._tell)
 
     def _tell(self) -> None:
+        refused: dict[str, Refused] = {}
         while self._untold:
             group, epoch = next(iter(self._untold.items()))
             try:
@@ -33,6 +34,12 @@ class Epochs:
                 gevent.sleep(_AGAIN_S)  # Its grant must wait for it as well.
                 continue
             if isinstance(answer, Refused):
-                _log.info("registry knows better of a group", group=group, epoch=epoch, reason=answer.text)
+                refused[group] = answer
             if self._untold.get(group) == epoch:
                 del self._untold[group]
+        if refused:
+            # One line for all: an origin that was away longer than its lease finds many.
+            group, answer = next(iter(refused.items()))
+            _log.info(
+                "registry knows better of groups", groups=len(refused), such_as=group, reason=answer.text
+            )

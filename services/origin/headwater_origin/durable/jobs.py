@@ -76,6 +76,9 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._changed = Event()
         self._running: set[str] = set()
+        self._begun = False
+        self._runner: gevent.Greenlet[..., None] | None = None
+        """Runs what is due, while there is any job at all: most groups have none."""
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -151,7 +154,7 @@ class Jobs:
             self._group.journal(job.row())
         elif self._jobs.pop(id_, None) is not None:
             self._group.journal([int(RowKind.JOB_GONE), id_])
-        self._changed.set()
+        self._look()
 
     def restore(self, row: list[Any]) -> None:
         """A row of the journal."""
@@ -166,9 +169,26 @@ class Jobs:
 
     # Running
 
-    def run(self) -> None:
-        """Run what is due, for ever: beside each other, and each once."""
-        while True:
+    def begin(self) -> None:
+        """Run what is due, from now on: beside each other, and each once."""
+        self._begun = True
+        self._look()
+
+    def end(self) -> None:
+        """Begin no more of them."""
+        self._begun = False
+        if self._runner is not None:
+            self._runner.kill(block=False)
+            self._runner = None
+
+    def _look(self) -> None:
+        if self._runner is not None:
+            self._changed.set()
+        elif self._begun and self._jobs:
+            self._runner = gevent.spawn(self._work)
+
+    def _work(self) -> None:
+        while self._jobs:
             while self._group.stalled:
                 gevent.sleep(_STALLED_S)
             self._changed.clear()
@@ -183,6 +203,7 @@ class Jobs:
                 else:
                     next_due = min(next_due, job.due)
             self._changed.wait(timeout=max(0.0, next_due - now))
+        self._runner = None
 
     def _run(self, job: Job) -> None:
         group = self._group
@@ -201,7 +222,7 @@ class Jobs:
                     self._done(job)
         finally:
             self._running.discard(job.id)
-            self._changed.set()
+            self._look()
 
     def _done(self, job: Job) -> None:
         """It has run; its next time is after now, however many were missed."""

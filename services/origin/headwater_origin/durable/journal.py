@@ -16,8 +16,8 @@ class RowKind(IntEnum):
     """First item of each row; what follows it. A number is never used again for another kind."""
 
     OBJECT = 1
-    """kind, name, version, events, requester, payload: one commit of a SharedObject; rows as in ObjectUpdate. `requester`: the
-    session id of who asked, empty: an application. (Before 0.6 there was no requester.)"""
+    """kind, name, version, events, asker, payload: one commit of a SharedObject; rows as in ObjectUpdate. `asker`: nobody (an
+    application), or [session id, number of its message, edge, number of its attachment there]. (Before 0.6 there was none.)"""
     OBJECT_SET = 2
     """kind, name, version, base, events, settings, payload: its whole content; rows as in ObjectOpened."""
     OBJECT_GONE = 3
@@ -39,17 +39,18 @@ class RowKind(IntEnum):
     ROOMS = 11
     """session id, [room, ...]."""
     SAID = 12
-    """session id, number, form: what the session is told; see `durable/said.py`. `number` of its message that caused it, 0:
-    another one's, or the application."""
+    """session id, number, form, earlier (left out: 0): what the session is told; see `durable/said.py`. `number` of its message
+    that caused it, 0: another one's, or the application. It was said before the last `earlier` commits of SharedObjects."""
     BROADCAST = 13
     """room (empty: all), form: what every member is told, or all in a room."""
     SAID_KEPT = 14
-    """entry, [session id, ...] (nil: those of the row before), number, form: what was said with an earlier entry, and to whom.
-    Snapshots alone have them."""
+    """entry, [session id, ...] (nil: those of the row before), number, form, order: what was said with an earlier entry, and to
+    whom, behind the commit of that order. Snapshots alone have them."""
     SESSION_STATE = 15
     """session id, number, payload: its SessionState when it had done its message `number`."""
     OBJECT_RECENT = 16
-    """kind, name, commits: the last commits of a SharedObject, which some edge may lack. Snapshots alone have them."""
+    """kind, name, version, events (before the first of them), payload: rows of [version, events, asker, payload, order]: the last
+    commits of a SharedObject, which some edge may lack. Snapshots alone have them."""
 
 
 class ObjectKind(IntEnum):

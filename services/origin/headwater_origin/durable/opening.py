@@ -15,7 +15,9 @@ from headwater_store import Journals, Loaded, StoreAway, StoreError
 if TYPE_CHECKING:
     from headwater_origin.group import Group
 
-_AT_ONCE = 64
+_FIRST, _MOST = 8, 64
+"""Journals that are read together: few at first, whose sessions are served while the next are read, then twice as many each time,
+as a transaction of the store costs as much as some journals."""
 _AGAIN_S = 0.1
 
 
@@ -54,12 +56,14 @@ class Opening:
     def _work(self) -> None:
         # Whoever is asked for in the same moment belongs to the first step.
         gevent.sleep(0)
+        at_once = _FIRST
         while self._wanted:
             now = self._clock()
             due = [wanted for wanted in self._wanted if wanted.again_at <= now]
             due.sort(key=lambda wanted: -len(wanted.group.sessions))
             if due:
-                self._open(due[:_AT_ONCE])
+                self._open(due[:at_once])
+                at_once = min(2 * at_once, _MOST)
             else:
                 gevent.sleep(_AGAIN_S)
         self._job = None

@@ -83,6 +83,7 @@ class Outputs:
         "last_number",
         "lost",
         "off",
+        "order",
         "pending_bytes",
         "said",
         "settled",
@@ -115,6 +116,9 @@ class Outputs:
         self.settled = 0
         """Nobody needs any more what was said with entries up to this one: every edge has taken it, and no session that is to
         come back may lack it."""
+        self.order = 0
+        """Of the last commit of any SharedObject. All of them are counted together, so that who comes back is told what it has
+        missed, of all objects and of what is said, in the order in which it was done."""
         self.said = SaidLog()
         self._reached = Reached()
         self.tail_entries = self.tail_bytes = self.snapshot_size = 0
@@ -124,6 +128,11 @@ class Outputs:
     def next_number(self) -> int:
         """Of the entry that gathers, or of the next one."""
         return self.last_number + 1
+
+    def next_order(self) -> int:
+        """Of one more commit of a SharedObject."""
+        self.order += 1
+        return self.order
 
     # Journaling
 
@@ -137,7 +146,12 @@ class Outputs:
             entry = self._gather()
         entry.rows.append(row)
         payload = row[-1]
-        self._grow(entry, _ROW_BYTES + (len(payload) if type(payload) is bytes else 0))
+        # As _grow does it, without the call: this is done for each change.
+        size = _ROW_BYTES + len(payload) if type(payload) is bytes else _ROW_BYTES
+        entry.size_bytes += size
+        self.pending_bytes += size
+        if self.pending_bytes > self._committer.limit_bytes:
+            self.stalled = True
 
     def begin(self) -> None:
         """Have an entry committed, without a row if there is none: what is said from here on waits for it."""
@@ -174,7 +188,10 @@ class Outputs:
         acknowledged = session.edge.link.acknowledged
         for said in unheard:
             if said.position is None or said.position > acknowledged:
-                self._keep(entry, said, [int(RowKind.SAID), session.session_id, said.number, said.form])
+                row = [int(RowKind.SAID), session.session_id, said.number, said.form]
+                if said.order < self.order:
+                    row.append(self.order - said.order)
+                self._keep(entry, said, row)
 
     def _keep(self, entry: Entry, said: Said, row: list[Any]) -> None:
         entry.rows.append(row)
@@ -257,7 +274,11 @@ class Outputs:
         size, load = len(getattr(envelope, "payload", b"")), self._group.load
         load.messages += 1
         load.bytes += size
-        self._grow(tail, _OUTPUT_BYTES + size)
+        size += _OUTPUT_BYTES  # As in `journal`.
+        tail.size_bytes += size
+        self.pending_bytes += size
+        if self.pending_bytes > self._committer.limit_bytes:
+            self.stalled = True
 
     def _answers(self, session: "Session", envelope: Any) -> Said | None:
         """Note what the message of a session that runs here says to it: should that, or a later one, journal something, it is
@@ -267,7 +288,7 @@ class Outputs:
         form = form_of(session.edge, envelope)
         if form is None:
             return None
-        said = Said((session.session_id,), session.handling, form)
+        said = Said((session.session_id,), session.handling, form, self.order)
         if session.unheard is None:
             session.unheard = []
         else:
@@ -290,7 +311,7 @@ class Outputs:
                 self._tell(session.edge, envelope_of(form, session), None)
             return
         entry = self.gathering or self._gather()
-        said = Said(session_ids, 0, form)
+        said = Said(session_ids, 0, form, self.order)
         self._keep(entry, said, row)
         for session in here:
             self._wait(entry, session.edge, envelope_of(form, session), session, None)
@@ -299,13 +320,19 @@ class Outputs:
                 session.waiting += 1
                 entry.done[session] = 0
 
-    def say_again(self, session: "Session", applied: int, heard: int) -> None:
-        """Tell a session that has come back what it has not heard, and its edge how far it is."""
-        for said in self.said.unheard(session.session_id, applied, heard):
-            envelope = envelope_of(said.form, session)
-            if envelope is not None:
-                self._group.counters.said_again += 1
-                self.send(session.edge, envelope, session)
+    def unheard(self, session: "Session", applied: int, heard: int) -> list[tuple[int, Any]]:
+        """What a session that has come back has not heard, over its present link: each with the order of the commit that it was
+        said behind."""
+        again = [
+            (said.order, envelope)
+            for said in self.said.unheard(session.session_id, applied, heard)
+            if (envelope := envelope_of(said.form, session)) is not None
+        ]
+        self._group.counters.said_again += len(again)
+        return again
+
+    def told_again(self, session: "Session") -> None:
+        """It has been told all of that: have its edge know how far it is."""
         self.done(session, session.done)
         if self.tail is None:
             self._reached.said(session.edge, self.settled)

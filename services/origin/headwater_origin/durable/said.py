@@ -44,13 +44,16 @@ class SaidKind(IntEnum):
 
 class Said:
     """One thing said to some sessions. `number` of the message of the one session that it answers; 0: it is an effect of
-    something else. `entry` that it is in: 0 until that is on its way. `position` of the link at which it was sent; None: it was
-    not."""
+    something else. `order`: it was said behind the commit of that order, see Outputs. `entry` that it is in: 0 until that is on
+    its way. `position` of the link at which it was sent; None: it was not."""
 
-    __slots__ = ("entry", "form", "number", "position", "session_ids")
+    __slots__ = ("entry", "form", "number", "order", "position", "session_ids")
 
-    def __init__(self, session_ids: Collection[str], number: int, form: Form, entry: int = 0) -> None:
-        self.session_ids, self.number, self.form, self.entry = session_ids, number, form, entry
+    def __init__(
+        self, session_ids: Collection[str], number: int, form: Form, order: int, entry: int = 0
+    ) -> None:
+        self.session_ids, self.number, self.form = session_ids, number, form
+        self.order, self.entry = order, entry
         self.position: int | None = None
 
     @property
@@ -183,11 +186,15 @@ class SaidLog:
         """What a session has not heard, in order; see `Said.unheard`."""
         return (said for said in self._items if said.unheard(session_id, applied, heard))
 
-    def restore(self, row: list[Any]) -> None:
-        """A row of a snapshot. Raises LookupError for one that has the sessions of the row before, where there is none."""
-        _, entry, session_ids, number, form = row
+    def restore(self, row: list[Any]) -> int:
+        """A row of a snapshot; returns its order. Raises LookupError for one that has the sessions of the row before, where there
+        is none."""
+        _, entry, session_ids, number, form = row[:5]
+        # A former version wrote none, neither here nor for commits: then these come first.
+        order: int = row[5] if len(row) > 5 else 0
         same = self._items[-1].session_ids if session_ids is None else frozenset(session_ids)
-        self.add(Said(same, number, form, entry))
+        self.add(Said(same, number, form, order, entry))
+        return order
 
     def rows(self) -> list[list[Any]]:
         """For a snapshot; sessions that are those of the row before are not told again."""
@@ -195,6 +202,6 @@ class SaidLog:
         before: Collection[str] | None = None
         for said in self._items:
             sessions = None if said.session_ids is before else sorted(said.session_ids)
-            rows.append([int(RowKind.SAID_KEPT), said.entry, sessions, said.number, said.form])
+            rows.append([int(RowKind.SAID_KEPT), said.entry, sessions, said.number, said.form, said.order])
             before = said.session_ids
         return rows

@@ -15,7 +15,7 @@ from headwater_rtmp.status import StatusCode
 from headwater_origin.errors import ObjectUnavailable
 from headwater_origin.names import BadName, check_name
 from headwater_origin.objects.access import Access
-from headwater_origin.objects.policy import asks_each_change, client_access, refused_changes
+from headwater_origin.objects.policy import client_access, refused_changes
 from headwater_origin.objects.requests import refuse_slots, refuse_use
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Routes:
 
     def takes(self, message: SharedObjectMessage) -> bool:
         """Whether the object of a message is elsewhere."""
+        if not self._proxied:
+            return self._group.spread_objects
         return self._group.spread_objects or (message.name, message.persistent) in self._proxied
 
     def target(self, name: str, persistent: bool) -> str | None:
@@ -100,7 +102,7 @@ class Routes:
 
     def asks(self, session: "Session", message: SharedObjectMessage) -> bool:
         """Whether to handle a message may be to wait."""
-        if asks_each_change(self._group):
+        if self._group.asks_changes:
             return True
         proxied = (message.name, message.persistent) in self._proxied
         return (proxied or self._group.waits("shared_object_access")) and any(
@@ -114,7 +116,7 @@ class Routes:
         target = self.target(*key) or ""
         access = self._used.get(session, {}).get(key)
         granted = access or Access.NONE
-        each_change = asks_each_change(self._group)
+        each_change = self._group.asks_changes
         kept: list[Event] = []
         astray: list[Event] = []
         refusals: list[StatusCode] = []

@@ -1,19 +1,14 @@
 """What clients' messages ask of the SharedObjects of a group: to use one, to release it, to change it, in order."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headwater_rtmp.shared_object import EventType, SharedObjectMessage
+from headwater_rtmp.shared_object import Event, EventType, SharedObjectMessage
 from headwater_rtmp.status import StatusCode
 
 from headwater_origin.names import BadName, check_name
 from headwater_origin.objects.access import Access
-from headwater_origin.objects.policy import (
-    NOBODY,
-    asks_each_change,
-    client_access,
-    refused_changes,
-    scope_access,
-)
+from headwater_origin.objects.policy import NOBODY, client_access, refused_changes, scope_access
 from headwater_origin.objects.requests import BUSY, refuse, refuse_slots, refuse_use, request
 from headwater_origin.objects.shared_object import SharedObject
 
@@ -21,6 +16,10 @@ if TYPE_CHECKING:
     from headwater_origin.group import Group
     from headwater_origin.objects.table import SharedObjects
     from headwater_origin.session import Session
+
+
+_USE, _RELEASE = int(EventType.USE), int(EventType.RELEASE)
+_USES = (_USE, _RELEASE)
 
 
 class ObjectMessages:
@@ -53,12 +52,14 @@ class ObjectMessages:
     ) -> None:
         """First all that may wait: the application is asked, another's lock waited for. Then the whole message without a wait, so
         that it is done as a whole or not at all."""
+        if self._change(session, message, denied):
+            return
         # Of another scope it is the application here that decides.
         asked = self._ask(session, message, None if session.scope else access, denied)
         if session.closed:
             return
-        shared = self._known.get((message.name, message.persistent))
-        if shared is None or not asked.changes or not shared.lock.busy:
+        shared = self._known.get((message.name, message.persistent)) if asked.changes else None
+        if shared is None or not shared.lock.busy:
             self._walk(session, message, asked)
         elif shared.lock.waiting >= self._group.config.inbox_messages:
             asked.busy = True
@@ -68,23 +69,40 @@ class ObjectMessages:
                 if not session.closed:
                     self._walk(session, message, asked)
 
+    def _change(self, session: "Session", message: SharedObjectMessage, denied: frozenset[int]) -> bool:
+        """What most messages are: changes of an object that the session uses, about which nobody is asked. Returns whether it is
+        such a one; then it is carried out."""
+        events = message.events
+        for event in events:
+            if event.type in _USES:
+                return False
+        shared, access = self.used(session, message.name, message.persistent)
+        asks = self._group.asks_changes and not session.guest
+        if asks or shared is None or access is None or shared.lock.busy:
+            return False
+        if events:
+            request(shared, session, access, events, 0, denied)
+        return True
+
     def _ask(
         self, session: "Session", message: SharedObjectMessage, access: Access | None, denied: frozenset[int]
     ) -> "_Asked":
         """What the application allows of a message, in the order of its events. May wait; when the session is closed meanwhile
         the rest is not asked."""
         asked = _Asked(access, denied)
-        each_change = not session.guest and asks_each_change(self._group)
+        each_change = self._group.asks_changes and not session.guest
         _, granted = self.used(session, message.name, message.persistent)
         for index, event in enumerate(message.events):
-            if event.type == EventType.USE:
+            if event.type == _USE:
+                asked.uses = True
                 if granted is None:
                     if asked.access is None:
                         asked.access = self._access(session, message)
                     granted = (
                         asked.access if self._use_refusal(session, message, asked.access) is None else None
                     )
-            elif event.type == EventType.RELEASE:
+            elif event.type == _RELEASE:
+                asked.uses = True
                 granted = None
             elif granted is not None:
                 asked.changes = True
@@ -106,24 +124,26 @@ class ObjectMessages:
 
     def _walk(self, session: "Session", message: SharedObjectMessage, asked: "_Asked") -> None:
         """To use an object twice in one message is to use it once: one UseSuccess with the content says all."""
-        start = 0
         events = message.events
+        if not asked.uses:
+            self._request(session, message, events, 0, asked)
+            return
+        start = 0
         answered = False
-        uses = any(event.type in (EventType.USE, EventType.RELEASE) for event in events)
-        if asked.changes and uses and not self._group.stalled:
+        if asked.changes and not self._group.stalled:
             # Nothing of it is to be heard before the journal has it.
             self._group.outputs.begin()
         for index, event in enumerate(events):
-            if event.type in (EventType.USE, EventType.RELEASE):
-                self._request(session, message, start, index, asked)
+            if event.type in _USES:
+                self._request(session, message, events[start:index], start, asked)
                 start = index + 1
-                if event.type == EventType.RELEASE:
+                if event.type == _RELEASE:
                     self._release(session, message)
                     answered = False
                 elif not answered:
                     self._use(session, message, asked.access)
                     answered = True
-        self._request(session, message, start, len(events), asked)
+        self._request(session, message, events[start:], start, asked)
 
     def asks(self, session: "Session", message: SharedObjectMessage) -> bool:
         """Whether to handle this message may be to wait: for the application, or for a lock."""
@@ -134,7 +154,7 @@ class ObjectMessages:
             return True
         group = self._group
         if not session.guest:
-            if asks_each_change(group):
+            if group.asks_changes:
                 return True
             hook = "shared_object_access"
         elif session.scope:
@@ -201,11 +221,15 @@ class ObjectMessages:
         return (None, None) if shared is None or access is None else (shared, access)
 
     def _request(
-        self, session: "Session", message: SharedObjectMessage, start: int, end: int, asked: "_Asked"
+        self,
+        session: "Session",
+        message: SharedObjectMessage,
+        events: Sequence[Event],
+        start: int,
+        asked: "_Asked",
     ) -> None:
-        if start == end:
+        if not events:
             return
-        events = message.events[start:end]
         shared, access = self.used(session, message.name, message.persistent)
         if shared is None or access is None:
             refuse_slots(session, message, events)
@@ -217,10 +241,11 @@ class ObjectMessages:
 
 class _Asked:
     """What was found out about a message before it is carried out. `access` where it begins to use the object; `denied`: indexes
-    of events; `changes`: whether it asks for changes of an object that the session uses; `busy`: too many wait for its lock."""
+    of events; `changes`: whether it asks for changes of an object that the session uses; `uses`: whether it begins or ends its
+    use; `busy`: too many wait for its lock."""
 
-    __slots__ = ("access", "busy", "changes", "denied")
+    __slots__ = ("access", "busy", "changes", "denied", "uses")
 
     def __init__(self, access: Access | None, denied: frozenset[int]) -> None:
         self.access, self.denied = access, denied
-        self.changes = self.busy = False
+        self.changes = self.uses = self.busy = False

@@ -56,12 +56,6 @@ def _asked(group: "Group", hook: str, function: Any, *args: Any) -> Access:
         return Access.NONE
 
 
-def asks_each_change(group: "Group") -> bool:
-    """Whether the application looks at each change."""
-    waits = group.waits
-    return waits("shared_object_write") or waits("shared_object_delete") or waits("shared_object_send")
-
-
 def refused_changes(
     session: "Session", message: SharedObjectMessage, access: Access, events: Sequence[Event], start: int
 ) -> frozenset[int]:

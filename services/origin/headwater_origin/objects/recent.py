@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
+from headwater_bus.codec import EnvelopeError
 from headwater_bus.rows import pack_rows, unpack_rows
 
 MOST_COMMITS = 1000
@@ -29,46 +30,49 @@ class Asker(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """One commit: `version` of the content behind it, `payload` as in ObjectUpdate, `entry` of the journal that holds it."""
+    """One commit: `version` of the content behind it, `payload` as in ObjectUpdate, `entry` of the journal that holds it, `order`
+    among the commits of all objects of the group (see Outputs.order)."""
 
     version: int
     events: int
     asker: Asker | None
     payload: bytes
     entry: int
+    order: int
+
+    def attachment(self, edge: str) -> int:
+        """The number of the asker on an edge; 0: it is none of its."""
+        return self.asker.attachment if self.asker is not None and self.asker.edge == edge else 0
 
 
 class Have(NamedTuple):
-    """What an edge's replica has."""
+    """What an edge's replica has, or what one of its members has been told."""
 
     version: int
     events: int
 
 
 class Recent:
-    """See the module. `events` and `version` are those before the first commit that is kept."""
+    """See the module. `events` and `version` are those before the first commit that is kept, `last_events` that of the last."""
 
-    __slots__ = ("_size_bytes", "commits", "events", "version")
+    __slots__ = ("_size_bytes", "commits", "events", "last_events", "version")
 
     def __init__(self, version: int = 0, events: int = 0) -> None:
-        self.version, self.events = version, events
+        self.version, self.events, self.last_events = version, events, events
         self.commits: deque[Commit] = deque()
         self._size_bytes = 0
 
     def add(self, commit: Commit) -> None:
         """The next commit."""
-        if commit.events != self.last_events + 1:
-            self.begin(commit.version, commit.events)
+        events = commit.events
+        if events != self.last_events + 1:
+            self.begin(commit.version, events)
             return
+        self.last_events = events
         self.commits.append(commit)
         self._size_bytes += len(commit.payload) + _COMMIT_BYTES
-        while len(self.commits) > MOST_COMMITS or self._size_bytes > MOST_BYTES:
+        while self._size_bytes > MOST_BYTES or len(self.commits) > MOST_COMMITS:
             self._forget_oldest()
-
-    @property
-    def last_events(self) -> int:
-        """The count of the last commit."""
-        return self.commits[-1].events if self.commits else self.events
 
     def _forget_oldest(self) -> None:
         commit = self.commits.popleft()
@@ -79,7 +83,7 @@ class Recent:
         """Forget everything: whoever has not just this gets the whole content."""
         self.commits.clear()
         self._size_bytes = 0
-        self.version, self.events = version, events
+        self.version, self.events, self.last_events = version, events, events
 
     def settle(self, entry: int) -> None:
         """Every edge has what was journaled up to this entry."""
@@ -99,6 +103,14 @@ class Recent:
         lacking = min(self.last_events - after, len(self.commits))
         return [commit for commit in self._last(lacking) if commit.events <= last]
 
+    def from_first_of(self, session_id: str, answered: int) -> list[Commit]:
+        """The commits from the first one on that carries out a message of a session with a number above `answered`."""
+        for at, commit in enumerate(self.commits):
+            asker = commit.asker
+            if asker is not None and asker.session_id == session_id and asker.message > answered:
+                return list(islice(self.commits, at, None))
+        return []
+
     def _last(self, count: int) -> list[Commit]:
         return list(islice(self.commits, len(self.commits) - count, None)) if count > 0 else []
 
@@ -106,16 +118,24 @@ class Recent:
         """For the journal."""
         return pack_rows(
             [
-                (commit.version, commit.events, list(commit.asker or ()), commit.payload)
+                (commit.version, commit.events, list(commit.asker or ()), commit.payload, commit.order)
                 for commit in self.commits
             ]
         )
 
-    def restore(self, version: int, events: int, payload: bytes, entry: int) -> None:
-        """Take what `pack` gave, behind `version` and `events`. Raises EnvelopeError or TypeError."""
+    def restore(self, version: int, events: int, payload: bytes, entry: int) -> int:
+        """Take what `pack` gave, behind `version` and `events`; returns the order of the last commit. Raises EnvelopeError or
+        TypeError."""
         self.begin(version, events)
-        for at, count, asker, changes in unpack_rows(payload, int, int, list, bytes):
-            self.add(Commit(at, count, asker_of(asker), changes, entry))
+        try:
+            rows = unpack_rows(payload, int, int, list, bytes, int)
+        except EnvelopeError:
+            # Of a former version: all of it comes before what is said.
+            rows = [[*row, 0] for row in unpack_rows(payload, int, int, list, bytes)]
+        order = 0
+        for at, count, asker, changes, order in rows:
+            self.add(Commit(at, count, asker_of(asker), changes, entry, order))
+        return order
 
 
 def asker_of(row: Sequence[Any]) -> Asker | None:

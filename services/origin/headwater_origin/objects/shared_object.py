@@ -22,14 +22,12 @@ from headwater_bus.traffic import (
     ObjectResumed,
     ObjectUpdate,
 )
-from headwater_rtmp.message import Message
-from headwater_rtmp.shared_object import encode_shared_object
 from headwater_rtmp.slots import Slots
 
 from headwater_origin.durable.journal import ObjectKind, RowKind
 from headwater_origin.errors import ObjectUnavailable, StoreUnavailable
 from headwater_origin.objects.lock import ObjectLock
-from headwater_origin.objects.missed import missed_by
+from headwater_origin.objects.missed import Missed
 from headwater_origin.objects.operations import CLEAR, EVENTS, REMOVE, SEND, Operation, Row
 from headwater_origin.objects.recent import Asker, Commit, Have, Recent, asker_of
 from headwater_origin.objects.slot_values import SlotLimits
@@ -55,8 +53,8 @@ _SKIPPED = 4096
 
 
 class _Users:
-    """The users of an object on one edge, and the object's number on that link. The replica there has been told everything
-    behind commit number `since`."""
+    """The users of an object on one edge, and the object's number on that link. `since`: the replica there began with the
+    content, and was told of every commit behind that number; 0: it went on where it was."""
 
     __slots__ = ("idle_since", "number", "sessions", "since")
 
@@ -149,7 +147,7 @@ class SharedObject:
         users = self._users.get(edge)
         if users is None:
             users = self._known_to(edge)
-            self._open(edge, users)
+            self._open(edge, users, again=bool(self._group.absent) and not session.scope)
         users.sessions[session] = None
         self.idle_since = None
         self._group.send(edge, ObjectJoined(session.number, users.number, self._since(version)), session)
@@ -160,10 +158,12 @@ class SharedObject:
         edge.objects[users.number] = self
         return users
 
-    def _open(self, edge: "EdgePort", users: _Users) -> None:
-        content = self.content
+    def _open(self, edge: "EdgePort", users: _Users, again: bool = False) -> None:
+        """Give an edge the content. `again`: somebody there may come back who has not heard of the last commits. They follow,
+        from the first one that is known: they make of the content what it is already."""
+        content, recent = self.content, self.recent
         payload = pack_rows(content.rows())
-        users.since = self.events
+        users.since = recent.events if again else self.events
         self._group.counters.object_snapshots_out += 1
         self._group.send(
             edge,
@@ -173,11 +173,14 @@ class SharedObject:
                 self.persistent,
                 content.version,
                 content.base,
-                self.events,
+                users.since,
                 self._group.name,
                 payload,
             ),
         )
+        if again:
+            for commit in recent.commits:
+                self._tell_of(edge, users, commit)
 
     def number_on(self, edge: "EdgePort") -> int | None:
         """The number by which an edge knows it."""
@@ -207,57 +210,46 @@ class SharedObject:
 
     # Coming back, over another link
 
-    def resume(self, session: "Session", have: Have | None, answered: int) -> Message | None:
-        """A session that used the object goes on. `have`: its edge's replica, of which it is a member; None where it is none, as
-        it was never told that it has joined. Everything that its messages up to number `answered` have caused was told. Returns
-        what it alone is to be told when it is attached, if anything."""
-        group, edge = self._group, session.edge
-        users = self._bring_back(edge, have)
+    def resume(self, session: "Session", have: Have | None, told: Have | None, answered: int) -> Missed:
+        """A session that used the object goes on. `have`: its edge's replica; `told`: what of it the session, a member of it, was
+        told; both None where it is none, as it was never told that it has joined. Everything that its messages up to number
+        `answered` have caused was told. Brings the replica up to date; returns what the session is to be told when it is
+        attached."""
+        users = self._bring_back(session, have)
         users.sessions[session] = None
         self.idle_since = None
-        group.send(edge, ObjectJoined(session.number, users.number, -1, True), session)
-        if have is not None:
-            lacking = self.recent.between(have.events, users.since)
-        else:
-            lacking = self._since_own(session, answered)
-        told = missed_by(session, lacking, self.content)
-        if not told:
-            return None
-        return encode_shared_object(self.name, self.version, self.persistent, told, session.amf3)
+        return Missed(self, session, users.number, users.since, told, answered)
+
+    def covers(self, have: Have) -> bool:
+        """Whether all is known that somebody lacks who has this."""
+        # Without a journal versions and events of another origin's object mean nothing here.
+        return self._group.journaled and self.recent.since(have) is not None
 
     def dismiss(self, session: "Session", have: Have) -> None:
         """A session's edge has it as a user still, and it is none any more."""
-        users = self._bring_back(session.edge, have)
+        users = self._bring_back(session, have)
         users.idle_since = self._group.clock()
         self._group.send(session.edge, ObjectLeft(session.number, users.number), session)
 
-    def _since_own(self, session: "Session", answered: int) -> list[Commit]:
-        """The commits from the first one on that carries out a message of a session and was not told it."""
-        commits = list(self.recent.commits)
-        for at, commit in enumerate(commits):
-            asker = commit.asker
-            if asker is not None and asker.session_id == session.session_id and asker.message > answered:
-                return commits[at:]
-        return []
-
-    def _bring_back(self, edge: "EdgePort", have: Have | None) -> _Users:
-        """Have an edge's replica go on, if this link does not know of it yet: with what it lacks, or with the whole content."""
+    def _bring_back(self, session: "Session", have: Have | None) -> _Users:
+        """Have the replica of a session's edge go on, if this link does not know of it yet: with what it lacks, or with the whole
+        content."""
+        edge = session.edge
         users = self._users.get(edge)
         if users is not None:
             return users
         users = self._known_to(edge)
-        lacking = None if have is None else self.recent.since(have)
+        lacking = self.recent.since(have) if have is not None and self.covers(have) else None
         if have is None or lacking is None:
             if have is not None:
                 self._found(edge, have)
-            self._open(edge, users)
+            self._open(edge, users, again=not session.scope)
             return users
         group = self._group
-        users.since = have.events
         resumed = ObjectResumed(users.number, group.name, self.name, self.persistent, have.events)
         group.send(edge, resumed)
         for commit in lacking:
-            self._tell(edge, users, commit)
+            self._tell_of(edge, users, commit)
         return users
 
     def _found(self, edge: "EdgePort", have: Have) -> None:
@@ -396,35 +388,49 @@ class SharedObject:
         self.events += 1
         if changes[0][0] != SEND or any(row[0] != SEND for row in changes):
             group.counters.object_commits += 1
-        payload = pack_rows(changes)
-        asker = None
+        events, payload = self.events, pack_rows(changes)
+        asks = "" if requester is None else requester.edge.link.peer
+        if group.journaled:
+            self._keep(version, payload, requester)
+        for edge, users in self._users.items():
+            number = requester.number if requester is not None and edge.link.peer == asks else 0
+            self._tell(edge, users, version, events, number, payload)
+        if self.watchers is not None:
+            self.watchers.observe(changes, own=requester is None)
+
+    def _keep(self, version: int, payload: bytes, requester: "Session | None") -> None:
+        """Journal a commit, and note it for replicas that may lack it."""
+        group, events, asker = self._group, self.events, None
+        outputs = group.outputs
         if requester is not None:
             asker = Asker(
                 requester.session_id, requester.handling, requester.edge.link.peer, requester.number
             )
-        commit = Commit(version, self.events, asker, payload, group.outputs.next_number)
+        entry = outputs.next_number
         if self.auto_commit:
             self.journaled = True
-            group.journal([_OBJECT, self.kind, self.name, version, self.events, list(asker or ()), payload])
+            group.journal(
+                [_OBJECT, self.kind, self.name, version, events, [*asker] if asker else [], payload]
+            )
         else:
             self.uncommitted = True
             if version > self.reserved:
                 self.reserved = group.objects.reserve_versions(self)
-        if group.outputs.off:
-            self.recent.begin(version, self.events)
+        if outputs.off:
+            self.recent.begin(version, events)
         else:
-            self.recent.add(commit)
-        for edge, users in self._users.items():
-            self._tell(edge, users, commit)
-        if self.watchers is not None:
-            self.watchers.observe(changes, own=requester is None)
+            self.recent.add(Commit(version, events, asker, payload, entry, outputs.next_order()))
 
-    def _tell(self, edge: "EdgePort", users: _Users, commit: Commit) -> None:
-        asker = commit.asker
-        number = asker.attachment if asker is not None and asker.edge == edge.link.peer else 0
+    def _tell_of(self, edge: "EdgePort", users: _Users, commit: Commit) -> None:
+        number = commit.attachment(edge.link.peer)
+        self._tell(edge, users, commit.version, commit.events, number, commit.payload)
+
+    def _tell(
+        self, edge: "EdgePort", users: _Users, version: int, events: int, number: int, payload: bytes
+    ) -> None:
+        """Of a commit. `number` of the attachment that has asked for it, 0: none of this edge."""
         self._group.counters.object_updates_out += 1
-        update = ObjectUpdate(users.number, commit.version, commit.events, number, commit.payload)
-        self._group.send(edge, update)
+        self._group.send(edge, ObjectUpdate(users.number, version, events, number, payload))
 
     def answer(self, session: "Session", rows: Sequence[tuple[int, str]]) -> None:
         """Have the edge tell one session: rows of an ObjectAnswer. It comes behind what was committed before."""
@@ -474,11 +480,15 @@ class SharedObject:
         """Take a commit from the journal."""
         self.content.apply(version, unpack_rows(payload, int, str, bytes))
         self.events, self.journaled = events, True
-        self.recent.add(Commit(version, events, asker_of(asker), payload, self._group.outputs.next_number))
+        outputs = self._group.outputs
+        commit = Commit(version, events, asker_of(asker), payload, outputs.next_number, outputs.next_order())
+        self.recent.add(commit)
 
     def restore_recent(self, version: int, events: int, payload: bytes) -> None:
         """Take what `recent_row` gave, behind `row`."""
-        self.recent.restore(version, events, payload, self._group.outputs.next_number)
+        outputs = self._group.outputs
+        order = self.recent.restore(version, events, payload, outputs.next_number)
+        outputs.order = max(order, outputs.order)
         if self.recent.last_events != self.events:
             self.recent.begin(self.version, self.events)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 from headwater_bus.traffic import ObjectReply, ObjectRequest
-from headwater_rtmp.message import Message
 
 from headwater_origin.durable.journal import ObjectKind, RowKind
 from headwater_origin.elsewhere.requests import ApplicationRequests
@@ -18,6 +17,7 @@ from headwater_origin.elsewhere.routes import Routes
 from headwater_origin.names import check_name
 from headwater_origin.objects.access import Access
 from headwater_origin.objects.messages import ObjectMessages
+from headwater_origin.objects.missed import Missed
 from headwater_origin.objects.recent import Have
 from headwater_origin.objects.shared_object import SharedObject
 from headwater_origin.objects.slot_values import SlotLimits
@@ -124,25 +124,25 @@ class SharedObjects:
 
     def resume(
         self, session: "Session", rows: list[list[Any]], held: list[list[Any]], applied: int = 0
-    ) -> list[Message]:
-        """A session goes on, with the objects that it used (`state_rows`). `held`: rows [name, persistent, version, events] of
-        replicas that its edge has and that it is a member of; `applied`: the last of its messages of which its edge knows that it
-        was done. Returns what it is to be told when its edge knows that it is attached."""
-        told: list[Message] = []
-        replicas = {
-            (name, bool(persistent)): Have(version, events) for name, persistent, version, events in held
-        }
+    ) -> list[Missed]:
+        """A session goes on, with the objects that it used (`state_rows`). `held`: rows of replicas that its edge has and that it
+        is a member of, see Attach.objects; `applied`: the last of its messages of which its edge knows that it was done. Returns
+        what it is to be told when its edge knows that it is attached."""
+        missed: list[Missed] = []
+        replicas: dict[tuple[str, bool], tuple[Have, Have]] = {}
+        for name, persistent, version, events, *told in held:
+            have = Have(version, events)
+            replicas[name, bool(persistent)] = have, Have(*told[:2]) if told else have
         for name, persistent, access in rows:
             shared = self.get(name, bool(persistent))
             if session.objects is None:
                 session.objects = {}
             session.objects[shared] = Access(access)
-            message = shared.resume(session, replicas.pop((name, bool(persistent)), None), applied)
-            if message is not None:
-                told.append(message)
-        for (name, persistent), have in replicas.items():
-            self.get(name, persistent).dismiss(session, have)
-        return told
+            has, heard = replicas.pop((name, bool(persistent)), (None, None))
+            missed.append(shared.resume(session, has, heard, applied))
+        for (name, persistent), (replica, _) in replicas.items():
+            self.get(name, persistent).dismiss(session, replica)
+        return missed
 
     def number_on(self, edge: "EdgePort", name: str, persistent: bool) -> int | None:
         """The number by which an edge knows an object, if it does."""
@@ -216,7 +216,7 @@ class SharedObjects:
 
     def _forget(self, shared: SharedObject) -> None:
         floor = self._floors[shared.persistent]
-        if shared.journaled:
+        if shared.journaled or not self._group.journaled:
             self._floors[shared.persistent] = max(floor, shared.version)
             self._group.journal([int(RowKind.OBJECT_GONE), shared.kind, shared.name, shared.version])
 

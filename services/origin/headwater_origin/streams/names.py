@@ -8,8 +8,8 @@ from headwater_rtmp.control import stream_begin, stream_eof
 from headwater_rtmp.status import StatusCode, status
 
 from headwater_origin import hooks
-from headwater_origin.session import NetStream
 from headwater_origin.streams import routes as stream_routes
+from headwater_origin.streams.net_stream import NetStream
 from headwater_origin.streams.stream import Publication, Stream
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from headwater_rtmp.status import StatusCode, status
 
 from headwater_origin import hooks
 from headwater_origin.names import BadName, split_stream_name
-from headwater_origin.session import NetStream, Session
+from headwater_origin.session import Session
 from headwater_origin.streams import routes as stream_routes
+from headwater_origin.streams.net_stream import NetStream, new_stream
 from headwater_origin.streams.stream import play_changed
 
 _log = get_log("origin")
@@ -24,7 +25,7 @@ _LIVE, _ENDLESS = -1.0, -1.0
 
 def create_stream(session: Session, command: Command) -> None:
     """createStream: a message stream id, or `_error` when there are too many."""
-    net_stream = session.create_stream()
+    net_stream = new_stream(session)
     session.mark_state()
     if net_stream is None:
         limit = session.group.config.streams_per_session

@@ -9,7 +9,8 @@ from headwater_rtmp.command import encode_command
 from headwater_rtmp.message import Message
 
 from headwater_origin import hooks
-from headwater_origin.session import NetStream, Session
+from headwater_origin.session import Session
+from headwater_origin.streams.net_stream import NetStream
 
 
 def group_of(session: Session, name: str) -> str:

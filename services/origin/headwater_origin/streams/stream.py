@@ -31,7 +31,8 @@ from headwater_origin.streams.kept import Kept
 
 if TYPE_CHECKING:
     from headwater_origin.group import Group
-    from headwater_origin.session import NetStream, Session
+    from headwater_origin.session import Session
+    from headwater_origin.streams.net_stream import NetStream
 
 _KEPT_FACTOR = 2
 """What is kept for edges that come late takes so many times the bytes of the cache at most: as much as the rings of edges."""
@@ -242,8 +243,9 @@ class Stream:
         if publication is not None and publication.former is not None:
             publication.session.edge.publications.pop(publication.former, None)
             publication.former = None
-        if self._last and first > self._last + 1:
-            # There is a hole behind what the cache has.
+        hole = 0 < self._last < first - 1
+        if hole:
+            # Behind what the cache has, and behind all that any edge has.
             headers = self.cache.headers()
             self.cache.clear()
             for header in headers:
@@ -252,7 +254,7 @@ class Stream:
         self._kept = Kept(first, _KEPT_FACTOR * self._config.cache_bytes, until)
         for subscription in self.subscriptions.values():
             subscription.waiting = False
-            if subscription.have + 1 < first and not self._catch_up(subscription):
+            if subscription.have + 1 < first and (hole or not self._catch_up(subscription)):
                 self._begin_anew(subscription)
 
     def media(self, number: int, message: Message) -> None:

@@ -1,0 +1,41 @@
+"""The message streams of a session (RTMP 1.0, 7.2.2)."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headwater_origin.session import Session
+    from headwater_origin.streams.stream import Publication, Stream
+
+
+class NetStream:
+    """A message stream of a session. It publishes, plays, or does nothing."""
+
+    __slots__ = ("audio", "id", "paused", "playing", "publication", "route", "video")
+
+    def __init__(self, stream_id: int) -> None:
+        self.id = stream_id
+        self.route = ""
+        """The group of its own that has the stream, where streams are spread; its commands are sent on there."""
+        self.publication: Publication | None = None
+        self.playing: Stream | None = None
+        self.audio = self.video = True
+        self.paused = False
+
+
+def uses_streams(session: "Session") -> bool:
+    """Whether it publishes or plays."""
+    return any(
+        stream.publication is not None or stream.playing is not None for stream in session.streams.values()
+    )
+
+
+def new_stream(session: "Session") -> NetStream | None:
+    """A new message stream with the lowest free id from 1; None when there are too many."""
+    streams = session.streams
+    if len(streams) >= session.group.config.streams_per_session:
+        return None
+    stream_id = 1
+    while stream_id in streams:
+        stream_id += 1
+    net_stream = streams[stream_id] = NetStream(stream_id)
+    return net_stream
