@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -47,12 +48,15 @@ class Feed:
     def _follow(self) -> None:
         context = zmq.Context()
         requester = Requester(context, Security.plain(), self._endpoint, "", self._take)
+        subscribed = False
         try:
-            requester.request(Subscribe("bench-follower"), _ASK_S)
             while not self._stop.is_set():
+                if not subscribed:
+                    # While all clients connect the registry, or this process, may have no time for it.
+                    with suppress(RequestError):
+                        requester.request(Subscribe("bench-follower"), _ASK_S)
+                        subscribed = True
                 gevent.sleep(_LOOK_S)
-        except RequestError:
-            pass  # Then there are no times to tell.
         finally:
             requester.close()
             context.destroy(linger=0)

@@ -106,5 +106,6 @@ def test_a_second_process_of_a_name_is_refused_while_the_first_one_lives(
     cluster.kill(name)
     cluster.start_process(name)
     eventually(
-        lambda: (node := cluster.nodes().get(before[0]["origin"])) is not None and node[2] != boot, within_s=10
+        lambda: (node := cluster.nodes().get(before[0]["origin"])) is not None and node[2] != boot,
+        within_s=10,
     )

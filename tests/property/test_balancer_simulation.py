@@ -289,9 +289,13 @@ def test_a_new_origin_takes_its_share(seed: int) -> None:
 @given(seeds)
 @settings(max_examples=3)
 def test_noise_moves_nothing(seed: int) -> None:
-    """10 % of noise on every group's load in every round, unsmoothed: after convergence nothing moves, for 5 minutes."""
+    """10 % of noise on every group's load in every round, unsmoothed: after convergence nothing moves, for 5 minutes. With
+    hundreds of groups; where an origin has two or three, such noise is as much as what is to be evened out."""
     dice = random.Random(seed)
-    world = a_world(dice, noise=0.1)
+    world = World(dice, noise=0.1)
+    for _ in range(dice.randint(2, 10)):
+        world.join(dice.choice([1.0, 2.0]))
+    world.fill(dice.randint(300, 1000), dice.choice([1.1, 1.3, 1.6, 2.5]), 2)
     world.settle()
     for _ in range(150):
         assert world.round() == ()

@@ -19,6 +19,7 @@ from support.resuming_media import HEADERS, MediaEdge, command, picture
 from support.waiting import eventually
 
 EDGES = 3
+KEY_EVERY = 7
 WHERE = st.integers(0, EDGES - 1)
 STEPS = st.one_of(
     st.tuples(st.just("publish"), st.integers(1, 5)),
@@ -55,13 +56,22 @@ class World:
         for player in self.players:
             command(player, "createStream", stream_id=0)
             command(player, "play", "a")
-        self.quiet()
         command(self.publisher, "createStream", stream_id=0)
+        self.quiet()
+
+    def publish(self) -> None:
+        """The publisher begins, and does not wait for an answer."""
+        command(self.publisher, "publish", "a", "live")
+        settle()
+        for payload in (META, AVC):
+            self._publish(Message(18 if payload is META else 9, 1, 0, payload))
+
+    def publish_calmly(self) -> None:
+        """The publisher waits for the answer, and every player has the headers."""
         command(self.publisher, "publish", "a", "live")
         self.quiet()
         for payload in (META, AVC):
             self._publish(Message(18 if payload is META else 9, 1, 0, payload))
-        # An edge that has nothing yet may as well begin later.
         self.quiet()
 
     def _begin(self) -> None:
@@ -102,7 +112,7 @@ class World:
         edge = self.edges[what % EDGES]
         if kind == "publish":
             for _ in range(what):
-                self._publish(picture(self.serial, self.serial % 7 == 0))
+                self._publish(picture(self.serial, self.serial % KEY_EVERY == 0))
                 self.serial += 1
         elif kind == "deliver":
             edge.deliver()
@@ -132,6 +142,7 @@ class World:
 @given(st.lists(STEPS, max_size=40))
 def test_with_a_ring_nothing_is_missed_or_doubled(steps: list[Any]) -> None:
     world = World(1 << 20)
+    world.publish_calmly()
     for step in steps:
         world.step(*step)
     world.quiet()
@@ -153,6 +164,7 @@ def test_with_a_ring_nothing_is_missed_or_doubled(steps: list[Any]) -> None:
 )
 def test_with_a_short_ring_a_stream_goes_on_at_a_keyframe(steps: list[Any]) -> None:
     world = World(3 * 135)
+    world.publish_calmly()
     for step in steps:
         world.step(*step)
     world.quiet()
@@ -172,4 +184,33 @@ def test_with_a_short_ring_a_stream_goes_on_at_a_keyframe(steps: list[Any]) -> N
             assert serials[0] > last
             last = serials[-1]
         assert last == world.serial - 1
+    assert world.bench.origin.counters.internal_errors == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(STEPS, max_size=20), st.lists(STEPS, max_size=20))
+def test_media_that_did_not_wait_for_the_answer_begins_at_a_keyframe(
+    before: list[Any], after: list[Any]
+) -> None:
+    """What comes before the publisher's edge knows of the publication has no numbers: who has only such, or nothing, begins
+    anew."""
+    world = World(1 << 20)
+    for step in before:
+        if step[0] != "publish":
+            world.step(*step)
+    world.publish()
+    for step in after:
+        world.step(*step)
+    world.quiet()
+    world.step("publish", 3)
+    world.quiet()
+    for edge in world.edges:
+        begun = [part for part in edge.got if part]
+        for part in begun:
+            assert part[:2] == [META, AVC][: len(part)]
+            serials = [serial for _, serial in part[2:]]
+            if serials:
+                assert serials[0] % KEY_EVERY == 0
+                assert serials == list(range(serials[0], serials[-1] + 1))
+        assert begun[-1][-1][1] == world.serial - 1
     assert world.bench.origin.counters.internal_errors == 0

@@ -144,7 +144,6 @@ class Calls:
         self.sent_to = 0
         self.answered = 0
         self._waiting: set[int] = set()
-        self._sums: dict[int, int] = {}
         self._last_sum = 0
 
     def ask(self) -> int:

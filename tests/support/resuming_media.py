@@ -1,7 +1,6 @@
 """Edges that publish and play one stream over other links and origins, without sockets: the edge's own `Publication` with its
 ring, and what its fan-out would give to players."""
 
-from types import SimpleNamespace
 from typing import Any
 
 from headwater_bus import traffic
@@ -49,6 +48,8 @@ class MediaEdge(ResumingEdge):
         publication = self.publications.get((client.number, 1))
         if publication is not None:
             publication.take(message, now)
+        else:
+            client.message(message)
 
     def _carry_out(self, envelope: Any) -> None:
         number = getattr(envelope, "session", 0)
@@ -89,8 +90,11 @@ class MediaEdge(ResumingEdge):
             publication.attachment.link = Sender(self)  # type: ignore[assignment]  # All that it needs of a Link.
             publication.resume(envelope.stream)
             return
-        attachment: Any = SimpleNamespace(link=Sender(self))
-        self.publications[key] = Publication(attachment, envelope.stream, 1e9, self._ring_bytes)
+        attachment: Any = Home(self, self.clients[envelope.session])
+        publication = self.publications[key] = Publication(attachment, envelope.stream, 1e9, self._ring_bytes)
+        publication.note_early(envelope.stream_id, 0.0)
+        if envelope.resumed:
+            publication.resume(envelope.stream)
 
     def _media(self, envelope: traffic.StreamMedia) -> None:
         if envelope.stream != self.stream:
@@ -101,6 +105,15 @@ class MediaEdge(ResumingEdge):
             self.last_number = envelope.number
         payload = envelope.payload
         self.got[-1].append(payload if payload in HEADERS else (payload[0] >> 4 == 1, int(payload[5:])))
+
+
+class Home:
+    """What a publication needs of its attachment, and of the client whose home that is."""
+
+    def __init__(self, edge: MediaEdge, client: Reader) -> None:
+        self.link = Sender(edge)
+        self.unacknowledged = client.kept
+        self.client = self.home = self
 
 
 class Sender:

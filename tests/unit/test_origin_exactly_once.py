@@ -411,6 +411,29 @@ def test_a_message_that_changes_nothing_is_not_done_before_the_one_before_it(
     world.check()
 
 
+@pytest.mark.parametrize("tends", [False, True])
+def test_what_waits_to_be_said_again_is_kept_until_it_is(world: World, tends: bool) -> None:
+    """It is said again behind what others have journaled meanwhile; the link is lost before that is committed."""
+    world.act(1, "say")
+    world.bench.committed()
+    settle()
+    world.cut(0, lost=True)
+    world.edges[1].deliver()
+    world.journals.hold()
+    world.act(2, "add")
+    assert world.edges[1].link is not None
+    world.edges[1].link.ack()
+    world.connect(0)
+    if tends:
+        world.bench.origin.tend(0.0)
+    world.cut(0, lost=True)
+    world.journals.go()
+    world.bench.committed()
+    settle()
+    world.calm()
+    world.check()
+
+
 def test_each_client_is_told_to_the_application_once_when_it_comes_back(world: World) -> None:
     world.crash(committed=True)
     world.calm()

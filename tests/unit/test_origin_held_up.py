@@ -65,17 +65,52 @@ def answered(client: FakeClient) -> list[float]:
     return [told[1] for told in client.take()]
 
 
+def worked_off(client: FakeClient) -> list[list[float]]:
+    """What a client is answered, turn by turn, until nothing that its edge has said is left."""
+    port = client.link.data
+    seen = [answered(client)]
+    while port.worker is not None:
+        gevent.sleep(0)
+        seen.append(answered(client))
+    return seen
+
+
 @pytest.mark.usefixtures("pausing")
 def test_a_long_batch_lets_others_run_and_keeps_its_order() -> None:
     bench = Bench({"app": App}, streams_per_session=MANY)
     client = bench.joined(bench.edge())
-    reading = gevent.spawn(client.put, *commands(client))
-    seen: list[list[float]] = []
-    while not reading.dead:
-        gevent.sleep(0)
-        seen.append(answered(client))
+    first, *others = commands(client)
+    client.put(first, *others[:-1])
+    client.put(others[-1])  # It comes while the first batch is under way.
+    seen = worked_off(client)
     assert [transaction for some in seen for transaction in some] == [float(at + 1) for at in range(MANY)]
     assert max(map(len, seen)) == 1
+
+
+@pytest.mark.usefixtures("pausing")
+def test_long_batches_of_two_edges_are_carried_out_together() -> None:
+    bench = Bench({"app": App}, streams_per_session=MANY)
+    clients = [bench.joined(bench.edge()) for _ in range(2)]
+    for client in clients:
+        client.put(*commands(client))
+    done = [0, 0]
+    while any(client.link.data.worker is not None for client in clients):
+        gevent.sleep(0)
+        done = [count + len(answered(client)) for count, client in zip(done, clients, strict=True)]
+        assert abs(done[0] - done[1]) <= 1
+    assert done == [MANY, MANY]
+
+
+@pytest.mark.usefixtures("pausing")
+def test_nobody_is_listened_to_while_one_edge_is_too_far_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(origin, "_MOST_BEHIND", MANY - 3)
+    bench = Bench({"app": App}, streams_per_session=MANY)
+    client = bench.joined(bench.edge())
+    *most, last = commands(client)
+    client.put(*most)
+    assert answered(client) == [1.0]
+    client.put(last)  # Returns when all is done.
+    assert len(answered(client)) == MANY - 1
 
 
 @pytest.mark.usefixtures("pausing")
@@ -86,14 +121,13 @@ def test_nothing_more_of_a_batch_is_done_when_its_link_is_lost_meanwhile() -> No
     late = Attach(
         9, "late", "app/room", 1, "", 0, False, connect.type_id, 0, 0, b"", [], [], [], connect.payload
     )
-    reading = gevent.spawn(client.put, *commands(client), late)
-    gevent.sleep(0)
+    client.put(*commands(client), late)
     link: Any = client.link
     bench.origin.link_down(link, "the edge is lost")
     settle()
-    assert reading.successful()
     assert answered(client) == [1.0]
     assert bench.origin.sessions == 0
+    assert link.data.worker is None
 
 
 def test_many_epochs_of_which_the_registry_knows_better_are_one_line(

@@ -409,3 +409,16 @@ def test_who_is_told_nothing_plain(bench: JournaledBench) -> None:
     assert client.link.applied() == {1: (1, bench.origin.groups["app/room"].outputs.committed_number)}
     assert client.link.applied() == {}
     assert plain(client.take()) == []
+
+
+def test_a_member_whose_edge_lives_is_waited_for_longer(bench: JournaledBench, app: type[App]) -> None:
+    """It looks for the group's origin longer than the grace of a session that has lost its edge."""
+    client = bench.member(bench.edge())
+    # Session ids begin with the boot id of their edge.
+    bench.view._apply([["node", ["edge-1", "edge", "session", "", 1.0, {}, {}]]])
+    cut(bench, client.link)
+    after(bench, 11)
+    after(bench, 44)
+    assert ("disconnect", "session-1") not in app.log
+    after(bench, 46)
+    assert app.log.count(("disconnect", "session-1")) == 1

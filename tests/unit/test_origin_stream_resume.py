@@ -32,8 +32,10 @@ class Stage(Application):
 class Cast:
     """A publisher on the first of three edges, a player on each of the others."""
 
-    def __init__(self, ring_bytes: int = 1 << 20) -> None:
-        self.bench = JournaledBench(Stage, memory_journals())
+    def __init__(
+        self, ring_bytes: int = 1 << 20, publishes: bool = True, application: type[Stage] = Stage
+    ) -> None:
+        self.bench = JournaledBench(application, memory_journals())
         self.edges = [MediaEdge(f"edge-{number}", ring_bytes) for number in range(3)]
         self.now = 0.0
         self.place()
@@ -46,6 +48,11 @@ class Cast:
             command(player, "createStream", stream_id=0)
             command(player, "play", "a")
         command(self.publisher, "createStream", stream_id=0)
+        self.quiet()
+        if publishes:
+            self._publish()
+
+    def _publish(self) -> None:
         command(self.publisher, "publish", "a", "live")
         self.quiet()
         for payload in HEADERS:
@@ -123,6 +130,30 @@ def cast() -> Cast:
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (1, 0, 2)])
+@pytest.mark.parametrize("knows", [True, False])
+def test_what_a_publisher_sends_before_its_edge_knows_is_not_lost_with_the_origin(
+    order: tuple[int, ...], knows: bool
+) -> None:
+    """It reached the origin, which said so, or did not; the players' edges have heard of nothing."""
+    cast = Cast(publishes=False)
+    command(cast.publisher, "publish", "a", "live")
+    for payload in HEADERS:
+        cast.send(Message(18 if payload is META else 9, 1, 0, payload))
+    cast.pictures(0, 3)
+    settle()
+    if knows:
+        cast.edges[0].deliver()
+    cast.crash()
+    cast.pictures(3, 6)
+    cast.resume(*order)
+    cast.pictures(6, 9)
+    cast.quiet()
+    for edge in (1, 2):
+        assert cast.shown(edge) == [list(range(9))]
+        assert [one for one in cast.edges[edge].got[-1] if one in HEADERS] == [META, AVC]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (1, 0, 2)])
 def test_a_stream_goes_on_at_another_origin(cast: Cast, order: tuple[int, ...]) -> None:
     cast.crash()
     cast.pictures(3, 6)
@@ -185,6 +216,20 @@ def test_past_the_ring_it_begins_at_a_keyframe_behind_the_headers() -> None:
     for edge in (1, 2):
         assert cast.shown(edge) == [[0, 1, 2], [10, 11, 12]]
         assert cast.edges[edge].got[-1][:2] == [META, AVC]
+
+
+@pytest.mark.parametrize("order", [(1, 2, 0), (1, 0, 2)])
+def test_an_edge_that_has_nothing_does_not_begin_in_the_middle_of_a_ring(order: tuple[int, ...]) -> None:
+    cast = Cast(ring_bytes=3 * 135)
+    cast.crash()
+    cast.edges[2].last_number = 0
+    cast.edges[2].got.clear()
+    cast.pictures(3, 8)
+    cast.resume(*order)
+    cast.pictures(8, 13)
+    cast.quiet()
+    assert cast.shown(2) == [[10, 11, 12]]
+    assert cast.edges[2].got[-1][:2] == [META, AVC]
 
 
 def test_what_a_player_wants_is_as_it_was(cast: Cast) -> None:
@@ -286,3 +331,26 @@ def test_what_a_guest_did_elsewhere_and_has_ended_meanwhile(cast: Cast) -> None:
     settle()
     assert sorted(cast.group.application.ended[1:]) == [("stop_play", "b"), ("unpublish", "b")]
     assert cast.group.streams.published_elsewhere == {}
+
+
+class Counting(Stage):
+    """Journals something whenever somebody publishes."""
+
+    def on_publish(self, client: Client, name: str, query: str) -> None:
+        client.attributes["published"] = name
+
+
+def test_an_edge_hears_of_a_publication_with_what_its_hook_journaled() -> None:
+    """Or the next origin, which runs the message again, would take the publication's ring for that of an earlier one."""
+    cast = Cast(publishes=False, application=Counting)
+    command(cast.publisher, "publish", "a", "live")
+    settle()
+    cast.edges[0].deliver()
+    cast.pictures(0, 3)
+    cast.crash()
+    cast.pictures(3, 6)
+    cast.resume(0, 1, 2)
+    cast.pictures(6, 9)
+    cast.quiet()
+    for edge in (1, 2):
+        assert cast.shown(edge) == [list(range(9))]

@@ -33,6 +33,7 @@ from headwater_bus.control import (
     Subscribe,
     Suspect,
 )
+from headwater_bus.cpu import CpuMeter
 from headwater_bus.logs import get_log
 from headwater_bus.requests import Caller, Handler, NoAnswerError, Requester, RequestError, RequestServer
 from headwater_bus.security import Security, SecurityError, ZapHandler
@@ -102,20 +103,6 @@ class NodeConfig:
         if position < len(self.registry_nodes):
             return self.registry_nodes[position]
         return f"registry-{position + 1}"
-
-
-class CpuMeter:
-    """The share of one core that this process used since the last look, in percent."""
-
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.monotonic(), time.process_time()
-
-    def percent(self) -> float:
-        """Since the last call."""
-        wall, cpu = time.monotonic(), time.process_time()
-        used = (cpu - self._cpu) / max(wall - self._wall, 1e-6) * 100
-        self._wall, self._cpu = wall, cpu
-        return round(used, 1)
 
 
 class Node:

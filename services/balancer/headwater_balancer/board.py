@@ -16,12 +16,12 @@ SMALL = 0.05
 class Why(StrEnum):
     """What a move is for, the most urgent first."""
 
+    ORDER = "order"
+    """An operator named the group."""
     DRAIN = "drain"
     PIN = "pin"
     APART = "apart"
     LOAD = "load"
-    ORDER = "order"
-    """An operator named the group."""
 
 
 @dataclass(frozen=True, slots=True)

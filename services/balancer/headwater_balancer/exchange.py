@@ -12,7 +12,7 @@ from itertools import islice
 from headwater_balancer.board import Board
 
 BULKY_GAIN = 0.1
-"""The busier of both origins must be less busy by so much of the level: what is gained by less is not worth a pause."""
+"""The load that makes the origin less busy, of what the smallest origin should have: what gains less is not worth a pause."""
 _LOOK_AT = 24
 """So many of an origin's largest groups are looked at."""
 _MAX_SET = 64
@@ -32,10 +32,11 @@ class Exchange:
 def best_exchange(
     board: Board, source: str, stays: frozenset[str], enough: float, most_load: float
 ) -> Exchange | None:
-    """What makes an origin that has too much less busy, by BULKY_GAIN of the level at least, and moves no more than `most_load`.
-    All that leave no more than `enough` times their share on both origins are as good as each other: then the one that moves the
-    least is the best."""
-    limit = board.use(source) - BULKY_GAIN * board.level
+    """What makes an origin that has too much less busy, by BULKY_GAIN at least, and the other one no busier than that, and moves
+    no more than `most_load`. All that leave no more than `enough` times their share on both are as good as each other: then the
+    one that moves the least is the best."""
+    own, smallest = board.origins[source].capacity, min(board.origins[name].capacity for name in board.even)
+    limit = board.use(source) - BULKY_GAIN * board.level * smallest / own
     return min(
         (
             found

@@ -35,7 +35,7 @@ MAX_TICKETS = 20_000
 _MAX_JOBS = 100
 _SEEN_S = 2.0
 """So long a group that has moved counts as moving, until the feed says where it is."""
-_URGENCY = {why: place for place, why in enumerate((Why.ORDER, Why.DRAIN, Why.PIN, Why.APART, Why.LOAD))}
+_URGENCY = {why: place for place, why in enumerate(Why)}
 
 
 class State(StrEnum):

@@ -11,8 +11,8 @@ Bounds, which hold for every plan:
   with it. All that fit move together at most EXCESS_FACTOR (1) times the excess: the sum of what origins have above the level,
   which is the least that any plan moves after which all have the level.
 - Where an origin is over and nothing fits (its groups are large), groups may change places, see `exchange`, if the busier of both
-  origins is then at least BULKY_GAIN of the level less busy than before. All that do move together at most EXCHANGE_FACTOR (2)
-  times what the origins have that were over.
+  origins is then less busy than before, by BULKY_GAIN of what the smallest origin should have. All that do move together at most
+  EXCHANGE_FACTOR (2) times what the origins have that were over.
 - Afterwards no origin has more than STOP over its fair share, unless no such move is left. In simulations with Pareto loads
   however heavy, with no rules in the way, plans made one after the other end with all within START of even: of the
   larger of the mean and what a packing from nothing reaches, the largest group first, each where there is the least with it.

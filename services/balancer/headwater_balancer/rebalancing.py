@@ -28,7 +28,7 @@ _log = get_log("rebalance")
 ROUND_S = 2.0
 """So often origins are asked for their groups' loads, and then a plan is made."""
 _STANDBY_ROUNDS = 5
-"""A balancer that stands by asks in every so manieth round: it knows enough when it has to lead."""
+"""A balancer that stands by asks only once in so many rounds: it knows enough when it has to lead."""
 _ANSWER_S = 1.5
 _HISTORY = 1000
 
@@ -66,6 +66,11 @@ class Rebalancer:
     def moved(self, group: str, now: float) -> None:
         """A group has another origin."""
         self._moved_at[group] = now
+
+    def origin_gone(self, origin: str) -> None:
+        """It is not asked any more."""
+        self.book.origin_gone(origin)
+        self._bad_rows.discard(origin)
 
     # Loads
 

@@ -32,9 +32,7 @@ class Balancer:
         self.holdings = Holdings()
         self._origins = Origins(node)
         self._led = False
-        self.mover = Mover(
-            node, self._origins, lambda move: self.operating.objection(move), self._planned_again
-        )
+        self.mover = Mover(node, self._origins, lambda move: self.operating.objection(move), self._move_ended)
         self.rebalancer = Rebalancer(
             node,
             self._origins,
@@ -90,7 +88,7 @@ class Balancer:
         found = leading_balancer(self.node.view.nodes.values())
         return found is not None and (found.node_id, found.boot) == (self.node.node_id, self.node.boot)
 
-    def _planned_again(self) -> None:
+    def _move_ended(self) -> None:
         self.rebalancer.wake()
 
     def _changed(self, change: list[Any]) -> None:
@@ -105,7 +103,7 @@ class Balancer:
             self.rebalancer.book.forget(change[1])
         elif kind == "node-gone":
             self._origins.forget(change[1])
-            self.rebalancer.book.origin_gone(change[1])
+            self.rebalancer.origin_gone(change[1])
         self.holdings.change(change)
         if kind in ("node", "node-gone"):
             self._watch_leader()

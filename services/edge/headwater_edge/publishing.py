@@ -46,20 +46,27 @@ class Publication:
         self._ring: deque[tuple[float, int, Message]] = deque()
         self._headers = GopCache(_HEADER_BYTES)
 
-    def note_early(self, stream_id: int) -> None:
-        """Keep the headers that went to the group on this message stream, as messages, before it said that this publishes. They
-        are kept by the attachments still: they were sent behind the command."""
+    def note_early(self, stream_id: int, now: float) -> None:
+        """Keep what went to the group on this message stream, as messages, before it said that this publishes: another origin
+        gets it with the ring. The attachments have it still: it was sent behind the command."""
         for attachment in dict.fromkeys((self.attachment, self.attachment.client.home)):
             for sent in attachment.unacknowledged or ():
                 if sent.stream_id != stream_id:
                     continue
                 if sent.type_id in COMMANDS:
                     self._headers.clear()
+                    self._ring.clear()
+                    self.held_bytes = 0
                 elif sent.type_id in MEDIA:
-                    self._headers.add(Message(sent.type_id, stream_id, sent.timestamp, sent.payload))
+                    self._keep(Message(sent.type_id, stream_id, sent.timestamp, sent.payload), now)
 
     def take(self, message: Message, now: float) -> None:
         """Count a message, keep it, pass it on where an origin has the stream. `now`: monotonic seconds."""
+        self._keep(message, now)
+        if self.stream:
+            self._pass_on(self.number, message)
+
+    def _keep(self, message: Message, now: float) -> None:
         self.number += 1
         self._headers.add(message)
         ring = self._ring
@@ -70,8 +77,6 @@ class Publication:
             self.held_bytes -= len(ring.popleft()[2].payload) + _MESSAGE_BYTES
             if not ring:
                 break  # It alone is over the limit.
-        if self.stream:
-            self._pass_on(self.number, message)
 
     def resume(self, stream: int) -> int:
         """Another origin, or another link, has the stream, as number `stream`: it gets the headers and what is in the ring.

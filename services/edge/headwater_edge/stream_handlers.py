@@ -4,6 +4,7 @@ Publications, and streams with their players, survive the loss of their origin: 
 group and name.
 """
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -77,8 +78,11 @@ class StreamHandlers:
             client.publications = {}
         config = self._edge.config
         publication = Publication(attachment, envelope.stream, config.ring_s, config.ring_bytes)
-        publication.note_early(envelope.stream_id)
+        publication.note_early(envelope.stream_id, time.monotonic())
         client.publications[envelope.stream_id] = publication
+        if envelope.resumed:
+            # It has begun at an origin that could not say so any more.
+            self._edge.counters.media_again += publication.resume(envelope.stream)
         self._guests.stream(attachment.number, client, envelope.stream_id, publishes=True, started=True)
 
     def _publish_stopped(self, directory: Directory, envelope: traffic.PublishStopped) -> None:

@@ -50,7 +50,10 @@ class Admission:
             else:
                 self._forget(envelope)
             self._origin.take(port, later)
-        elif owned is False:
+            return
+        if isinstance(envelope, traffic.Attach):
+            self._leave(port, envelope.session)
+        if owned is False:
             self._refuse(port, envelope, "not the owner at this epoch")
         elif self.attaches.full:
             self._refuse(port, envelope, f"{len(self.attaches)} attaches wait for the registry already")
@@ -58,6 +61,15 @@ class Admission:
             waiting = self.attaches.add(port, envelope, until)
             for one in later:
                 waiting.hold(one, len(getattr(one, "payload", b"")))
+
+    def _leave(self, port: EdgePort, number: int) -> None:
+        """The edge has a session attached anew that it has here already, and listens to nothing more of that. What it sends from
+        here on is the new one's."""
+        before = port.sessions.get(number)
+        if before is not None:
+            port.forget(before)
+            if not before.closed:
+                before.group.suspend(before, "its edge attaches it again")
 
     def decide_waiting(self, group: str) -> None:
         """Attaches that waited for a group go on."""
@@ -108,6 +120,7 @@ class Admission:
             before.ended("its edge gives its number to another one")
         group.add(session)
         port.sessions[envelope.session] = session
+        port.dropped.pop(envelope.session, None)
         if guest:
             join_guest(session, envelope)
             return

@@ -245,6 +245,35 @@ def runs_once(method: Callable[..., Any]) -> bool:
     return bool(getattr(method, _ONCE, False))
 
 
+_HOOKS = (
+    "on_start",
+    "on_stop",
+    "on_connect",
+    "on_resume",
+    "on_disconnect",
+    "on_join",
+    "on_leave",
+    "on_publish",
+    "on_unpublish",
+    "on_play",
+    "on_stop_play",
+    "shared_object_access",
+    "shared_object_write",
+    "shared_object_delete",
+    "shared_object_send",
+    "shared_object_proxy",
+)
+CHANGE_HOOKS = frozenset({"shared_object_write", "shared_object_delete", "shared_object_send"})
+"""Those that are asked for each change of a SharedObject."""
+
+
 def overrides(application: Application, hook: str) -> bool:
     """Whether the application's class has its own version of a hook, which may wait."""
     return getattr(type(application), hook) is not getattr(Application, hook)
+
+
+def overridden(application: Application | None) -> frozenset[str]:
+    """The hooks that are application code; none where there is no application."""
+    if application is None:
+        return frozenset()
+    return frozenset(hook for hook in _HOOKS if overrides(application, hook))

@@ -45,6 +45,9 @@ class OriginConfig:
     resume_grace_s: float = 10.0
     """A member whose link is lost, or that the journal of a group that begins here knows, and that does not come back within this
     time has left."""
+    living_edge_grace_s: float = 35.0
+    """It has so much longer while the edge that it came by is registered: that goes on looking for the group's origin (30 s,
+    `--resume-s` of edges), and tells which of its sessions have ended meanwhile."""
     said_bytes: int = 64 * 1024 * 1024
     """Of one group: what is kept to be said again to members that are to come back; over it they have left at once."""
     move_held_bytes: int = 16 * 1024 * 1024

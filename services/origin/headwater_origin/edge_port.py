@@ -1,8 +1,10 @@
 """The origin's side of one link: which sessions came over it, and what its numbers mean."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+import gevent
 from headwater_bus.traffic import Applied, AttachRefused
 
 if TYPE_CHECKING:
@@ -10,6 +12,9 @@ if TYPE_CHECKING:
     from headwater_origin.objects.shared_object import SharedObject
     from headwater_origin.session import Session
     from headwater_origin.streams.stream import Publication
+
+
+_MOST_DROPPED = 100_000
 
 
 class LinkLike(Protocol):
@@ -42,6 +47,7 @@ class EdgePort:
     __slots__ = (
         "_last_number",
         "_news",
+        "behind",
         "dropped",
         "link",
         "objects",
@@ -49,15 +55,20 @@ class EdgePort:
         "sessions",
         "up",
         "waiting",
+        "worker",
     )
 
     def __init__(self, link: LinkLike) -> None:
         self.link = link
         self.up = True
         """Whether there is still somebody to say something to."""
+        self.behind: deque[Any] = deque()
+        """What the edge has said and was not carried out yet, in order."""
+        self.worker: gevent.Greenlet[..., None] | None = None
+        """Carries that out; None: there is nothing."""
         self.sessions: dict[int, Session] = {}
-        self.dropped: set[int] = set()
-        """Numbers of sessions that have ended here without a word, as another origin has their group."""
+        self.dropped: dict[int, None] = {}
+        """Numbers of the last sessions that have ended here without a word, as another origin has their group."""
         self.waiting: dict[int, Waiting] = {}
         """Attaches that are not decided yet, by their session's number."""
         self.publications: dict[int, Publication] = {}
@@ -105,7 +116,10 @@ class EdgePort:
         """A session ends here without a word: that its group is elsewhere the edge hears from the registry."""
         if self.sessions.get(session.number) is session:
             del self.sessions[session.number]
-            self.dropped.add(session.number)
+            self.dropped[session.number] = None
+            if len(self.dropped) > _MOST_DROPPED:
+                # Its edge has heard of the other origin long since.
+                del self.dropped[next(iter(self.dropped))]
 
     def next_number(self) -> int:
         """A number for a stream or an object on this link."""

@@ -14,7 +14,7 @@ from headwater_rtmp.command import encode_command
 from headwater_store import Fenced, StoreError
 
 from headwater_origin import hooks
-from headwater_origin.application import Application, overrides
+from headwater_origin.application import CHANGE_HOOKS, Application, overridden
 from headwater_origin.application_run import ApplicationRun
 from headwater_origin.durable.absent import Absent, absent_guest, absent_member
 from headwater_origin.durable.content import Durable
@@ -39,25 +39,6 @@ _log = get_log("origin")
 _LAST_WORK_S = 5.0
 """How long `on_stop` waits for hooks and methods that still run."""
 _FIRST_ATTACH_S = 1.0
-_HOOKS = (
-    "on_start",
-    "on_stop",
-    "on_connect",
-    "on_resume",
-    "on_disconnect",
-    "on_join",
-    "on_leave",
-    "on_publish",
-    "on_unpublish",
-    "on_play",
-    "on_stop_play",
-    "shared_object_access",
-    "shared_object_write",
-    "shared_object_delete",
-    "shared_object_send",
-    "shared_object_proxy",
-)
-_CHANGE_HOOKS = ("shared_object_write", "shared_object_delete", "shared_object_send")
 
 
 class GroupLoad:
@@ -123,8 +104,8 @@ class Group:
         self.application = application
         if application is not None:
             self.policy = type(application)
-        self._blocking = {hook: application is not None and overrides(application, hook) for hook in _HOOKS}
-        self.asks_changes = any(self._blocking[hook] for hook in _CHANGE_HOOKS)
+        self._overridden = overridden(application)
+        self.asks_changes = not self._overridden.isdisjoint(CHANGE_HOOKS)
         """Whether the application looks at each change of a SharedObject."""
         self.spread_objects = application is not None and self.policy.shared_objects == "spread"
         """Whether each SharedObject of this scope is a group of its own."""
@@ -133,7 +114,7 @@ class Group:
 
     def waits(self, hook: str) -> bool:
         """Whether a hook is application code, which may wait and so needs a greenlet."""
-        return self._blocking[hook]
+        return hook in self._overridden
 
     @property
     def stalled(self) -> bool:
@@ -305,7 +286,7 @@ class Group:
             return
         self.streams.suspend(session)
         self.objects.suspend(session)
-        if session.session_id not in self.absent and session.successor is None:
+        if session.session_id not in self.absent:
             self.gone(session)  # It was told to go meanwhile.
 
     def awaited(self, session: "Session") -> bool:
@@ -409,15 +390,15 @@ class Group:
     def tick(self, now: float) -> None:
         """Forget objects that nobody uses, and sessions that have not come back."""
         self.objects.tick(now)
-        self.streams.tick(now)
         if not self.started.is_set() or self.failure is not None or self.held is not None:
             return
-        gone = self.absent.due(now)
+        gone = self.absent.due(now, self.host.edge_lives, self.config.living_edge_grace_s)
         if self.outputs.said.size_bytes > self.config.said_bytes and self.absent:
             _log.error("too much is kept for absent clients, they are taken for gone", group=self.name)
             gone = self.absent.values()
         for session in gone:
             self.gone(session)
+        self.streams.tick(now)
         if not self.outputs.off:
             self.outputs.settle()
 

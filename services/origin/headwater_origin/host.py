@@ -29,3 +29,8 @@ class Host:
     clock: Callable[[], float] = time.monotonic
     on_fenced: "Callable[[Group, int], None]" = lambda group, epoch: None
     """Told of a group that another origin has, and at which epoch."""
+
+    def edge_lives(self, session_id: str) -> bool:
+        """Whether the node that a session came by is registered still, as the process that it was."""
+        boot = session_id.partition("-")[0]
+        return any(node.boot == boot for node in self.node.view.nodes.values())

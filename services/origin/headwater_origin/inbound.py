@@ -114,7 +114,7 @@ class Inbound:
         self._counters.stray_messages += 1
         if envelope.session in port.dropped:
             # Its group was elsewhere meanwhile, which the edge does not seem to know.
-            port.dropped.discard(envelope.session)
+            del port.dropped[envelope.session]
             port.refuse(envelope.session, "", "not attached any more")
 
     def _command_message(self, session: Session, message: Message, number: int) -> None:

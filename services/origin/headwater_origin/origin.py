@@ -32,6 +32,8 @@ _log = get_log("origin")
 _TICK_S = 0.25
 _UNPAUSED = 8
 """So many things that an edge says are carried out before it is asked how long that took."""
+_MOST_BEHIND = 4096
+"""So many things that one edge has said may not have been carried out yet; then nobody is listened to until they are."""
 _LATE_S = 0.5
 """A tick that comes so late means that this process was held up: nothing could happen meanwhile."""
 _FIRST_ATTACH_S = 1.0
@@ -99,19 +101,37 @@ class Origin:
         port.sessions.clear()
         port.publications.clear()
         port.objects.clear()
+        # Over another link its edge sends again what was not done.
+        port.behind.clear()
 
     def batch(self, link: Link, envelopes: list[Any]) -> None:
-        """Carry out what an edge says, in order. Called by the greenlet that reads all links, which pauses here where there is
-        much to do, so that what was done leaves and is committed meanwhile."""
+        """Carry out what an edge says, in order. Called by the greenlet that reads all links; where there is much to do, one of
+        this link alone does the rest, a little at a time. So what was done leaves and is committed meanwhile, and the members
+        of a group are served together, whichever edges they are on."""
         port: EdgePort = link.data
-        paused_at = time.monotonic()
+        if port.worker is not None:
+            port.behind.extend(envelopes)
+            if len(port.behind) > _MOST_BEHIND:
+                port.worker.join()
+            return
+        began_at = time.monotonic()
         for at in range(0, len(envelopes), _UNPAUSED):
-            if at and time.monotonic() - paused_at > SLICE_S:
+            if at and time.monotonic() - began_at > SLICE_S:
+                port.behind.extend(envelopes[at:])
+                port.worker = gevent.spawn(self._catch_up, port)
+                return
+            self.take(port, envelopes[at : at + _UNPAUSED])
+
+    def _catch_up(self, port: EdgePort) -> None:
+        """Greenlet: carry out what a link has brought."""
+        behind = port.behind
+        paused_at = time.monotonic()
+        while behind:
+            self.take(port, [behind.popleft() for _ in range(min(_UNPAUSED, len(behind)))])
+            if behind and time.monotonic() - paused_at > SLICE_S:
                 gevent.sleep(0)
                 paused_at = time.monotonic()
-                if not port.up:
-                    return  # Over another link its edge sends again what was not done.
-            self.take(port, envelopes[at : at + _UNPAUSED])
+        port.worker = None
 
     def take(self, port: EdgePort, envelopes: Iterable[Any]) -> None:
         """`batch` without a pause."""

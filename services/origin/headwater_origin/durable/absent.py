@@ -1,7 +1,7 @@
 """Sessions of a group whose edges have no link here (any more, or yet): members still, until they come back or their time is
 up."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from headwater_origin.durable.members import Member
@@ -41,7 +41,7 @@ class Absent:
     """Of one group, by session id. Each has its own time: `until`, of the group's clock."""
 
     def __init__(self) -> None:
-        self._sessions: dict[str, tuple[Session, float]] = {}
+        self._sessions: dict[str, tuple[Session, float, int]] = {}
         self.needed = _NOTHING
         """They may lack what was said with entries above this one."""
 
@@ -56,7 +56,7 @@ class Absent:
 
     def values(self) -> list[Session]:
         """All of them."""
-        return [session for session, _ in self._sessions.values()]
+        return [session for session, _, _ in self._sessions.values()]
 
     def get(self, session_id: str) -> Session | None:
         """The one of this id."""
@@ -65,7 +65,7 @@ class Absent:
 
     def add(self, session: Session, until: float, heard: int) -> None:
         """One more; what was said with entries up to `heard` its edge has."""
-        self._sessions[session.session_id] = (session, until)
+        self._sessions[session.session_id] = (session, until, heard)
         self.needed = min(self.needed, heard)
 
     def pop(self, session_id: str) -> Session | None:
@@ -75,20 +75,27 @@ class Absent:
             self.needed = _NOTHING
         return None if found is None else found[0]
 
-    def due(self, now: float) -> list[Session]:
-        """Those whose time is up, taken out; but not one whose edge is here again, which waits for its former self to end."""
+    def due(self, now: float, lives: Callable[[str], bool], longer_s: float) -> list[Session]:
+        """Those whose time is up, taken out; but not one whose edge is here again, which waits for its former self to end. One
+        whose edge is there (`lives`, by its id) and looks for this origin still has so much longer."""
         due = [
             session
-            for session, until in self._sessions.values()
-            if until <= now and session.successor is None
+            for session, until, _ in self._sessions.values()
+            if until <= now
+            and session.successor is None
+            and (until + longer_s <= now or not lives(session.session_id))
         ]
         for session in due:
             self.pop(session.session_id)
+        # Of those that have come back meanwhile nothing need be kept, though others are absent still.
+        self.needed = min((heard for _, _, heard in self._sessions.values()), default=_NOTHING)
         return due
 
     def postpone(self, by_s: float) -> None:
         """Their edges could not come for so long."""
-        self._sessions = {id_: (session, until + by_s) for id_, (session, until) in self._sessions.items()}
+        self._sessions = {
+            id_: (session, until + by_s, heard) for id_, (session, until, heard) in self._sessions.items()
+        }
 
     def clear(self) -> None:
         """They are another origin's."""

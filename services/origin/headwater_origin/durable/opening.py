@@ -87,3 +87,5 @@ class Opening:
                 wanted.answer.set_exception(outcome)
             else:
                 wanted.answer.set((asked[wanted.group.name], outcome))
+                # This one is served before the next.
+                gevent.sleep(0)

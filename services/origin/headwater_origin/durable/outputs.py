@@ -362,16 +362,24 @@ class Outputs:
 
     def taken_by(self, edge: "EdgePort") -> int:
         """Entries up to this one an edge has taken everything of."""
-        return self._reached.of(edge, self.committed_number)
+        reached = self._reached.of(edge, self.committed_number)
+        return min([reached, *(entry.again.get(edge, reached) for entry in self._waiting())])
 
     def forget_edge(self, edge: "EdgePort") -> None:
         """Its link is down."""
         self._reached.forget(edge)
+        for entry in self._waiting():
+            entry.again.pop(edge, None)
 
     def settle(self) -> None:
         """Look what nobody needs any more."""
-        self.settled = min(self._reached.by_all(self.committed_number), self._group.absent.needed)
+        settled = min(self._reached.by_all(self.committed_number), self._group.absent.needed)
+        # Whoever has come back may have to be told once more still, behind what waits.
+        self.settled = min([settled, *(above for entry in self._waiting() for above in entry.again.values())])
         self.said.settle(self.settled)
+
+    def _waiting(self) -> list[Entry]:
+        return [entry for entry in (self.flying, self.gathering) if entry is not None]
 
     def health(self) -> dict[str, Any]:
         """What waits, and how long the journal is."""

@@ -9,10 +9,10 @@ All of it leaves by `Group.send`: when what the journal was given before is comm
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headwater_bus.logs import get_log
-from headwater_bus.rows import pack_rows, unpack_rows
+from headwater_bus.rows import pack_rows
 from headwater_bus.traffic import (
     ObjectAnswer,
     ObjectClosed,
@@ -24,12 +24,13 @@ from headwater_bus.traffic import (
 )
 from headwater_rtmp.slots import Slots
 
-from headwater_origin.durable.journal import ObjectKind, RowKind
+from headwater_origin.durable.journal import ObjectKind
 from headwater_origin.errors import ObjectUnavailable, StoreUnavailable
 from headwater_origin.objects.lock import ObjectLock
 from headwater_origin.objects.missed import Missed
 from headwater_origin.objects.operations import CLEAR, EVENTS, REMOVE, SEND, Operation, Row
-from headwater_origin.objects.recent import Asker, Commit, Have, Recent, asker_of
+from headwater_origin.objects.recent import Asker, Commit, Have, Recent
+from headwater_origin.objects.rows import commit_row, content_row
 from headwater_origin.objects.slot_values import SlotLimits
 from headwater_origin.objects.watchers import Watchers
 
@@ -43,11 +44,6 @@ if TYPE_CHECKING:
 _log = get_log("origin")
 _LINK_CONTENT_BYTES = 64 * 1024 * 1024
 """An object is not opened on an edge to which more would be under way with it: half of what ends the link."""
-_OBJECT, _OBJECT_SET, _OBJECT_RECENT = (
-    int(RowKind.OBJECT),
-    int(RowKind.OBJECT_SET),
-    int(RowKind.OBJECT_RECENT),
-)
 _SKIPPED = 4096
 """What a store that went back in time may have lost is not known exactly: the count goes on so far above what was seen."""
 
@@ -271,7 +267,7 @@ class SharedObject:
         self.events = have.events + _SKIPPED
         self.recent.begin(content.version, self.events)
         self.journaled = True
-        group.journal(self.row())
+        group.journal(content_row(self))
         for other, users in self._users.items():
             if other is not edge:
                 self._open(other, users)
@@ -367,7 +363,7 @@ class SharedObject:
         if rewritten:
             self.uncommitted = False
             self.journaled = True
-            self._group.journal(self.row())
+            self._group.journal(content_row(self))
         if holder is not None:
             self.unlock(holder)
 
@@ -409,9 +405,7 @@ class SharedObject:
         entry = outputs.next_number
         if self.auto_commit:
             self.journaled = True
-            group.journal(
-                [_OBJECT, self.kind, self.name, version, events, [*asker] if asker else [], payload]
-            )
+            group.journal(commit_row(self, asker, payload))
         else:
             self.uncommitted = True
             if version > self.reserved:
@@ -452,53 +446,6 @@ class SharedObject:
     def count_refusal(self) -> None:
         """One more change that was refused."""
         self._group.counters.object_changes_refused += 1
-
-    # The journal
-
-    def row(self) -> list[Any]:
-        """The whole object as a journal row."""
-        content = self.content
-        return [
-            _OBJECT_SET,
-            int(self.kind),
-            self.name,
-            content.version,
-            content.base,
-            self.events,
-            [self.resync_depth, self.auto_commit],
-            pack_rows(content.rows()),
-        ]
-
-    def recent_row(self) -> list[Any] | None:
-        """What an edge that comes back may lack, as a journal row; None: nothing."""
-        recent = self.recent
-        if not recent.commits:
-            return None
-        return [_OBJECT_RECENT, int(self.kind), self.name, recent.version, recent.events, recent.pack()]
-
-    def replay(self, version: int, events: int, asker: Sequence[Any], payload: bytes) -> None:
-        """Take a commit from the journal."""
-        self.content.apply(version, unpack_rows(payload, int, str, bytes))
-        self.events, self.journaled = events, True
-        outputs = self._group.outputs
-        commit = Commit(version, events, asker_of(asker), payload, outputs.next_number, outputs.next_order())
-        self.recent.add(commit)
-
-    def restore_recent(self, version: int, events: int, payload: bytes) -> None:
-        """Take what `recent_row` gave, behind `row`."""
-        outputs = self._group.outputs
-        order = self.recent.restore(version, events, payload, outputs.next_number)
-        outputs.order = max(order, outputs.order)
-        if self.recent.last_events != self.events:
-            self.recent.begin(self.version, self.events)
-
-    def restore(self, version: int, base: int, events: int, settings: Sequence[Any], payload: bytes) -> None:
-        """Take what `row` gave."""
-        self.content = Slots.from_rows(version, base, unpack_rows(payload, str, bytes, int))
-        if self.recent.last_events != events:
-            self.recent.begin(version, events)
-        self.events, self.journaled = events, True
-        self.resync_depth, self.auto_commit = int(settings[0]), bool(settings[1])
 
     def skip_versions(self, reserved: int) -> None:
         """Versions up to `reserved` may have been told to clients with content that is lost: begin above them, and tell everybody

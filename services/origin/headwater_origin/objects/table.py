@@ -15,6 +15,7 @@ from headwater_origin.durable.journal import ObjectKind, RowKind
 from headwater_origin.elsewhere.requests import ApplicationRequests
 from headwater_origin.elsewhere.routes import Routes
 from headwater_origin.names import check_name
+from headwater_origin.objects import rows
 from headwater_origin.objects.access import Access
 from headwater_origin.objects.messages import ObjectMessages
 from headwater_origin.objects.missed import Missed
@@ -233,15 +234,14 @@ class SharedObjects:
         EnvelopeError, LookupError, ValueError or TypeError for one that is not readable."""
         kind, which, name, version = row[:4]
         persistent = which == ObjectKind.PERSISTENT
+        outputs = self._group.outputs
         if kind == RowKind.OBJECT:
-            # Of a former version there is nobody between `events` and the payload.
-            asker, payload = ([], row[5]) if len(row) < 7 else row[5:7]
-            self.get(name, persistent).replay(version, row[4], asker, payload)
+            rows.replay(self.get(name, persistent), row, outputs)
         elif kind == RowKind.OBJECT_RECENT:
-            self.get(name, persistent).restore_recent(version, *row[4:6])
+            rows.restore_recent(self.get(name, persistent), row, outputs)
         elif kind == RowKind.OBJECT_SET:
             shared = self.get(name, persistent)
-            shared.restore(version, *row[4:8])
+            rows.restore_content(shared, row)
             shared.skip_versions(self._floors[persistent])
         else:
             self._objects.pop((name, persistent), None)
@@ -261,8 +261,8 @@ class SharedObjects:
                 yield [int(RowKind.OBJECT_GONE), int(kind), "", floor]
         for shared in self._objects.values():
             if shared.journaled:
-                yield shared.row()
-                recent = shared.recent_row()
+                yield rows.content_row(shared)
+                recent = rows.recent_row(shared)
                 if recent is not None:
                     yield recent
 

@@ -294,6 +294,6 @@ def early_media(session: Session, message: Message) -> None:
     if net_stream is None:
         return
     if net_stream.publication is not None:
-        net_stream.publication.stream.media(0, message)
+        net_stream.publication.take_early(message)
     elif net_stream.route:
         stream_routes.send_message(session, net_stream.route, message)

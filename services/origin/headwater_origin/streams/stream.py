@@ -47,19 +47,25 @@ class Counted(Message):
 
 class Publication:
     """A message stream of a session that publishes. `number` is what its PublisherMedia carries on the publisher's link.
-    `awaited`: its edge was asked for its ring, which begins with the next message that has a number."""
+    `awaited`: its edge was asked for its ring, which begins with the next message that has a number. `resumed`: it was
+    asked once."""
 
-    __slots__ = ("awaited", "former", "net_stream", "number", "session", "stream", "suspended")
+    __slots__ = ("awaited", "former", "net_stream", "number", "resumed", "session", "stream", "suspended")
 
     def __init__(
-        self, session: "Session", net_stream: "NetStream", stream: "Stream", number: int, awaited: bool
+        self, session: "Session", net_stream: "NetStream", stream: "Stream", number: int, resumed: bool
     ) -> None:
         self.session, self.net_stream, self.stream, self.number = session, net_stream, stream, number
-        self.awaited = awaited
+        self.resumed = self.awaited = resumed
         self.former: int | None = None
         """The number before this one, by which live messages come until the ring begins."""
         self.suspended = False
         """Whether its link is lost: the name is its own until it is back, or is given up."""
+
+    def take_early(self, message: Message) -> None:
+        """One that its edge sent as a message of the client, before it knew of the publication. A ring has it, too."""
+        if not self.resumed:
+            self.stream.media(0, message)
 
     def take(self, number: int, message: Message) -> None:
         """One PublisherMedia."""
@@ -167,11 +173,8 @@ class Stream:
         publication = Publication(session, net_stream, self, edge.next_number(), resumed)
         edge.publications[publication.number] = publication
         started = PublishStarted(session.number, net_stream.id, publication.number, self.name, resumed)
-        if resumed:
-            # Not before its edge knows that it is attached.
-            session.group.reply(session, started)
-        else:
-            edge.link.send(started)
+        # As the answers to the client: not before its edge knows that it is attached, and not without what it was journaled with.
+        session.group.reply(session, started)
         return publication
 
     def suspend_publishing(self) -> None:
@@ -189,8 +192,8 @@ class Stream:
         publication.net_stream.publication = None
         self._take_numbers(publication)
         if tell_publisher:
-            edge = publication.session.edge
-            edge.link.send(PublishStopped(publication.session.number, publication.net_stream.id))
+            session = publication.session
+            session.group.reply(session, PublishStopped(session.number, publication.net_stream.id))
         self._forget_publication()
         self._empty()
 
@@ -243,9 +246,9 @@ class Stream:
         if publication is not None and publication.former is not None:
             publication.session.edge.publications.pop(publication.former, None)
             publication.former = None
-        hole = 0 < self._last < first - 1
+        hole = first > self._last + 1
         if hole:
-            # Behind what the cache has, and behind all that any edge has.
+            # Behind what the cache has, and behind all that any edge has. What came without numbers is in the ring, too.
             headers = self.cache.headers()
             self.cache.clear()
             for header in headers:
@@ -337,15 +340,18 @@ class Stream:
         opened = StreamOpened(subscription.number, self.name, self._group.name, after)
         subscription.edge.link.send(opened)
 
-    def _send_cache(self, subscription: Subscription) -> bool:
-        """Headers and what came since the keyframe; returns whether there was one, or none is needed. The last message says how
-        far this goes."""
+    @property
+    def _has_start(self) -> bool:
+        """Whether there is a keyframe in the cache, or none is needed."""
+        return not self.cache.has_video or len(self.cache.snapshot()) > len(self.cache.headers())
+
+    def _send_cache(self, subscription: Subscription) -> None:
+        """Headers and what came since the keyframe. The last message says how far this goes."""
         messages = self.cache.snapshot()
         subscription.headers_version = self.cache.headers_version
         subscription.have = self._last
         for at, message in enumerate(messages, 1):
             self._send(subscription, self._last if at == len(messages) else 0, message)
-        return not self.cache.has_video or len(messages) > len(self.cache.headers())
 
     def _catch_up(self, subscription: Subscription) -> bool:
         """Send an edge all that it lacks, if that is here; returns whether it was, or is on its way with the ring."""
@@ -372,7 +378,8 @@ class Stream:
     def _begin_anew(self, subscription: Subscription) -> None:
         """An edge lacks what nobody has any more: it goes on at a keyframe, behind its headers."""
         subscription.edge.link.send(StreamReset(subscription.number))
-        subscription.dropping = not self._send_cache(subscription)
+        self._send_cache(subscription)
+        subscription.dropping = not self._has_start
 
     def add_player(self, session: "Session", net_stream: "NetStream") -> None:
         """Start a player from its edge's cache."""
@@ -392,6 +399,8 @@ class Stream:
                 self._reopen(subscription, have)
             else:
                 subscription = self.open_for(session.edge)
+                # Players that its edge has already do not wait for a keyframe, as new ones do.
+                subscription.dropping = not subscription.waiting and not self._has_start
         self._add(subscription, session, net_stream)
         if not net_stream.audio or not net_stream.video or net_stream.paused:
             session.group.reply(session, play_changed(session, net_stream))
@@ -445,7 +454,8 @@ class Stream:
         """What was kept for late edges is let go in time. Returns whether nobody needs to wait for the publisher any longer."""
         if self._kept is not None and now >= self._kept.until:
             self._kept = None
-        return self.publication is None and 0 < self.due <= now
+        # Whoever is absent still may be the publisher.
+        return self.publication is None and 0 < self.due <= now and not self._group.absent
 
     def health(self) -> dict[str, object]:
         """Messages in, and out for each edge."""
