@@ -16,6 +16,8 @@ from headwater_bus.security import Security
 
 _ASK_S = 5.0
 _LOOK_S = 0.02
+_RENEW_S = 5.0
+"""A registry forgets who has not subscribed again for half a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,14 @@ class Feed:
     def _follow(self) -> None:
         context = zmq.Context()
         requester = Requester(context, Security.plain(), self._endpoint, "", self._take)
-        subscribed = False
+        renew_at = 0.0
         try:
             while not self._stop.is_set():
-                if not subscribed:
-                    # While all clients connect the registry, or this process, may have no time for it.
+                if time.monotonic() > renew_at:
+                    # The registry may be dead, or have no time for it while all clients connect.
                     with suppress(RequestError):
                         requester.request(Subscribe("bench-follower"), _ASK_S)
-                        subscribed = True
+                        renew_at = time.monotonic() + _RENEW_S
                 gevent.sleep(_LOOK_S)
         finally:
             requester.close()

@@ -181,3 +181,18 @@ def test_a_link_does_not_note_for_ever_who_has_gone_elsewhere(
     edge._epoch = bench.epoch + 2
     edge.put(*edge._attach(edge.clients[3]))
     assert list(port.dropped) == [4]
+
+
+def test_who_is_due_leaves_also_where_too_much_is_kept_for_others(
+    bench: JournaledBench, app: type[App]
+) -> None:
+    edges = [Edge(f"edge-{at}") for at in range(2)]
+    clients = [member(bench, edge, at + 1) for at, edge in enumerate(edges)]
+    group = bench.origin.groups[GROUP]
+    edges[0].cut()
+    group.absent.postpone(-2000.0)
+    edges[1].cut()
+    group.outputs.said.size_bytes += group.config.said_bytes + 1
+    group.tick(group.clock())
+    settle()
+    assert app.gone == {client.session_id: 1 for client in clients}

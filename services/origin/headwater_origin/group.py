@@ -395,7 +395,7 @@ class Group:
         gone = self.absent.due(now, self.host.edge_lives, self.config.living_edge_grace_s)
         if self.outputs.said.size_bytes > self.config.said_bytes and self.absent:
             _log.error("too much is kept for absent clients, they are taken for gone", group=self.name)
-            gone = self.absent.values()
+            gone += self.absent.values()
         for session in gone:
             self.gone(session)
         self.streams.tick(now)

@@ -32,8 +32,9 @@ _log = get_log("origin")
 _TICK_S = 0.25
 _UNPAUSED = 8
 """So many things that an edge says are carried out before it is asked how long that took."""
-_MOST_BEHIND = 4096
-"""So many things that one edge has said may not have been carried out yet; then nobody is listened to until they are."""
+_MOST_BEHIND, _MOST_BEHIND_BYTES = 4096, 16 * 1024 * 1024
+"""So many things that one edge has said, or so many bytes of payload, may not have been carried out yet; then nobody is listened
+to until they are."""
 _LATE_S = 0.5
 """A tick that comes so late means that this process was held up: nothing could happen meanwhile."""
 _FIRST_ATTACH_S = 1.0
@@ -111,7 +112,7 @@ class Origin:
         port: EdgePort = link.data
         if port.worker is not None:
             port.behind.extend(envelopes)
-            if len(port.behind) > _MOST_BEHIND:
+            if len(port.behind) > _MOST_BEHIND or _payload_bytes(port.behind) > _MOST_BEHIND_BYTES:
                 port.worker.join()
             return
         began_at = time.monotonic()
@@ -374,3 +375,7 @@ class Origin:
             ],
             "counters": self.counters.as_dict(),
         }
+
+
+def _payload_bytes(envelopes: Iterable[Any]) -> int:
+    return sum(len(getattr(envelope, "payload", b"")) for envelope in envelopes)
