@@ -6,8 +6,8 @@ Requesters send their next message when the last is answered, or all together at
 import select
 import socket
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,12 +86,15 @@ class ObjectClients:
         first = {spec.edge: index for index, spec in reversed(list(enumerate(specs)))}
         alone = {index: self._open_first(index) for index in sorted(first.values())}
         with ThreadPoolExecutor(_OPENING) as pool:
-            others = pool.map(self._open, (spec for index, spec in enumerate(specs) if index not in alone))
+            others = {
+                index: pool.submit(self._open, spec) for index, spec in enumerate(specs) if index not in alone
+            }
             for index, spec in enumerate(specs):
                 try:
-                    sock = alone[index] if index in alone else next(others)
+                    sock = alone.pop(index) if index in alone else others.pop(index).result()
                 except (OSError, SessionError) as error:
-                    pool.shutdown(wait=False, cancel_futures=True)
+                    pool.shutdown(cancel_futures=True)
+                    _close_all([*alone.values(), *_opened(others.values())])
                     raise SessionError(f"client {index + 1}: {error}") from error
                 self._add(spec, sock, self._member(spec, expected, index in sampled))
                 say(index + 1)
@@ -343,6 +346,17 @@ def serve(pipe: Any, clients: ObjectClients) -> None:
             pass  # The parent is gone.
     finally:
         clients.close()
+
+
+def _opened(others: Iterable[Future[socket.socket]]) -> list[socket.socket]:
+    """Those that were opened, of what is done or cancelled."""
+    done = (other for other in others if not other.cancelled() and other.exception() is None)
+    return [other.result() for other in done]
+
+
+def _close_all(sockets: Iterable[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
 
 
 def _obey(pipe: Any, clients: ObjectClients) -> None:
