@@ -253,10 +253,9 @@ def reached(cluster: Cluster, registry: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 def test_ipv6(tmp_path: Path, host: str) -> None:
-    options = {"registry": f"--bind {host}", "origin": f"--bind {host}"}
-    cluster = Cluster(tmp_path, {**ALONE, "origin": 1}, options)
+    cluster = Cluster(tmp_path, {**ALONE, "origin": 1}, {"registry": f"--bind {host}"})
     registry = f"tcp://[::1]:{registry_port(cluster.base_port)}"
-    options["origin"] += f" --registry {registry}"
+    cluster.add_options("origin", f"--bind {host} --registry {registry}")
     assert reached(cluster, registry) == {"registry-1": registry, "origin-1": "tcp://[::1]:"}
 
 
