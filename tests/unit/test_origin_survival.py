@@ -340,7 +340,7 @@ def test_what_is_read_again_is_what_was_there(
     after.crash()
 
 
-def test_ten_thousand_entries_are_read_in_half_a_second(app: type[App]) -> None:
+def test_ten_thousand_entries_are_read_in_two_seconds(app: type[App]) -> None:
     journals = memory_journals()
     bench = JournaledBench(app, journals)
     client = bench.member(bench.edge())
@@ -354,5 +354,5 @@ def test_ten_thousand_entries_are_read_in_half_a_second(app: type[App]) -> None:
     after = bench.successor()
     back = resumed(after)
     assert isinstance(answer(back, within_s=60), Attached)
-    assert time.process_time() - started < 0.5 * TIME_FACTOR
+    assert time.process_time() - started < 2 * TIME_FACTOR
     assert after.origin.groups["app/room"].health()["journal"]["tail_entries"] > 10_000
