@@ -60,7 +60,7 @@ class Admission:
         else:
             waiting = self.attaches.add(port, envelope, until)
             for one in later:
-                waiting.hold(one, len(getattr(one, "payload", b"")))
+                waiting.hold(one)
 
     def _leave(self, port: EdgePort, number: int) -> None:
         """The edge has a session attached anew that it has here already, and listens to nothing more of that. What it sends from

@@ -7,9 +7,7 @@ from typing import Any
 from headwater_bus.traffic import Attach, SessionsGone
 
 from headwater_origin.edge_port import EdgePort
-
-_ENVELOPE_BYTES = 200
-"""What one takes beside its payload, about."""
+from headwater_origin.sizes import envelope_bytes
 
 
 class Waiting:
@@ -23,17 +21,18 @@ class Waiting:
         self._attaches, self.port, self.attach, self.until = attaches, port, attach, until
         self.later: list[Any] = []
         """What its edge has said about the session since, in order."""
-        self.size_bytes = _ENVELOPE_BYTES + len(getattr(attach, "payload", b""))
+        self.size_bytes = envelope_bytes(attach)
 
-    def hold(self, envelope: Any, size: int) -> None:
+    def hold(self, envelope: Any) -> None:
         """Its turn comes behind the attach. Where there is no room the attach is going to be refused: then the edge sends all
         of it again."""
         if self._attaches.full:
             self.until = 0.0
         if self.until:
             self.later.append(envelope)
-            self.size_bytes += _ENVELOPE_BYTES + size
-            self._attaches.grow(_ENVELOPE_BYTES + size)
+            size = envelope_bytes(envelope)
+            self.size_bytes += size
+            self._attaches.grow(size)
 
 
 class Attaches:

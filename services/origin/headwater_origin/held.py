@@ -2,12 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+from headwater_origin.sizes import envelope_bytes
+
 if TYPE_CHECKING:
     from headwater_origin.edge_port import EdgePort
     from headwater_origin.group import Group
-
-_ENVELOPE_BYTES = 200
-"""What one takes beside its payload, about."""
 
 
 class Held:
@@ -21,7 +20,7 @@ class Held:
 
     def add(self, port: "EdgePort", envelope: Any) -> None:
         """One more."""
-        self._size_bytes += _ENVELOPE_BYTES + len(getattr(envelope, "payload", b""))
+        self._size_bytes += envelope_bytes(envelope)
         if self._size_bytes <= self._limit_bytes:
             self.envelopes.append((port, envelope))
             return

@@ -90,7 +90,7 @@ class Inbound:
         self._counters.bytes_in += size
         session = port.sessions.get(envelope.session)
         if session is None or session.closed or session.group.held is not None:
-            self._not_now(port, session, envelope, size)
+            self._not_now(port, session, envelope)
             return None
         if envelope.number <= session.received:
             self._counters.messages_again += 1
@@ -101,7 +101,7 @@ class Inbound:
         load.bytes += size
         return session
 
-    def _not_now(self, port: EdgePort, session: Session | None, envelope: Any, size: int) -> None:
+    def _not_now(self, port: EdgePort, session: Session | None, envelope: Any) -> None:
         """Of an envelope about a session that is not attached yet, or whose group is being moved: it is held."""
         if session is not None and not session.closed:
             if session.group.held is not None:
@@ -109,7 +109,7 @@ class Inbound:
             return
         waiting = port.waiting.get(envelope.session)
         if waiting is not None:
-            waiting.hold(envelope, size)
+            waiting.hold(envelope)
             return
         self._counters.stray_messages += 1
         if envelope.session in port.dropped:
@@ -168,7 +168,7 @@ class Inbound:
         """A stream of a session is published or played, or is no longer, at the origin that has it."""
         session = port.sessions.get(envelope.session)
         if session is None or session.closed or session.group.held is not None:
-            self._not_now(port, session, envelope, 0)
+            self._not_now(port, session, envelope)
         else:
             session.post(lambda: stream_routes.guest_stream(session, envelope), waits=False)
 

@@ -27,6 +27,7 @@ from headwater_origin.host import Host
 from headwater_origin.inbound import Inbound
 from headwater_origin.moves import Moves
 from headwater_origin.releases import Releases
+from headwater_origin.sizes import payload_bytes
 
 _log = get_log("origin")
 _TICK_S = 0.25
@@ -112,7 +113,7 @@ class Origin:
         port: EdgePort = link.data
         if port.worker is not None:
             port.behind.extend(envelopes)
-            if len(port.behind) > _MOST_BEHIND or _payload_bytes(port.behind) > _MOST_BEHIND_BYTES:
+            if len(port.behind) > _MOST_BEHIND or sum(map(payload_bytes, port.behind)) > _MOST_BEHIND_BYTES:
                 port.worker.join()
             return
         began_at = time.monotonic()
@@ -375,7 +376,3 @@ class Origin:
             ],
             "counters": self.counters.as_dict(),
         }
-
-
-def _payload_bytes(envelopes: Iterable[Any]) -> int:
-    return sum(len(getattr(envelope, "payload", b"")) for envelope in envelopes)
