@@ -1,4 +1,4 @@
-# make run | test | check | bench | chaos. Everything goes into .venv; prerequisites: Python >= 3.11 with venv, and make.
+# make run | test | check | bench | chaos | chaos-edges. Everything goes into .venv; prerequisites: Python >= 3.11 with venv, and make.
 SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +6,7 @@ CONCURRENCY ?= registry=1,balancer=1,origin=2,edge=2
 PACKAGES := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check chaos bench bench-objects bench-stream bench-failover system-packages format
+.PHONY: run test check chaos chaos-edges bench bench-objects bench-stream bench-failover system-packages format
 
 run: .venv/.run
 	@headwater-registry wait $(CONCURRENCY) & waiter=$$!; \
@@ -26,6 +26,13 @@ check: .venv/.dev
 # Ten minutes of a cluster that is broken all the time: CHAOS_ARGS="--seed 7 --store redis --seconds 60".
 chaos: .venv/.dev system-packages
 	PYTHONPATH=tests python -m support.chaos $(CHAOS_ARGS)
+
+# Edges behind nginx and HAProxy, killed 20 times, on each store; and with one origin: EDGES_ARGS="--kills 5".
+chaos-edges: .venv/.dev system-packages
+	PYTHONPATH=tests python -m support.edge_chaos --balancer nginx --store sqlite $(EDGES_ARGS)
+	PYTHONPATH=tests python -m support.edge_chaos --balancer nginx --store redis --edges 3 --origins 1 $(EDGES_ARGS)
+	PYTHONPATH=tests python -m support.edge_chaos --balancer haproxy --store sqlite --edges 3 --origins 1 $(EDGES_ARGS)
+	PYTHONPATH=tests python -m support.edge_chaos --balancer haproxy --store redis $(EDGES_ARGS)
 
 bench: .venv/.dev system-packages
 	python -m bench.fanout $(BENCH_ARGS)

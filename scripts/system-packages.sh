@@ -11,15 +11,17 @@ need ffprobe ffmpeg
 need rtmpdump rtmpdump
 need ss iproute2
 need nginx nginx-light
+need haproxy haproxy
 need redis-server redis-server
 need openssl openssl
 [ -e /usr/lib/nginx/modules/ngx_rtmp_module.so ] || missing="$missing libnginx-mod-rtmp"
+[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing="$missing libnginx-mod-stream"
 missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
 [ -n "$(printf %s "$missing" | tr -d ' ')" ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 	echo "headwater: installing from Debian: $missing"
-	# Debian's nginx and Redis would start on their ports: only the programs are wanted.
+	# Debian's nginx, HAProxy and Redis would start on their ports: only the programs are wanted.
 	policy=/usr/sbin/policy-rc.d
 	made_policy=""
 	if [ ! -e "$policy" ]; then

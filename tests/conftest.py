@@ -1,5 +1,11 @@
 """Fixtures that several kinds of tests use."""
 
+# ruff: noqa: E402
+from gevent import monkey
+
+# The services' command lines do it when they are imported, which comes too late behind a module that has taken parts of ssl.
+monkey.patch_ssl()
+
 import os
 import shutil
 import subprocess

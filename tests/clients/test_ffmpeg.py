@@ -57,6 +57,11 @@ class Publisher:
             return False
         return True
 
+    def end(self) -> None:
+        """Have it say goodbye."""
+        self._process.terminate()
+        self._process.wait()
+
     def stop(self) -> None:
         """Cut it off."""
         self._process.kill()
@@ -184,7 +189,7 @@ def test_a_publisher_that_returns_is_played_again(
 
         watcher = gevent.spawn(watch)
         eventually(lambda: len(frames) > 10, within_s=10)
-        publisher.stop()
+        publisher.end()
         assert unpublished.wait(10 * TIME_FACTOR)
         seen = len(frames)
         publisher.start()

@@ -6,46 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from headwater_client import NetConnection, StreamError
 from support.cluster import Cluster
 from support.media import H264_AAC, assert_a_run_of, make_source, packets_of_file, start_publisher
+from support.recorder import Recorder, playable
 from support.waiting import TIME_FACTOR, eventually
 
 pytestmark = pytest.mark.cluster
 _SOURCE_S = 30 * TIME_FACTOR
 _GROUP = "live/_definst_"
-_SOME_BYTES = 150_000
-"""About 1.5 s of the source."""
-
-
-class Recorder:
-    """An ffmpeg that writes what it plays into a file until the stream ends."""
-
-    def __init__(self, ffmpeg: str, url: str, output: Path) -> None:
-        self.output = output
-        self._log = output.with_suffix(".log")
-        quiet = ["-hide_banner", "-loglevel", "error", "-nostdin", "-y"]
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [ffmpeg, *quiet, "-i", url, "-map", "0", "-c", "copy", "-flush_packets", "1", str(output)],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def size(self) -> int:
-        """Bytes that it has written."""
-        return self.output.stat().st_size if self.output.exists() else 0
-
-    def await_more(self) -> None:
-        """Wait until it has written a second or two more."""
-        enough = self.size + _SOME_BYTES
-        eventually(lambda: self.size > enough, within_s=15, what=f"{self.output.name} grows: {self.said}")
-
-    @property
-    def said(self) -> str:
-        """Its errors."""
-        return self._log.read_text()
 
 
 @pytest.fixture
@@ -56,15 +24,6 @@ def started() -> Iterator[list["subprocess.Popen[bytes]"]]:
     for process in running:
         process.kill()
         process.wait()
-
-
-def playable(url: str, name: str) -> bool:
-    try:
-        with NetConnection(url) as connection:
-            connection.create_stream().play(name)
-    except StreamError:
-        return False
-    return True
 
 
 def kill_owner(cluster: Cluster) -> str:

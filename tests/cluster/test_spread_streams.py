@@ -132,7 +132,7 @@ def test_one_message_stream_plays_one_after_the_other(three: Cluster, app: str) 
         player = bob.create_stream()
         # In one breath: what was asked for last is what is played. Nothing has an order but each stream's own statuses.
         for name in ("one", "two", "one", "three"):
-            player._command("play", name)
+            player._wish("play", name)
         eventually(lambda: len(bob.call("what_happened")) >= 7, within_s=10)
         starts: list[int] = []
 

@@ -116,7 +116,8 @@ def test_order_and_completeness_under_every_interleaving(steps: list[tuple[Any, 
         group = f"{GROUP}#so:{name}"
         node.view.groups[group] = Assignment(group, "origin-3" if name == "c" else "origin-2", 1)
     ours, theirs = socket.socketpair()
-    edge.accept(theirs, "203.0.113.5")
+    assert edge.enters(theirs, "203.0.113.5")
+    edge.open_rtmp(theirs, "203.0.113.5", b"", False)
     client = edge.clients[1]
     client.phase, client.spread_objects = Phase.CONNECTED, True
     client.home.group, client.home.link, client.home.phase = GROUP, home_link, AttachmentPhase.ATTACHED  # type: ignore[assignment]  # all that it needs of a Link

@@ -127,12 +127,12 @@ class WatchedConnection(NetConnection):
         shared.wait_synced()
         return shared
 
-    def _answer(self, command: Command) -> None:
+    def _answer(self, transport: Transport, command: Command) -> None:
         if command.transaction_id not in self._calls:
             self.history.wrong(
                 "answered twice", f"transaction {command.transaction_id:g}: {command.name} {command.args}"
             )
-        super()._answer(command)
+        super()._answer(transport, command)
 
     def _ended(self, transport: Transport) -> None:
         super()._ended(transport)

@@ -116,7 +116,7 @@ def serve(store: str, path: str, epoch: int, resumed: bool, applied: int) -> Non
                 [],
                 [],
                 [],
-                connect.payload,
+                payload=connect.payload,
             )
         ],
     )

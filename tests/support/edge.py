@@ -124,10 +124,15 @@ def end_all() -> None:
     for edge in edges:
         for client in list(edge.clients.values()):
             client.close("the test is over", gone=True)
+        for opening in list(edge.openings):
+            opening.close()
+        for connection in list(edge.requests):
+            connection.close()
         for lingering in list(edge.lingering):
             lingering.end()
         assert edge.clients == edge.admission.held == {}  # type: ignore[comparison-overlap]  # each is to be empty
         assert edge.admission.count == 0
+        assert edge.openings == edge.requests == set()  # type: ignore[comparison-overlap]  # each is to be empty
         assert edge.lingering == edge.paused == set()  # type: ignore[comparison-overlap]  # each is to be empty
         for group in edge.cluster.groups.values():
             assert (group.attachments, group.finding, group.resuming) == ({}, {}, 0)
@@ -147,7 +152,8 @@ class Peer:
         ours.setblocking(False)
         self.sock = ours
         before = set(edge.clients)
-        edge.accept(theirs, address)
+        if edge.enters(theirs, address):
+            edge.open_rtmp(theirs, address, b"", False)
         new = set(edge.clients) - before
         self.client = edge.clients[new.pop()] if new else None
         self.rtmp = Connection.client()

@@ -105,6 +105,38 @@ def packets_of_file(ffmpeg: str, path: Path) -> dict[str, list[str]]:
     return packets(done.stdout.splitlines())
 
 
+def packet_times_of_file(ffmpeg: str, path: Path) -> dict[str, list[float]]:
+    """When the packets of a media file are to be decoded, in s, by kind of media."""
+    times: dict[str, list[float]] = {}
+    for kind in ("video", "audio"):
+        done = subprocess.run(
+            [
+                ffmpeg,
+                *_QUIET,
+                "-copyts",
+                "-i",
+                str(path),
+                "-map",
+                f"0:{kind[0]}",
+                "-c",
+                "copy",
+                "-f",
+                "framecrc",
+                "-",
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60 * TIME_FACTOR,
+        )
+        lines = done.stdout.splitlines()
+        (base,) = (line.partition(": ")[2] for line in lines if line.startswith("#tb 0"))
+        numerator, denominator = map(int, base.split("/"))
+        rows = [line.split(",") for line in lines if line and not line.startswith("#")]
+        times[kind] = [int(row[1]) * numerator / denominator for row in rows]
+    return times
+
+
 def packets(lines: Iterable[str]) -> dict[str, list[str]]:
     """`video` and `audio`: the packets' hashes in order, from ffmpeg's framemd5 format."""
     kinds: dict[str, str] = {}

@@ -36,7 +36,9 @@ MIB = 1024 * 1024
 def guest_attach(number: int, session_id: str, group: str, scope: str = "") -> Attach:
     """A guest comes to a group, or the application of `scope`."""
     address = "" if scope else "192.0.2.7"
-    return Attach(number, session_id, group, 1, address, 0, False, 0, 0, 0, b"", [], [], [], scope.encode())
+    return Attach(
+        number, session_id, group, 1, address, 0, False, 0, 0, 0, b"", [], [], [], payload=scope.encode()
+    )
 
 
 def slot(key: str) -> tuple[str, str]:

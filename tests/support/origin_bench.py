@@ -234,7 +234,7 @@ class FakeClient:
                 objects or [],
                 streams or [],
                 guest_streams or [],
-                message.payload,
+                payload=message.payload,
             )
         )
 

@@ -85,7 +85,7 @@ class Proxy:
         pairs, self._pairs = self._pairs, set()
         for pair in pairs:
             for end in pair:
-                _reset(end)
+                reset(end)
 
     def _accept(self, near: socket, _: object) -> None:
         self._flowing.wait()
@@ -94,7 +94,7 @@ class Proxy:
         try:
             far = create_connection(self.target)
         except OSError:
-            _reset(near)
+            reset(near)
             return
         for end in (near, far):
             end.setsockopt(constants.IPPROTO_TCP, constants.TCP_NODELAY, 1)
@@ -115,8 +115,8 @@ class Proxy:
             sink.shutdown(constants.SHUT_WR)
         except OSError:
             # One side was reset, by its owner or by us: so is the other.
-            _reset(source)
-            _reset(sink)
+            reset(source)
+            reset(sink)
 
 
 def _listener(address: Address) -> socket:
@@ -127,7 +127,8 @@ def _listener(address: Address) -> socket:
     return listener
 
 
-def _reset(end: socket) -> None:
+def reset(end: socket) -> None:
+    """Close a connection with RST; what was not sent yet is lost."""
     try:
         end.setsockopt(constants.SOL_SOCKET, constants.SO_LINGER, _RESET_AT_CLOSE)
     except OSError:

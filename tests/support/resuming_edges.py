@@ -216,7 +216,7 @@ class ResumingEdge:
             objects,
             self.streams_of(client),
             [],
-            connect.payload,
+            payload=connect.payload,
         )
         client.attached = False
         return [attach, *client.kept]

@@ -37,6 +37,7 @@ class SpreadEdge:
         self.reports: list[tuple[FakeClient, traffic.GuestStream]] = []
         self.publications: dict[tuple[int, int], int] = {}
         self._held, self._named = held, named
+        self._numbers = 0
         self._clients: dict[int, FakeClient] = {}
 
     def client(self, amf3: bool = False) -> FakeClient:
@@ -98,7 +99,8 @@ class SpreadEdge:
     def _send_on(self, client: FakeClient, routed: traffic.Routed) -> None:
         guest = self.guests.get((client.number, routed.group))
         if guest is None:
-            number = 1000 + len(self.guests)
+            self._numbers += 1
+            number = 1000 + self._numbers
             guest = self.guests[client.number, routed.group] = Guest(client, number, routed.group)
             if routed.group not in self.bench.view.groups:
                 self.bench.change("group", routed.group, ME, 1)
@@ -118,7 +120,6 @@ class SpreadEdge:
                     [],
                     [],
                     [],
-                    b"",
                 )
             )
         guest.sent += 1

@@ -14,6 +14,7 @@ from headwater_rtmp.errors import RtmpError
 from headwater_rtmp.message import Message
 from headwater_rtmp.shared_object import decode_shared_object
 from headwater_rtmp.status import StatusCode, status
+from support.tunnel_front import TunnelFront
 from unit.client_object_model import ModelObject
 
 MEDIA = (8, 9, 15, 18)
@@ -124,9 +125,10 @@ class Peer:
 
 
 class FakeServer:
-    """`answers`: command name to a function (peer, command) that is called instead of what Peer does."""
+    """`answers`: command name to a function (peer, command) that is called instead of what Peer does. `tls`: what a
+    StreamServer wants for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, **tls: Any) -> None:
         self.peers: list[Peer] = []
         self.answers: dict[str, Callable[[Peer, Command], None]] = {}
         self.objects: dict[tuple[str, bool], ModelObject] = {}
@@ -136,10 +138,19 @@ class FakeServer:
         """Whether a player is told the end after `to_play`."""
         self.deaf = False
         """Reads nothing more from its clients while this is set."""
-        self._server: Any = StreamServer(("127.0.0.1", 0), self._accept)
+        self._server: Any = StreamServer(("127.0.0.1", 0), self._accept, **tls)
         self._server.start()
+        self._tls = tls
+        self._front: TunnelFront | None = None
 
-    def _accept(self, sock: Any, _: Any) -> None:
+    @property
+    def front(self) -> TunnelFront:
+        """The same server by RTMPT, from the first use on."""
+        if self._front is None:
+            self._front = TunnelFront(self._accept, **self._tls)
+        return self._front
+
+    def _accept(self, sock: Any, _: Any = None) -> None:
         peer = Peer(self, sock)
         self.peers.append(peer)
         peer.run()
@@ -150,6 +161,10 @@ class FakeServer:
 
     def url(self, path: str = "live") -> str:
         return f"rtmp://127.0.0.1:{self.port}/{path}"
+
+    def tunnel_url(self, path: str = "live") -> str:
+        """By RTMPT."""
+        return f"rtmpt://127.0.0.1:{self.front.port}/{path}"
 
     def object(self, name: str, persistent: bool = False) -> ModelObject:
         key = (name, persistent)
@@ -166,12 +181,14 @@ class FakeServer:
         for peer in self.peers:
             peer.sock.close()
         self._server.stop(timeout=1)
+        if self._front is not None:
+            self._front.stop()
 
 
 @contextmanager
-def fake_server() -> Iterator[FakeServer]:
+def fake_server(**tls: Any) -> Iterator[FakeServer]:
     """A server for one test."""
-    server = FakeServer()
+    server = FakeServer(**tls)
     try:
         yield server
     finally:

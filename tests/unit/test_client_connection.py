@@ -152,7 +152,7 @@ def test_nobody_there(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1/live", "rtmp://127.0.0.1", "rtmps://127.0.0.1/live", "rtmp:///x", "x"]
+    "url", ["http://127.0.0.1/live", "rtmp://127.0.0.1", "rtmpe://127.0.0.1/live", "rtmp:///x", "x"]
 )
 def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(ConnectError, match="expected rtmp://HOST"):

@@ -213,6 +213,8 @@ def run_edge(*options: str) -> "subprocess.CompletedProcess[str]":
         (("--listen", "no..such"), "knows no such name"),
         (("--listen", "203.0.113.77", "--open"), "no such address"),
         (("--node-id", "edge-101"), "give --own-port"),
+        (("--proxy-protocol",), "Give --trust NETWORK"),
+        (("--tls-cert", "no.pem", "--tls-key", "no.key"), "no.pem: No such file or directory"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_status_2(options: tuple[str, ...], text: str) -> None:

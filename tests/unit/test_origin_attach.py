@@ -236,7 +236,21 @@ def test_a_connect_that_cannot_be_read_closes_the_client_alone() -> None:
     client.take()
     client.put(
         Attach(
-            77, "broken", "app/room", 1, "192.0.2.7", 0, False, 20, 0, 0, b"", [], [], [], b"\x02\x00\x07conn"
+            77,
+            "broken",
+            "app/room",
+            1,
+            "192.0.2.7",
+            0,
+            False,
+            20,
+            0,
+            0,
+            b"",
+            [],
+            [],
+            [],
+            payload=b"\x02\x00\x07conn",
         )
     )
     answer, closed = [envelope for envelope in link.take() if getattr(envelope, "session", 0) == 77]

@@ -243,7 +243,21 @@ def test_the_answer_has_the_transaction_of_the_connect() -> None:
     payload = message.payload
     client.put(
         Attach(
-            9, "other", "app/room", 1, "192.0.2.7", 0, False, message.type_id, 0, 0, b"", [], [], [], payload
+            9,
+            "other",
+            "app/room",
+            1,
+            "192.0.2.7",
+            0,
+            False,
+            message.type_id,
+            0,
+            0,
+            b"",
+            [],
+            [],
+            [],
+            payload=payload,
         )
     )
     settle()

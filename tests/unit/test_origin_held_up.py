@@ -119,7 +119,21 @@ def test_nothing_more_of_a_batch_is_done_when_its_link_is_lost_meanwhile() -> No
     client = bench.joined(bench.edge())
     connect = encode_command("connect", 1, {"app": "app/room"})
     late = Attach(
-        9, "late", "app/room", 1, "", 0, False, connect.type_id, 0, 0, b"", [], [], [], connect.payload
+        9,
+        "late",
+        "app/room",
+        1,
+        "",
+        0,
+        False,
+        connect.type_id,
+        0,
+        0,
+        b"",
+        [],
+        [],
+        [],
+        payload=connect.payload,
     )
     client.put(*commands(client), late)
     link: Any = client.link

@@ -313,9 +313,7 @@ def test_a_guest_comes_back_with_what_it_was_told(bench: JournaledBench) -> None
 
     def guest(link: FakeLink, resumed: bool, applied: int = 0) -> FakeClient:
         made = FakeClient(bench, link, 9, "app/room")
-        made.put(
-            Attach(9, "guest", "app/room", 1, "192.0.2.7", 0, resumed, 0, applied, 0, b"", [], [], [], b"")
-        )
+        made.put(Attach(9, "guest", "app/room", 1, "192.0.2.7", 0, resumed, 0, applied, 0, b"", [], [], []))
         return made
 
     first = guest(link, False)

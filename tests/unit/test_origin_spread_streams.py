@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from headwater_bus.traffic import GuestStream, PublisherMedia
 from headwater_origin import Application, Client, Reject
+from headwater_origin.streams.timeline import proof_of
 from headwater_rtmp.command import decode_command
 from headwater_rtmp.message import Message
 from support.origin_bench import Bench, FakeClient, settle
@@ -227,6 +228,21 @@ def routed(edge: SpreadEdge) -> list[tuple[Any, ...]]:
     return told
 
 
+def test_a_publisher_that_is_lost_is_followed_by_the_same_one(edge: SpreadEdge) -> None:
+    publisher, player, stranger = edge.client(), edge.client(), edge.client()
+    edge.command(publisher, "publish", "a?key=secret")
+    edge.command(player, "play", "a")
+    edge.taken(player)
+    edge.leave(publisher)
+    for name in ("a", "a?key=guessed"):
+        edge.command(stranger, "publish", name)
+        assert edge.codes(stranger) == ["NetStream.Publish.BadName"]
+    follower = edge.client()
+    edge.command(follower, "publish", "a?key=secret")
+    assert edge.codes(follower) == ["NetStream.Publish.Start"]
+    assert edge.codes(player) == []
+
+
 def test_what_is_sent_on_is_for_the_stream_s_own_group() -> None:
     edge = stage()
     client = edge.client()
@@ -235,7 +251,8 @@ def test_what_is_sent_on_is_for_the_stream_s_own_group() -> None:
     edge.command(client, "closeStream")
     group = "app/room#stream:"
     assert routed(edge) == [
-        (f"{group}a b/c", 1, "publish", "a b/c", "live"),
+        # The query itself is for the home alone.
+        (f"{group}a b/c", 1, "publish", "a b/c", "live", proof_of(b"", "secret").hex()),
         (f"{group}d", 2, "play", "d", -1.0, -1.0, True),
         (f"{group}a b/c", 1, "closeStream"),
     ]

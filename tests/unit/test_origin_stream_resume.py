@@ -4,124 +4,15 @@ from typing import Any
 
 import pytest
 from headwater_bus import traffic
-from headwater_origin import Application, Client
+from headwater_origin import Client
 from headwater_origin.streams import routes as stream_routes
 from headwater_rtmp.message import Message
 from support.fanout_bench import AVC, META
-from support.journal_bench import JournaledBench, memory_journals
-from support.origin_bench import ME, plain, settle
+from support.origin_bench import settle
 from support.resuming_edges import GROUP
-from support.resuming_media import HEADERS, MediaEdge, command, picture
+from support.resuming_media import HEADERS, command, picture
+from support.stream_cast import Cast, Stage, code_of
 from support.waiting import eventually
-
-
-class Stage(Application):
-    allow_publish = True
-    wait_for_publisher = True
-
-    def on_start(self) -> None:
-        self.ended: list[tuple[str, str]] = []
-
-    def on_unpublish(self, client: Client, name: str) -> None:
-        self.ended.append(("unpublish", name))
-
-    def on_stop_play(self, client: Client, name: str) -> None:
-        self.ended.append(("stop_play", name))
-
-
-class Cast:
-    """A publisher on the first of three edges, a player on each of the others."""
-
-    def __init__(
-        self, ring_bytes: int = 1 << 20, publishes: bool = True, application: type[Stage] = Stage
-    ) -> None:
-        self.bench = JournaledBench(application, memory_journals())
-        self.edges = [MediaEdge(f"edge-{number}", ring_bytes) for number in range(3)]
-        self.now = 0.0
-        self.place()
-        for edge in self.edges:
-            edge.connect(self.bench.origin, self.bench.epoch)
-        self.publisher = self.edges[0].join(100)
-        self.players = [self.edges[number].join(number) for number in (1, 2)]
-        self.quiet()
-        for player in self.players:
-            command(player, "createStream", stream_id=0)
-            command(player, "play", "a")
-        command(self.publisher, "createStream", stream_id=0)
-        self.quiet()
-        if publishes:
-            self._publish()
-
-    def _publish(self) -> None:
-        command(self.publisher, "publish", "a", "live")
-        self.quiet()
-        for payload in HEADERS:
-            self.send(Message(18 if payload is META else 9, 1, 0, payload))
-        self.pictures(0, 3)
-        self.quiet()
-        self.told()
-
-    def place(self) -> None:
-        self.bench.committing.kill()
-        self.bench.change("group", GROUP, ME, self.bench.epoch)
-
-    @property
-    def group(self) -> Any:
-        return self.bench.origin.groups[GROUP]
-
-    def send(self, message: Message) -> None:
-        self.now += 0.01
-        self.edges[0].publish(self.publisher, message, self.now)
-
-    def pictures(self, first: int, last: int) -> None:
-        for serial in range(first, last):
-            self.send(picture(serial, serial % 10 == 0))
-
-    def quiet(self) -> None:
-        for _ in range(4):
-            settle()
-            eventually(self.group.started.is_set, within_s=10)
-            settle()
-            self.bench.origin.committer._commit()
-            settle()
-            for edge in self.edges:
-                edge.deliver()
-                if edge.link is not None:
-                    edge.link.ack()
-
-    def crash(self) -> None:
-        self.bench.crash()
-        for edge in self.edges:
-            edge.forget_link()
-        self.bench = self.bench.successor()
-        self.place()
-
-    def resume(self, *numbers: int) -> None:
-        for number in numbers:
-            self.edges[number].connect(self.bench.origin, self.bench.epoch)
-            self.quiet()
-
-    def grace_over(self) -> None:
-        self.group.tick(self.group.clock() + self.group.config.resume_grace_s + 1)
-        self.quiet()
-
-    def told(self) -> dict[int, list[str]]:
-        """The codes of statuses that clients have read since the last time."""
-        codes = {}
-        for client in (self.publisher, *self.players):
-            read, client.read = client.read, []
-            codes[client.number] = [code for code in map(code_of, read) if code]
-        return codes
-
-    def shown(self, edge: int) -> list[list[int]]:
-        """The pictures that an edge got, for each time that it began."""
-        parts = [[one[1] for one in part if one not in HEADERS] for part in self.edges[edge].got]
-        return [part for part in parts if part]
-
-
-def code_of(message: Message) -> str | None:
-    told = plain(traffic.ToClient(0, message.type_id, message.stream_id, 0, message.payload))
-    return told[2] if told[0] == "onStatus" else None
 
 
 @pytest.fixture
@@ -271,6 +162,43 @@ def test_a_publisher_that_is_away_keeps_its_name_and_its_players_for_a_while(cas
     command(other, "publish", "a", "live")
     cast.quiet()
     assert code_of(other.read[-1]) == "NetStream.Publish.Start"
+
+
+def test_the_same_publisher_need_not_wait_until_the_edge_that_it_came_by_is_given_up() -> None:
+    cast = Cast(publishes=False)
+    cast.publish("a?key=secret")
+    cast.edges[0].cut()
+    follower, stranger = cast.edges[1].join(50), cast.edges[1].join(51)
+    for client, name in ((stranger, "a?key=guessed"), (follower, "a?key=secret")):
+        command(client, "createStream", stream_id=0)
+        command(client, "publish", name, "live")
+        cast.quiet()
+    assert code_of(stranger.read[-1]) == "NetStream.Publish.BadName"
+    assert code_of(follower.read[-1]) == "NetStream.Publish.Start"
+    for serial in range(100, 103):
+        cast.edges[1].publish(follower, picture(serial, serial == 100), cast.now)
+    cast.quiet()
+    # The former one finds that it is replaced, and the application hears of it once.
+    assert cast.group.application.ended == []
+    cast.resume(0)
+    assert cast.told() == {100: ["NetStream.Publish.BadName"], 1: [], 2: []}
+    assert cast.group.application.ended == [("unpublish", "a")]
+    cast.grace_over()
+    assert cast.told() == {100: [], 1: [], 2: []}
+    assert cast.shown(2) == [[0, 1, 2], [100, 101, 102]]
+
+
+def test_the_application_hears_of_one_that_was_replaced_and_does_not_come_back() -> None:
+    cast = Cast(publishes=False)
+    cast.publish("a?key=secret")
+    cast.edges[0].cut()
+    follower = cast.edges[1].join(50)
+    command(follower, "createStream", stream_id=0)
+    command(follower, "publish", "a?key=secret", "live")
+    cast.grace_over()
+    assert cast.group.application.ended == [("unpublish", "a")]
+    assert cast.told() == {100: [], 1: [], 2: []}
+    assert code_of(follower.read[-1]) == "NetStream.Publish.Start"
 
 
 def test_players_whose_publisher_does_not_come_to_the_next_origin(cast: Cast) -> None:

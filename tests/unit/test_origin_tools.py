@@ -321,7 +321,23 @@ def test_a_guest_is_no_member_and_is_told_when_it_uses_nothing(bench: Bench) -> 
     member = bench.joined(link)
     guest = bench.client(link)
     guest.put(
-        Attach(77, "guest", "app/room", 1, "192.0.2.7", 0, False, 0, 0, 0, b"", [], [], [], b"other/scope")
+        Attach(
+            77,
+            "guest",
+            "app/room",
+            1,
+            "192.0.2.7",
+            0,
+            False,
+            0,
+            0,
+            0,
+            b"",
+            [],
+            [],
+            [],
+            payload=b"other/scope",
+        )
     )
     settle()
     session = link.data.sessions[77]

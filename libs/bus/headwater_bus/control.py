@@ -293,6 +293,26 @@ class BalanceState:
     state: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class DrainEdge:
+    """Operator -> edge: take no more clients, and let go of all within `deadline_s` seconds; those that can go on elsewhere
+    unnoticed do so at once. `stop`: end then. Asked again it has another deadline; with one below 0 it only says how far it is.
+    Answered by EdgeDrain."""
+
+    deadline_s: float
+    stop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeDrain:
+    """Edge -> operator: how many `clients` are left of those that were there, and `seconds` until the rest is closed (below 0:
+    it is not being drained)."""
+
+    clients: int
+    total: int
+    seconds: float
+
+
 CONTROL: dict[int, type] = {
     100: Register,
     101: Registered,
@@ -325,5 +345,7 @@ CONTROL: dict[int, type] = {
     133: Progress,
     134: BalanceRequest,
     135: BalanceState,
+    136: DrainEdge,
+    137: EdgeDrain,
 }
 """Kind numbers on the wire. A number is never used again for another message."""

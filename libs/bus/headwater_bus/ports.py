@@ -28,6 +28,11 @@ def edge_rtmp_port(base_port: int, node_id: str) -> int:
     return base_port + 10 + number
 
 
+def edge_proxy_port(base_port: int, node_id: str) -> int:
+    """The same of one edge alone, behind a load-balancer that sends a PROXY protocol header. Raises ValueError as well."""
+    return edge_rtmp_port(base_port, node_id) + _MAX_EDGES
+
+
 def node_number(node_id: str) -> int:
     """The digits that a node id ends with; 0 without."""
     found = re.search(r"(\d+)$", node_id)

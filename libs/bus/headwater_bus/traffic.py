@@ -28,7 +28,16 @@ class Attach:
     the last numbers of Applied, `state` the last SessionState. `objects` rows [name, persistent, version, events]: replicas
     that the edge has and that the session is a member of (-1, -1: it lacks a commit); where the session was told less of one, two
     more, the version and events that it was told; `streams` rows [name, number]: the last message of media that the edge
-    has of each stream that it plays; `guest_streams` rows [stream id, group, publishes]: what it does elsewhere now."""
+    has of each stream that it plays; `guest_streams` rows [stream id, group, publishes]: what it does elsewhere now.
+
+    `fence` above 0: the session may go from edge to edge (RTMPT), and this edge has it since it took this fence from the store.
+    The origin ignores an older one (SessionTaken), and takes for heard only what the edge says is (Heard). Such a session may
+    be new to its edge: then its rows of `objects` have seven items, what it was told over the edge before and True, and its
+    rows of `streams` three, [name, number, stream id]: the session has the stream up to that number, however far this edge has
+    it.
+
+    `proof`: a digest of what shows who the client is (its credentials, or its address): who publishes with the same one is the
+    same."""
 
     session: int
     session_id: str
@@ -44,7 +53,9 @@ class Attach:
     objects: list[list[Any]]
     streams: list[list[Any]]
     guest_streams: list[list[Any]]
-    payload: bytes = field(metadata=_FRAME)
+    fence: int = 0
+    proof: bytes = b""
+    payload: bytes = field(default=b"", metadata=_FRAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +100,24 @@ class SessionState:
 
     session: int
     state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Edge -> origin, of sessions with a fence: `rows` are flat triples [session, number, entry, ...], of Applied, up to which
+    all that was said to the session is stored where another edge finds it. Until then the origin keeps it. Both only grow; if
+    it is lost, a later one says the same."""
+
+    rows: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTaken:
+    """Origin -> edge: another edge has this session, with a newer fence. This one forgets it without a word; it answers
+    nothing."""
+
+    session: int
+    fence: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,11 +308,13 @@ class StreamClosed:
 @dataclass(frozen=True, slots=True)
 class PlayStarted:
     """Origin -> edge: `session` plays `stream` on message stream `stream_id` from the edge's cache on. Where it does so already
-    (it was resumed) nothing changes."""
+    (it was resumed) nothing changes. `resumed`, of a session that another edge had: it goes on with the next StreamMedia of the
+    stream; what it lacked before that has come as ToClient."""
 
     session: int
     stream_id: int
     stream: int
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,12 +374,15 @@ class ObjectJoined:
     of its replica; otherwise what has changed after version `since`, which the client has, if the replica knows that, else
     likewise. `resumed`, where the session is a member of the replica already: nothing of this. As long as no origin goes on with
     a member it is away, and what the replica learns is held back from it. It is told of that up to commit `since`, in its place
-    among what else the session has missed; with -1 all, and from then on everything at once. This comes behind Attached."""
+    among what else the session has missed; with -1 all, and from then on everything at once. This comes behind Attached.
+    `told`, of a session that another edge had: it has been told up to this commit as ToClient, whatever was held back from
+    it."""
 
     session: int
     shared_object: int
     since: int
     resumed: bool = False
+    told: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,6 +483,8 @@ TRAFFIC: dict[int, type] = {
     23: Applied,
     24: SessionState,
     25: SessionsGone,
+    26: Heard,
+    27: SessionTaken,
     30: ObjectOpened,
     31: ObjectJoined,
     32: ObjectUpdate,

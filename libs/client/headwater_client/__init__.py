@@ -1,6 +1,6 @@
 """An RTMP client for Python programs, bots and tests: NetConnection, NetStream, SharedObject.
 
-    with NetConnection("rtmp://127.0.0.1/chat/lobby", "ann") as connection:
+    with NetConnection("rtmp://127.0.0.1/chat/lobby", "ann") as connection:  # or rtmps, rtmpt, rtmpts
         print(connection.call("say", "hello"))
         board = connection.shared_object("board")
         board.wait_synced()
@@ -24,6 +24,7 @@ from headwater_client.media_queue import Ending
 from headwater_client.net_connection import NetConnection
 from headwater_client.net_stream import NetStream
 from headwater_client.object_state import ChangeEvent, ChangeKind
+from headwater_client.probing import Tried, first_way, probe
 from headwater_client.shared_object import SharedObject
 
 __all__ = [
@@ -41,4 +42,7 @@ __all__ = [
     "SharedObjectError",
     "StreamError",
     "TimedOut",
+    "Tried",
+    "first_way",
+    "probe",
 ]

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from headwater_client.flv_files import Progress, ProgressHandler
 from headwater_client.object_state import ChangeEvent
+from headwater_client.probing import Tried
 
 
 def amount(count: float) -> str:
@@ -86,6 +87,20 @@ def slots_table(slots: dict[str, Any]) -> Table:
     table.add_column("value", overflow="fold")
     for key in sorted(slots):
         table.add_row(Text(key), Text(as_json(slots[key])))
+    return table
+
+
+def tried_table(found: Sequence[Tried]) -> Table:
+    """The ways to a server, and what came of each."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("mode")
+    table.add_column("port", justify="right")
+    table.add_column("result")
+    table.add_column("ms", justify="right")
+    table.add_column("what was said", overflow="fold")
+    for tried in found:
+        result = "ok" if tried.accepted else "refused" if tried.works else "no"
+        table.add_row(tried.scheme, str(tried.port), result, f"{tried.seconds * 1000:.0f}", Text(tried.said))
     return table
 
 

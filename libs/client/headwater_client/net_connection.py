@@ -1,26 +1,24 @@
 """NetConnection: a client's connection to an application (RTMP 1.0, section 7.2.1)."""
 
 import logging
-import socket as constants
 import time
 from collections.abc import Callable
 from typing import Any
 
 import gevent
-from gevent.event import AsyncResult, Event
-from gevent.socket import create_connection
-from headwater_rtmp.capabilities import CapsEx, FourCcInfo
+from gevent.event import Event
 from headwater_rtmp.chunk import ChunkLimits
 from headwater_rtmp.command import Command, decode_command, encode_command
-from headwater_rtmp.connection import Connection, HandshakeCompleted
 from headwater_rtmp.connection import Event as RtmpEvent
+from headwater_rtmp.connection import HandshakeCompleted
 from headwater_rtmp.control import UserControl, UserControlEvent, set_chunk_size
 from headwater_rtmp.errors import LocalProtocolError
 from headwater_rtmp.message import COMMANDS, MEDIA, OBJECTS, Message
 from headwater_rtmp.shared_object import decode_shared_object
-from headwater_rtmp.status import StatusCode, status
-from headwater_rtmp.url import RtmpUrl, parse_rtmp_url
+from headwater_rtmp.status import StatusCode
 
+from headwater_client.calls import CONNECT_TRANSACTION, Call, Calls
+from headwater_client.dialing import TlsSettings
 from headwater_client.dispatch import Dispatcher
 from headwater_client.errors import (
     CallFailed,
@@ -32,8 +30,12 @@ from headwater_client.errors import (
     TimedOut,
 )
 from headwater_client.net_stream import NetStream
+from headwater_client.opening import Opening, command_object, target_of
+from headwater_client.reconnecting import Reconnecting, worth_while
+from headwater_client.server_calls import ServerCalls
 from headwater_client.shared_object import CLIENT_OBJECT_LIMITS, SharedObject
-from headwater_client.transport import Transport
+from headwater_client.streams import Streams
+from headwater_client.transport import CLOSED_HERE, Transport
 
 _MIB = 1024 * 1024
 CLIENT_LIMITS = ChunkLimits(
@@ -41,35 +43,32 @@ CLIENT_LIMITS = ChunkLimits(
 )
 """What a client takes from the server that it chose itself: anything a message can hold."""
 _CHUNK_SIZE = 60_000
-_CONNECT_TRANSACTION = 1
 _LINGER_S = 2.0
-_BANDWIDTH = {"onBWCheck": 0.0, "onBWDone": None}
-"""What a server that measures the bandwidth calls, and what Flash clients answer, unless a handler is registered."""
+_TRY_S = 5.0
+"""How long one try to connect again takes at most."""
+_SETTLE_S = 2.0
+"""How long what is under way may take before we leave a server that asks us to."""
+_LOOK_S = 0.02
 _log = logging.getLogger("headwater_client")
 
 StatusHandler = Callable[[dict[str, Any]], object]
 
 
-def _capabilities() -> dict[str, Any]:
-    """Enhanced RTMP v2: whatever the codec, we publish, play or record it. ReconnectRequest is a status like another to us,
-    so we do not claim to follow it."""
-    every = {"*": float(FourCcInfo.CAN_DECODE | FourCcInfo.CAN_ENCODE | FourCcInfo.CAN_FORWARD)}
-    return {
-        "fourCcList": ["*"],
-        "videoFourCcInfoMap": dict(every),
-        "audioFourCcInfoMap": dict(every),
-        "capsEx": float(CapsEx.MULTITRACK | CapsEx.MOD_EX | CapsEx.TIMESTAMP_NANO_OFFSET),
-    }
-
-
 class NetConnection:
-    """A connection to `rtmp://HOST[:PORT]/APP[/INSTANCE]`; also a context manager that connects and closes.
+    """A connection to `rtmp://HOST[:PORT]/APP[/INSTANCE]`, or rtmps, rtmpt, rtmpts; also a context manager that connects and
+    closes.
 
     `connect_args` go to the application's connect handler, `properties` over the fields of connect's command object.
     `timeout_s` bounds connecting and is what every other wait takes when it is not told. `object_encoding` is 0 (AMF0) or 3
     (AMF3). `digest`: the handshake of Flash Player 9 and later. `queue_bytes` is how much media a stream holds for
     `messages`; when it is full nothing more is read from the connection until some is taken. `follow_redirects`: to so many
-    other addresses `connect` goes on, where a server says so.
+    other addresses `connect` goes on, where a server says so. `ca_file` and `insecure` are for rtmps and rtmpts, see
+    TlsSettings. `patience_s`: how long rtmpt and rtmpts repeat a request that gets no answer.
+
+    `reconnect`: a connection that is lost is made again, for `reconnect_s` seconds, and goes on where it was: objects are used
+    again, streams published and played again, calls and changes without an answer sent again. Meanwhile what sends waits. A call
+    or a change may then be carried out twice (see `call`), and what has no answer (`notify`, `send`, media) may get lost. The
+    server sees a new client. What the application has ended stays ended.
 
     Everything waits cooperatively (gevent), no monkey patching is needed. Any greenlet may use it. What is sent leaves
     when the sending greenlet waits for something.
@@ -86,9 +85,14 @@ class NetConnection:
         limits: ChunkLimits = CLIENT_LIMITS,
         queue_bytes: int = 8 * _MIB,
         follow_redirects: int = 0,
+        ca_file: str | None = None,
+        insecure: bool = False,
+        patience_s: float = 15.0,
+        reconnect: bool = False,
+        reconnect_s: float = 15.0,
     ) -> None:
         """Raises ConnectError for an address that is none, ValueError for another object encoding."""
-        self._target = _target("connect", url)
+        self._target = target_of("connect", url)
         if object_encoding not in (0, 3):
             raise ValueError(f"object_encoding {object_encoding!r}, expected 0 (AMF0) or 3 (AMF3)")
         self.url = url
@@ -97,6 +101,8 @@ class NetConnection:
         """Whether AMF3 is spoken."""
         self.closed = Event()
         """Set when the connection is over, whoever has ended it."""
+        self.reconnects = 0
+        """How often the connection was made again."""
         self.server_properties: dict[str, Any] = {}
         """What the server says of itself: the properties object of connect's `_result`."""
         self.connect_info: dict[str, Any] = {}
@@ -107,20 +113,30 @@ class NetConnection:
         self.queue_bytes = queue_bytes
         self._connect_args = connect_args
         self._properties = properties or {}
-        self._digest, self._limits = digest, limits
+        self._opening = Opening(limits, digest, TlsSettings(ca_file, insecure), patience_s)
         self._follow_redirects = follow_redirects
+        self._reconnecting = Reconnecting(
+            reconnect_s if reconnect else 0.0, self._connect_again, self._restore, self._over
+        )
         self._transport: Transport | None = None
-        self._calls: dict[float, tuple[str, AsyncResult[Any]]] = {}
-        self._last_transaction = _CONNECT_TRANSACTION
-        self._handlers: dict[str, Callable[..., object]] = {}
+        self._connecting = self._moving = self._leaving = False
+        self._up = Event()  # Messages may be sent, or never more.
+        self._close_reason = ""
+        self._calls = Calls()
+        self._server_calls = ServerCalls(self.dispatcher)
         self._status_handlers: list[StatusHandler] = []
-        self._streams: dict[int, NetStream] = {}
+        self._reconnect_handlers: list[Callable[[], object]] = []
+        self.streams = Streams()
+        """For the parts of this package."""
         self._objects: dict[tuple[str, bool], SharedObject] = {}
 
     def __repr__(self) -> str:
-        state = (
-            "closed" if self.closed.is_set() else "open" if self._transport is not None else "not connected"
-        )
+        if self.closed.is_set():
+            state = "closed"
+        elif self._transport is None:
+            state = "not connected"
+        else:
+            state = "open" if self._up.is_set() else "connecting"
         return f"<NetConnection {self.url} {state}>"
 
     # Connecting and closing
@@ -128,69 +144,66 @@ class NetConnection:
     def connect(self) -> None:
         """Connect and wait until the application accepts. Raises ConnectError with the server's code and description; a
         NetConnection connects once. After a redirect `url` is the address where it has ended."""
-        asked = f"connect to {self.url}"
         if self._transport is not None:
-            raise ConnectError(asked, text="it was connected before; make another NetConnection")
-        deadline = time.monotonic() + self.timeout_s
+            raise ConnectError(
+                f"connect to {self.url}", text="it was connected before; make another NetConnection"
+            )
+        try:
+            self._establish(time.monotonic() + self.timeout_s)
+        except ConnectError:
+            if self._transport is not None:
+                self._over()
+            raise
+        self._up.set()
+
+    def _establish(self, deadline: float) -> None:
         for redirects_left in range(self._follow_redirects, -1, -1):
             try:
-                self._connect(f"connect to {self.url}", deadline, redirects_left > 0)
+                self._connect(deadline)
             except ConnectError as error:
                 if error.redirect is None or not redirects_left:
                     raise
-                self._target = _target(f"connect to {self.url}, redirected", error.redirect)
+                self._target = target_of(f"connect to {self.url}, redirected", error.redirect)
                 self.url = error.redirect
             else:
                 return
 
-    def _connect(self, asked: str, deadline: float, may_go_on: bool) -> None:
-        """Connect to `_target`. `may_go_on`: after a redirect the connection is not over."""
-        target = self._target
-        try:
-            left_s = max(0.001, deadline - time.monotonic())
-            sock = create_connection((target.host, target.port), timeout=left_s)
-            sock.settimeout(None)
-            sock.setsockopt(constants.IPPROTO_TCP, constants.TCP_NODELAY, 1)
-        except OSError as error:
-            raise ConnectError(
-                asked, text=f"{target.host}:{target.port}: {error.strerror or error}"
-            ) from error
-        rtmp = Connection.client(digest=self._digest, limits=self._limits)
-        transport = self._transport = Transport(sock, rtmp, self.url, self._event, self._ended)
+    def _connect(self, deadline: float) -> None:
+        """Connect to `_target`."""
+        asked = f"connect to {self.url}"
+        transport = self._opening.open(self._target, asked, deadline, self._event, self._ended)
+        self._transport, self._connecting = transport, True
         self.last_status = {}
-        answer: AsyncResult[Any] = AsyncResult()
-        self._calls[_CONNECT_TRANSACTION] = ("connect", answer)
+        call = self._calls.add(CONNECT_TRANSACTION, Call("connect"))
         accepted = False
         try:
             transport.start()
-            answer.get(timeout=max(0.0, deadline - time.monotonic()))
+            call.answer.get(timeout=max(0.0, deadline - time.monotonic()))
             transport.enqueue(set_chunk_size(_CHUNK_SIZE))
             accepted = True
         except gevent.Timeout:
-            to_what = "connect" if rtmp.handshaken else "the handshake"
+            to_what = "connect" if transport.rtmp.handshaken else "the handshake"
             raise ConnectError(asked, text=f"no answer to {to_what} within {self.timeout_s:g} s") from None
         except CallFailed as failed:
-            refusal = ConnectError(asked, failed.info)
-            if may_go_on and refusal.redirect is not None:
-                self._transport = None  # It ends, we do not.
-            raise refusal from None
+            raise ConnectError(asked, failed.info) from None
         except ConnectionClosed:
             code, text = self.last_status.get("code"), transport.reason
             raise ConnectError(asked, text=f"{code}: {text}" if code else text) from None
         finally:
             if not accepted:
                 transport.close()
+            self._connecting = False
 
     def close(self) -> None:
         """Send what is queued (for `timeout_s` at most) and close. What waits for an answer fails with ConnectionClosed; streams
         end."""
-        transport = self._transport
-        if transport is None:
-            self.closed.set()
-            return
-        for stream in list(self._streams.values()):
-            stream.ended(discard=True)  # A full queue must not keep the reader from seeing the end.
-        transport.close(self.timeout_s, _LINGER_S)
+        self._leaving = True
+        self._reconnecting.stop()
+        self.streams.ended(discard=True)  # A full queue must not keep the reader from seeing the end.
+        if self._transport is not None:
+            self._transport.close(self.timeout_s, _LINGER_S)
+        if not self.closed.is_set():
+            self._over()
 
     def __enter__(self) -> "NetConnection":
         self.connect()
@@ -202,8 +215,9 @@ class NetConnection:
     @property
     def close_reason(self) -> str:
         """Why it was closed; empty while it is not. Begins with the server's last word, if that was one about closing."""
-        if not self.closed.is_set():
-            return ""
+        return self._close_reason if self.closed.is_set() else ""
+
+    def _reason(self) -> str:
         reason = self._transport.reason if self._transport is not None else "never connected"
         code = str(self.last_status.get("code", ""))
         if code.startswith("NetConnection.Connect.") and code != StatusCode.CONNECT_SUCCESS:
@@ -214,43 +228,144 @@ class NetConnection:
 
     @property
     def transport(self) -> Transport:
-        """What carries the messages; for the parts of this package. Raises ConnectionClosed when there is none yet."""
+        """What carries the messages now; for the parts of this package. Raises ConnectionClosed when there is none."""
         if self._transport is None:
             raise ConnectionClosed(f"{self.url}: not connected: call connect() first")
+        if self.closed.is_set() or not self._up.is_set():
+            reason = self._close_reason or self._transport.reason or "not connected yet"
+            raise ConnectionClosed(f"{self.url}: the connection is closed: {reason}")
         return self._transport
+
+    def ready(self) -> Transport:
+        """What carries the messages, when there is room for one: waits while a lost connection is made again, too. As long as the
+        caller does not wait it stays so; for the parts of this package. Raises ConnectionClosed."""
+        while True:
+            if self._transport is not None and not self.closed.is_set():
+                self._up.wait()
+            transport = self.transport
+            try:
+                transport.wait_for_room()
+            except ConnectionClosed:
+                if not self._reconnecting.enabled or self._leaving:
+                    raise
+                transport.closed.wait()
+            else:
+                if transport is self._transport and self._up.is_set():
+                    return transport
+
+    # When a connection is lost
+
+    def _ended(self, transport: Transport) -> None:
+        """What carries our messages is over."""
+        if transport is not self._transport:
+            return
+        self._calls.fail_connect(transport.reason)
+        if self._connecting or self.closed.is_set():
+            return  # Who connects goes on, or gives up.
+        moving, self._moving = self._moving, False
+        lost = transport.reason != CLOSED_HERE and worth_while(str(self.last_status.get("code", "")))
+        if not self._reconnecting.enabled or self._leaving or not (moving or lost):
+            self._over()
+            return
+        self._up.clear()
+        self._calls.fail(self.url, self._reason(), only_once=True)
+        self.streams.suspend()
+        _log.info("%s: %s; connecting again", self.url, self._reason())
+        self._reconnecting.begin(self._reason())
+
+    def _over(self, reason: str = "") -> None:
+        """The connection is over: everybody who waits is told."""
+        self._close_reason = reason or (
+            CLOSED_HERE if self._leaving and not self._up.is_set() else self._reason()
+        )
+        self.closed.set()
+        self._up.set()
+        self._calls.fail(self.url, self._close_reason)
+        self.streams.ended(discard=False)
+        for shared in self._objects.values():
+            shared.ended()
+
+    def _connect_again(self, deadline: float) -> None:
+        """One try. Raises ConnectError."""
+        self._establish(min(deadline, time.monotonic() + min(self.timeout_s, _TRY_S)))
+
+    def _restore(self) -> None:
+        """Connected again: what was is to be again. Nothing of others comes in between, as nothing here waits."""
+        transport = self._transport
+        assert transport is not None
+        try:
+            for shared in self._objects.values():
+                shared.use_again(transport)
+            for message in self._calls.to_repeat():
+                transport.enqueue(message)
+        except ConnectionClosed:
+            return  # It is lost already, and will be made again.
+        self.reconnects += 1
+        self._up.set()
+        self.streams.resume(self._reconnecting.seconds)
+        for handler in self._reconnect_handlers:
+            self.dispatcher.post(handler)
+
+    def _move(self, transport: Transport, info: dict[str, Any]) -> None:
+        """Greenlet: the server asks us to connect again, maybe elsewhere (Enhanced RTMP v2, ReconnectRequest). What is under way
+        may end before."""
+        self._up.clear()
+        until = time.monotonic() + _SETTLE_S
+        while self._unanswered and time.monotonic() < until and not transport.closed.is_set():
+            gevent.sleep(_LOOK_S)
+        if transport.closed.is_set():
+            return
+        url = info.get("tcUrl")
+        if isinstance(url, str) and url:
+            try:
+                self._target = target_of("reconnect", url)
+                self.url = url
+            except ConnectError as error:
+                _log.warning("%s: not followed: %s", self.url, error)
+        self._moving = True
+        transport.close(_SETTLE_S, _LINGER_S)
+
+    @property
+    def _unanswered(self) -> int:
+        return len(self._calls) + sum(shared.unanswered for shared in self._objects.values())
+
+    def on_reconnect(self, handler: Callable[[], object]) -> None:
+        """Call `handler()` each time the connection was made again."""
+        self._reconnect_handlers.append(handler)
 
     # Calls
 
-    def call(self, name: str, *args: Any, timeout_s: float | None = None) -> Any:
-        """Call a method of the application and wait for its result. Raises CallFailed with the server's info object,
-        TimedOut, ConnectionClosed."""
+    def call(self, name: str, *args: Any, timeout_s: float | None = None, once: bool = False) -> Any:
+        """Call a method of the application and wait for its result. With `reconnect`, a call whose connection is lost is sent
+        again, though the application may have carried it out; `once`: it fails instead, with ConnectionClosed, and whether it was
+        carried out is not known. Raises CallFailed with the server's info object, TimedOut, ConnectionClosed."""
+        return self._call(name, args, timeout_s, once)[1]
+
+    def _call(
+        self, name: str, args: tuple[Any, ...], timeout_s: float | None = None, once: bool = False
+    ) -> tuple[Transport, Any]:
         timeout_s = self.timeout_s if timeout_s is None else timeout_s
-        transport = self.transport
-        transport.wait_for_room()
-        self._last_transaction += 1
-        transaction = float(self._last_transaction)
-        message = self._encode(name, transaction, args)
-        answer: AsyncResult[Any] = AsyncResult()
-        self._calls[transaction] = (name, answer)
+        transport = self.ready()
+        transaction = self._calls.next_transaction()
+        call = Call(name, self._encode(name, transaction, args), once)
+        assert call.message is not None
+        self._calls.add(transaction, call)
         try:
-            transport.enqueue(message)
-            return answer.get(timeout=timeout_s)
+            transport.enqueue(call.message)
+            transport, value = call.answer.get(timeout=timeout_s) or (transport, None)
+            return transport, value
         except gevent.Timeout:
             raise TimedOut(f"call of {name!r} at {self.url}: no answer within {timeout_s:g} s") from None
         finally:
-            self._calls.pop(transaction, None)
+            self._calls.pop(transaction)
 
     def notify(self, name: str, *args: Any) -> None:
         """Call a method of the application that does not answer. Raises ConnectionClosed."""
-        transport = self.transport
-        transport.wait_for_room()
-        transport.enqueue(self._encode(name, 0, args))
+        self.ready().enqueue(self._encode(name, 0, args))
 
-    def send_stream_command(self, stream_id: int, name: str, *args: Any) -> None:
-        """A command on a message stream, without an answer of its own; for NetStream."""
-        transport = self.transport
-        transport.wait_for_room()
-        transport.enqueue(self._encode(name, 0, args, stream_id))
+    def stream_command(self, stream_id: int, name: str, *args: Any) -> Message:
+        """A command on a message stream, without an answer of its own; for NetStream. Raises ClientError."""
+        return self._encode(name, 0, args, stream_id)
 
     def _encode(self, name: str, transaction: float, args: tuple[Any, ...], stream_id: int = 0) -> Message:
         try:
@@ -261,7 +376,7 @@ class NetConnection:
     def on(self, name: str, handler: Callable[..., object]) -> None:
         """Let the server call `handler(*args)` by this name; one handler for each. What it returns is the answer, when the
         server wants one, and what it raises is answered with `_error`. Handlers run one after the other and may wait."""
-        self._handlers[name] = handler
+        self._server_calls.handlers[name] = handler
 
     def on_status(self, handler: StatusHandler) -> None:
         """Call `handler(info)` for every `onStatus` about the connection."""
@@ -271,16 +386,26 @@ class NetConnection:
 
     def create_stream(self) -> NetStream:
         """A new message stream. Raises CallFailed, StreamError for an answer that is none, TimedOut, ConnectionClosed."""
-        answer = self.call("createStream")
-        if not isinstance(answer, int | float) or not 0 <= answer < 2**32:
-            raise StreamError(f"createStream at {self.url}", text=f"expected a stream id, got {answer!r}")
-        stream = self._streams[int(answer)] = NetStream(self, int(answer))
+        stream = NetStream(self)
+        self.assign_id(stream)
         return stream
 
-    def forget_stream(self, stream: NetStream) -> None:
-        """A stream is closed; for NetStream."""
-        if self._streams.get(stream.id) is stream:
-            del self._streams[stream.id]
+    def assign_id(self, stream: NetStream) -> None:
+        """Have the server make a message stream, for NetStream. Raises as `create_stream`."""
+        while True:
+            transport, answer = self._call("createStream", ())
+            if not isinstance(answer, int | float) or not 0 <= answer < 2**32:
+                raise StreamError(f"createStream at {self.url}", text=f"expected a stream id, got {answer!r}")
+            if transport is self._transport and (not transport.closed.is_set() or self.closed.is_set()):
+                # Otherwise that server's ids are worth nothing any more.
+                stream.id = int(answer)
+                self.streams.add(stream)
+                return
+
+    @property
+    def may_reconnect(self) -> bool:
+        """Whether a lost connection is made again."""
+        return self._reconnecting.enabled
 
     def shared_object(
         self, name: str, persistent: bool = False, known: SharedObject | None = None
@@ -291,6 +416,9 @@ class NetConnection:
         Raises ConnectionClosed, and ValueError where `known` is another object."""
         key = (name, persistent)
         shared = self._objects.get(key)
+        if shared is None:
+            self.ready()
+            shared = self._objects.get(key)  # Another greenlet may have asked meanwhile.
         if shared is None:
             if not name or len(name.encode()) > 65_535:
                 raise SharedObjectError(
@@ -309,117 +437,69 @@ class NetConnection:
 
     # What the server sends: all of this runs in the reading greenlet
 
-    def _event(self, event: RtmpEvent) -> None:
+    def _event(self, transport: Transport, event: RtmpEvent) -> None:
+        if transport is not self._transport:
+            return  # Of a connection that we have left.
         if isinstance(event, Message):
             type_id = event.type_id
             if type_id in MEDIA:
-                stream = self._streams.get(event.stream_id)
+                stream = self.streams.get(event.stream_id)
                 if stream is not None:
                     stream.received(event)
             elif type_id in COMMANDS:
-                self._command(decode_command(event))
+                self._command(transport, decode_command(event))
             elif type_id in OBJECTS:
                 self._object(event)
         elif isinstance(event, HandshakeCompleted):
-            self._send_connect()
+            self._send_connect(transport)
         elif isinstance(event, UserControlEvent) and event.event == UserControl.STREAM_EOF:
-            stream = self._streams.get(event.value)
+            stream = self.streams.get(event.value)
             if stream is not None:
                 stream.stopped()
 
-    def _send_connect(self) -> None:
-        command_object = {
-            "app": self._target.app,
-            "flashVer": "LNX 9,0,124,2",
-            "tcUrl": self._target.tc_url,
-            "fpad": False,
-            "capabilities": 239.0,
-            "audioCodecs": 4095.0,
-            "videoCodecs": 252.0,
-            "videoFunction": 1.0,
-            "objectEncoding": 3.0 if self.amf3 else 0.0,
-            **_capabilities(),
-            **self._properties,
-        }
+    def _send_connect(self, transport: Transport) -> None:
+        first = command_object(self._target, self.amf3, self._reconnecting.enabled) | self._properties
         try:
             # Always AMF0: the server does not know yet what we speak (RTMP 1.0, 7.2.1.1).
-            message = encode_command("connect", _CONNECT_TRANSACTION, command_object, *self._connect_args)
-            self.transport.enqueue(message)
+            transport.enqueue(encode_command("connect", CONNECT_TRANSACTION, first, *self._connect_args))
         except (LocalProtocolError, ClientError) as error:
-            self._answer(Command("_error", _CONNECT_TRANSACTION, None, [str(error)]))
+            self._answer(transport, Command("_error", CONNECT_TRANSACTION, None, [str(error)]))
 
-    def _command(self, command: Command) -> None:
+    def _command(self, transport: Transport, command: Command) -> None:
         if command.is_answer:
-            self._answer(command)
+            self._answer(transport, command)
         elif command.name == "onStatus":
-            self._status(command)
+            self._status(transport, command)
         else:
-            self._called(command)
+            self._server_calls.called(transport, command, self.amf3)
 
-    def _answer(self, command: Command) -> None:
-        entry = self._calls.pop(command.transaction_id, None)
-        if entry is None:
+    def _answer(self, transport: Transport, command: Command) -> None:
+        call = self._calls.pop(command.transaction_id)
+        if call is None:
             return
-        name, answer = entry
         value = command.args[0] if command.args else None
         if command.name == "_error":
-            answer.set_exception(CallFailed(f"call of {name!r} at {self.url}", value))
+            call.answer.set_exception(CallFailed(f"call of {call.name!r} at {self.url}", value))
             return
-        if command.transaction_id == _CONNECT_TRANSACTION:
+        if command.transaction_id == CONNECT_TRANSACTION:
             self.server_properties = _fields(command.command_object)
             self.connect_info = self.last_status = _fields(value)
             self.amf3 = self.amf3 and self.connect_info.get("objectEncoding", 3) == 3
-        answer.set(value)
+        call.answer.set((transport, value))
 
-    def _status(self, command: Command) -> None:
+    def _status(self, transport: Transport, command: Command) -> None:
         info = _fields(command.args[0] if command.args else None)
-        stream = self._streams.get(command.stream_id)
+        stream = self.streams.get(command.stream_id)
         if stream is None and str(info.get("code", "")).startswith("NetStream."):
-            # Some servers forget the stream id.
-            waiting = [each for each in self._streams.values() if each.waiting]
-            stream = waiting[0] if len(waiting) == 1 else None
+            stream = self.streams.only_waiting()
         if stream is not None:
             stream.status(info)
             return
         self.last_status = info
         for handler in self._status_handlers:
             self.dispatcher.post(handler, info)
-
-    def _called(self, command: Command) -> None:
-        handler = self._handlers.get(command.name)
-        if handler is not None:
-            self.dispatcher.post(self._handle, handler, command)
-        elif command.name in _BANDWIDTH:
-            # At once, not behind the handlers: the server takes the time.
-            self._reply("_result", command, _BANDWIDTH[command.name])
-        elif command.transaction_id:
-            text = f"this client has no method {command.name[:64]!r}"
-            self._reply("_error", command, status(StatusCode.CALL_FAILED, text))
-
-    def _handle(self, handler: Callable[..., object], command: Command) -> None:
-        """Runs a handler in the dispatcher's greenlet and answers."""
-        try:
-            result = handler(*command.args)
-        except Exception as error:
-            _log.exception("handler of %r failed", command.name[:64])
-            self._reply("_error", command, status(StatusCode.CALL_FAILED, f"{type(error).__name__}: {error}"))
-        else:
-            self._reply("_result", command, result)
-
-    def _reply(self, name: str, command: Command, value: Any) -> None:
-        if not command.transaction_id:
-            return
-        try:
-            message = encode_command(name, command.transaction_id, None, value, amf3=self.amf3)
-        except LocalProtocolError as error:
-            info = status(
-                StatusCode.CALL_FAILED, f"the result of {command.name[:64]!r} has no AMF form: {error}"
-            )
-            message = encode_command("_error", command.transaction_id, None, info, amf3=self.amf3)
-        try:
-            self.transport.enqueue(message)
-        except ConnectionClosed:
-            pass  # Nobody waits for it any more.
+        if info.get("code") == StatusCode.CONNECT_RECONNECT_REQUEST and self._reconnecting.enabled:
+            gevent.spawn(self._move, transport, info)
 
     def _object(self, message: Message) -> None:
         decoded = decode_shared_object(message, CLIENT_OBJECT_LIMITS)
@@ -429,35 +509,6 @@ class NetConnection:
             shared = self._objects.get((decoded.name, not decoded.persistent))
         if shared is not None:
             shared.receive(decoded)
-
-    def _ended(self, transport: Transport) -> None:
-        """The connection is over: everybody who waits is told."""
-        if transport is not self._transport:
-            return  # We were redirected.
-        self.closed.set()
-        calls, self._calls = self._calls, {}
-        for name, answer in calls.values():
-            answer.set_exception(
-                ConnectionClosed(f"{name!r} at {self.url}: the connection was closed: {self.close_reason}")
-            )
-        for stream in self._streams.values():
-            stream.ended(discard=False)
-        for shared in self._objects.values():
-            shared.ended()
-
-
-def _target(asked: str, url: str) -> RtmpUrl:
-    """Where a URL leads. Raises ConnectError for one that is none of ours."""
-    try:
-        target = parse_rtmp_url(url, with_stream=False)
-    except ValueError as error:
-        raise ConnectError(asked, text=str(error)) from error
-    if target.scheme != "rtmp":
-        text = f"{url!r}: expected rtmp://HOST, {target.scheme} is not spoken here"
-        raise ConnectError(asked, text=text)
-    if not target.app:
-        raise ConnectError(asked, text=f"{url!r}: expected rtmp://HOST[:PORT]/APP[/INSTANCE]")
-    return target
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -2,21 +2,24 @@
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import gevent
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 from headwater_amf import EcmaArray
 from headwater_rtmp.command import encode_data
 from headwater_rtmp.control import set_buffer_length
 from headwater_rtmp.errors import LocalProtocolError
 from headwater_rtmp.message import Message, MessageType
-from headwater_rtmp.status import StatusCode
+from headwater_rtmp.status import StatusCode, status
 
 from headwater_client import flv_files
-from headwater_client.errors import ConnectionClosed, StreamError, TimedOut
+from headwater_client.continuing import Played, Published
+from headwater_client.errors import CallFailed, ConnectionClosed, StreamError, TimedOut
 from headwater_client.media_queue import Ending, MediaQueue
-from headwater_client.transport import CLOSED_HERE
+from headwater_client.reconnecting import Backoff
+from headwater_client.transport import CLOSED_HERE, Transport
 
 if TYPE_CHECKING:
     from headwater_client.net_connection import NetConnection
@@ -26,8 +29,19 @@ _BUFFER_MS = 3000
 _LIVE_OR_RECORDED = -2.0
 _STOPPED = (StatusCode.PLAY_UNPUBLISH_NOTIFY, StatusCode.PLAY_STOP)
 _ENDS_PUBLISHING = ("NetStream.Publish.", StatusCode.STREAM_FAILED)
+_PASSING = frozenset((StatusCode.PUBLISH_BAD_NAME, StatusCode.PLAY_STREAM_NOT_FOUND))
+"""What a server answers while it has not noticed yet that we, or the publisher, are on a new connection."""
 
 FlvFile = str | os.PathLike[str] | BinaryIO
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the stream does: the command, and the status that says that it is done."""
+
+    command: str
+    code: StatusCode
+    args: tuple[Any, ...]
 
 
 class NetStream:
@@ -37,9 +51,10 @@ class NetStream:
     server has ended the publication with an error. Times are milliseconds, modulo 2**32.
     """
 
-    def __init__(self, connection: "NetConnection", stream_id: int) -> None:
+    def __init__(self, connection: "NetConnection") -> None:
         self._connection = connection
-        self.id = stream_id
+        self.id = 0
+        """Of the message stream; another one after a reconnection."""
         self.name = ""
         """What is published or played."""
         self.last_status: dict[str, Any] = {}
@@ -52,6 +67,14 @@ class NetStream:
         self._answer: AsyncResult[dict[str, Any]] = AsyncResult()
         self._queue = MediaQueue(connection.queue_bytes)
         self._status_handlers: list[Callable[[dict[str, Any]], object]] = []
+        self._doing: _Asked | None = None
+        self._published: Published | None = None
+        self._played: Played | None = None
+        self._wishes: dict[str, tuple[Any, ...]] = {}
+        """What a player has asked for since, by command."""
+        self._usable = Event()
+        self._usable.set()
+        self._resuming: gevent.Greenlet[..., None] | None = None
 
     def __repr__(self) -> str:
         return f"<NetStream {self.id} {self.name!r} of {self._connection.url}>"
@@ -72,6 +95,8 @@ class NetStream:
         """Publish under a name and wait for `NetStream.Publish.Start`. `kind`: `live`; some servers know `record` and `append`.
         Raises StreamError with the server's code (`BadName`: somebody publishes it), TimedOut, ConnectionClosed."""
         self._failure = None
+        self._published, self._played = Published() if self._connection.may_reconnect else None, None
+        self._wishes.clear()
         self._ask("publish", StatusCode.PUBLISH_START, timeout_s, name, kind)
 
     def send_metadata(self, metadata: dict[str, Any]) -> None:
@@ -98,13 +123,11 @@ class NetStream:
         self.send_message(message)
 
     def send_message(self, message: Message) -> None:
-        """Any message, on this stream."""
-        self._check_usable()
-        transport = self._connection.transport
-        transport.wait_for_room()
-        self._check_usable()
-        timestamp = message.timestamp & _MASK32
-        transport.enqueue(Message(message.type_id, self.id, timestamp, message.payload))
+        """Any message, on this stream. After a reconnection video goes on at the next keyframe; what is before it is dropped."""
+        transport = self._ready()
+        message = Message(message.type_id, self.id, message.timestamp & _MASK32, message.payload)
+        if self._published is None or self._published.takes(message):
+            transport.enqueue(message)
 
     def publish_file(
         self,
@@ -128,9 +151,12 @@ class NetStream:
     def play(self, name: str, timeout_s: float | None = None) -> None:
         """Play a stream and wait for `NetStream.Play.Start`; see `messages`. Raises StreamError with the server's code
         (`StreamNotFound`: nobody publishes it), TimedOut, ConnectionClosed."""
-        self._check_usable()
-        self._connection.transport.send(set_buffer_length(self.id, _BUFFER_MS))
+        self._failure = None
+        transport = self._ready()
+        transport.enqueue(set_buffer_length(self.id, _BUFFER_MS))
         self._queue.restart()
+        self._published, self._played = None, Played() if self._connection.may_reconnect else None
+        self._wishes.clear()
         self._ask("play", StatusCode.PLAY_START, timeout_s, name, _LIVE_OR_RECORDED)
 
     def messages(self, timeout_s: float | None = 10.0) -> Iterator[Message]:
@@ -156,15 +182,15 @@ class NetStream:
 
     def pause(self, paused: bool = True) -> None:
         """Have the server send nothing for a while, or go on. Raises ConnectionClosed."""
-        self._command("pause", paused, 0.0)
+        self._wish("pause", paused, 0.0)
 
     def receive_audio(self, wanted: bool) -> None:
         """Whether the server sends audio. Raises ConnectionClosed."""
-        self._command("receiveAudio", wanted)
+        self._wish("receiveAudio", wanted)
 
     def receive_video(self, wanted: bool) -> None:
         """Whether the server sends video. Raises ConnectionClosed."""
-        self._command("receiveVideo", wanted)
+        self._wish("receiveVideo", wanted)
 
     # Both
 
@@ -178,9 +204,13 @@ class NetStream:
             return
         self._closed = True
         self._queue.close(discard=True)
-        self._connection.forget_stream(self)
+        self._connection.streams.forget(self)
+        if self._resuming is not None:
+            self._resuming.kill(block=False)
+        self._usable.set()
         try:
-            self._connection.send_stream_command(0, "deleteStream", float(self.id))
+            delete = self._connection.stream_command(0, "deleteStream", float(self.id))
+            self._connection.transport.enqueue(delete)
         except ConnectionClosed:
             pass  # Then the server has ended it.
 
@@ -213,30 +243,44 @@ class NetStream:
         """Wait until the connection is closed; returns whether it is."""
         return bool(self._connection.closed.wait(timeout_s))
 
-    def _command(self, name: str, *args: Any) -> None:
-        self._check_usable()
-        self._connection.send_stream_command(self.id, name, *args)
+    def _ready(self) -> Transport:
+        """What carries the messages, as `NetConnection.ready`, when the stream is there. Raises StreamError, ConnectionClosed."""
+        while True:
+            self._check_usable()
+            self._usable.wait()
+            transport = self._connection.ready()
+            if self._usable.is_set():
+                self._check_usable()
+                return transport
+
+    def _wish(self, command: str, *args: Any) -> None:
+        transport = self._ready()
+        self._wishes[command] = args
+        transport.enqueue(self._connection.stream_command(self.id, command, *args))
 
     def _ask(self, what: str, code: StatusCode, timeout_s: float | None, name: str, *args: Any) -> None:
         """Send a command that is answered with a status, and wait for it."""
         asked = f"{what} of {name!r} at {self.url}"
-        self._check_usable()
+        timeout_s = self._connection.timeout_s if timeout_s is None else timeout_s
+        transport = self._ready()
         if self._waiting_for is not None:
             raise StreamError(asked, text=f"the stream waits for {self._waiting_for} already")
-        timeout_s = self._connection.timeout_s if timeout_s is None else timeout_s
-        self.name = name
-        self._waiting_for = code
-        self._answer = AsyncResult()
         try:
-            self._command(what, name, *args)
+            self.name = name
+            self._waiting_for = code
+            self._answer = AsyncResult()
+            self._doing = _Asked(what, code, (name, *args))
+            transport.enqueue(self._connection.stream_command(self.id, what, name, *args))
             info = self._answer.get(timeout=timeout_s) or {}
         except gevent.Timeout:
+            self._doing = None
             raise TimedOut(f"{asked}: no {code} within {timeout_s:g} s") from None
         except ConnectionClosed as error:
             raise ConnectionClosed(f"{asked}: {error}") from None
         finally:
             self._waiting_for = None
         if info.get("code") != code:
+            self._doing = None
             raise StreamError(asked, info)
 
     # Called by the connection, in its reading greenlet
@@ -248,7 +292,8 @@ class NetStream:
 
     def received(self, message: Message) -> None:
         """An audio, video or data message; waits when the queue is full."""
-        self._queue.put(message)
+        if self._played is None or self._played.takes(message):
+            self._queue.put(message)
 
     def stopped(self) -> None:
         """Nothing comes for now."""
@@ -273,3 +318,70 @@ class NetStream:
         self._queue.close(discard)
         if self._waiting_for is not None and not self._answer.ready():
             self._answer.set_exception(ConnectionClosed(self._connection.close_reason or "closed here"))
+        self._usable.set()
+
+    # Reconnecting
+
+    def suspend(self) -> None:
+        """The connection is lost; the server's message stream with it."""
+        self._usable.clear()
+        if self._resuming is not None:
+            self._resuming.kill(block=False)
+
+    def resume(self, seconds: float) -> None:
+        """There is a connection again: have the server do what it did. For so long it is asked again where it refuses."""
+        self._resuming = gevent.spawn(self._resume, Backoff(seconds))
+
+    def _resume(self, backoff: Backoff) -> None:
+        """Greenlet. When this connection is lost, too, it ends, and begins anew with the next one."""
+        info: dict[str, Any] = {}
+        try:
+            while backoff.pause():
+                try:
+                    if not self._connection.streams.knows(self):
+                        self._connection.assign_id(self)
+                    info = {} if self._doing is None else self._ask_again(self._doing)
+                except TimedOut:
+                    continue
+                if self._doing is None or info.get("code") == self._doing.code:
+                    self._usable.set()
+                    return
+                if info.get("code") not in _PASSING:
+                    break
+        except ConnectionClosed:
+            return
+        except (CallFailed, StreamError) as error:
+            info = error.info
+        text = "it could not be resumed on another connection"
+        self._failure = info or status(StatusCode.STREAM_FAILED, text)
+        self._doing = None
+        self._queue.stop()
+        self._usable.set()
+
+    def _ask_again(self, asked: _Asked) -> dict[str, Any]:
+        """What the stream did, on a new message stream. Raises TimedOut, ConnectionClosed."""
+        transport = self._connection.ready()
+        first = self._waiting_for is None or self._answer.ready()
+        if first:
+            # Otherwise whoever asked still waits: the answer is theirs.
+            self._waiting_for, self._answer = asked.code, AsyncResult()
+        answer = self._answer
+        try:
+            transport.enqueue(set_buffer_length(self.id, _BUFFER_MS))
+            if self._played is not None:
+                self._played.again()
+            transport.enqueue(self._connection.stream_command(self.id, asked.command, *asked.args))
+            info = answer.get(timeout=self._connection.timeout_s) or {}
+        except gevent.Timeout:
+            raise TimedOut(f"{self._named}: no {asked.code}") from None
+        finally:
+            if first:
+                self._waiting_for = None
+        if info.get("code") == asked.code:
+            transport = self._connection.transport
+            for command, args in self._wishes.items():
+                transport.enqueue(self._connection.stream_command(self.id, command, *args))
+            if self._published is not None:
+                for message in self._published.again():
+                    transport.enqueue(Message(message.type_id, self.id, message.timestamp, message.payload))
+        return info

@@ -71,9 +71,10 @@ Outcome = ChangeEvent | HandlerCall | ObjectStatus
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """What we have asked for and got no answer to. `order` counts all requests."""
+    """What we have asked for and got no answer to. `order` counts all requests, `batch` messages."""
 
     order: int
+    batch: int
     kind: EventType
     key: str = ""
     value: Any = None
@@ -83,7 +84,9 @@ class ObjectState:
     """See the module. `contents` is what shows; `set`, `remove` and `clear` change it at once and return the event to send."""
 
     __slots__ = (
+        "_again",
         "_amf3",
+        "_batch",
         "_clears",
         "_committed",
         "_order",
@@ -101,7 +104,9 @@ class ObjectState:
         self._slots: dict[str, deque[_Request]] = {}
         self._clears: deque[_Request] = deque()
         self._unanswered: dict[int, _Request] = {}
-        self._order = 0
+        self._order = self._batch = 0
+        self._again = False
+        """Whether the object is used again, and the contents have not come yet."""
         self.contents: dict[str, Any] = dict(self._committed)
         self.synced = False
         """Whether the server has accepted our use and sent the contents."""
@@ -156,13 +161,33 @@ class ObjectState:
 
     def _ask(self, kind: EventType, key: str = "", value: Any = None) -> _Request:
         self._order += 1
-        request = self._unanswered[self._order] = _Request(self._order, kind, key, value)
+        request = self._unanswered[self._order] = _Request(self._order, self._batch, kind, key, value)
         return request
+
+    def sent(self) -> None:
+        """What was asked for up to here has gone in a message."""
+        self._batch += 1
+
+    def begin_again(self) -> list[list[Event]]:
+        """On another connection: the events to send, by message. The Use first, then all that was not answered, as it was sent.
+        The server may have carried it out before, and what is asked for again comes behind what others have done since."""
+        self.synced, self._again = False, True
+        messages = [[Event(EventType.USE)]]
+        batch = -1
+        for request in self._unanswered.values():
+            if request.batch != batch:
+                batch = request.batch
+                messages.append([])
+            value = self._encode(request.value) if request.kind == EventType.REQUEST_CHANGE else None
+            messages[-1].append(Event(request.kind, request.key or None, value))
+        return messages
 
     # The server's
 
     def receive(self, message: SharedObjectMessage) -> list[Outcome]:
         """Apply a message; returns what came of it, in order. Raises RemoteProtocolError for values that are not AMF."""
+        if self._again and any(event.type == EventType.USE_SUCCESS for event in message.events):
+            return self._used_again(message)
         refused = False
         for event in message.events:
             if event.type == EventType.STATUS and event.level == "error":
@@ -195,6 +220,30 @@ class ObjectState:
             told = True
         if told and not refused:
             self.version = message.version
+        return outcomes
+
+    def _used_again(self, message: SharedObjectMessage) -> list[Outcome]:
+        """The contents, on another connection: nothing in them answers us, and only what differs is worth telling."""
+        before = dict(self.contents)
+        committed = self._committed
+        for event in message.events:
+            key = event.key or ""
+            if event.type == EventType.CHANGE:
+                committed[key] = _decoded_one(event.value or b"")
+            elif event.type == EventType.REMOVE:
+                committed.pop(key, None)
+            elif event.type == EventType.CLEAR:
+                committed.clear()
+        self._again, self.synced, self.version = False, True, message.version
+        outcomes: list[Outcome] = []
+        for key in {**before, **committed, **dict.fromkeys(self._slots)}:
+            self._show(key)
+            old, new = before.get(key), self.contents.get(key)
+            if key not in self.contents:
+                if key in before:
+                    outcomes.append(ChangeEvent(ChangeKind.DELETE, key, old))
+            elif key not in before or old != new:
+                outcomes.append(ChangeEvent(ChangeKind.CHANGE, key, old, new))
         return outcomes
 
     def _change(self, key: str, value: Any, answers: bool, outcomes: list[Outcome]) -> None:

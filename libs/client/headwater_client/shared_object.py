@@ -18,6 +18,7 @@ from headwater_rtmp.shared_object import (
 
 from headwater_client.errors import ConnectionClosed, SharedObjectError, TimedOut
 from headwater_client.object_state import ChangeEvent, HandlerCall, ObjectState
+from headwater_client.transport import Transport
 
 if TYPE_CHECKING:
     from headwater_client.net_connection import NetConnection
@@ -198,11 +199,12 @@ class SharedObject(MutableMapping[str, Any]):
                 None,
                 lambda: f"changes of {self._named}: {self._state.unanswered} not answered",
             )
-        self._connection.transport.wait_for_room()
+        self._connection.ready()
 
     def _send(self, events: list[Event]) -> None:
         """Queue events. Nothing may wait between a change of the state and this: requests go out in the state's order."""
         state = self._state
+        state.sent()
         message = encode_shared_object(
             self.name, state.version, self.persistent, events, self._connection.amf3
         )
@@ -210,9 +212,17 @@ class SharedObject(MutableMapping[str, Any]):
 
     def use(self) -> None:
         """Ask the server for the object, and say which version we have; `NetConnection.shared_object` has done it. Of a
-        persistent object the server may answer with what has changed since."""
-        self._connection.transport.wait_for_room()
+        persistent object the server may answer with what has changed since. Waits for nothing."""
         self._send([Event(EventType.USE)])
+
+    def use_again(self, transport: Transport) -> None:
+        """As `use`, on another connection, and ask again for what was not answered; called by the connection. Raises
+        ConnectionClosed."""
+        for events in self._state.begin_again():
+            version = self.version if self.persistent else 0
+            transport.enqueue(
+                encode_shared_object(self.name, version, self.persistent, events, self._connection.amf3)
+            )
 
     def send(self, handler: str, *args: Any) -> None:
         """Call a handler at every client that uses the object, this one included. It is not kept, and not answered."""

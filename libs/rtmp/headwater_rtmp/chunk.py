@@ -1,6 +1,7 @@
 """Chunks to messages (RTMP 1.0, section 5.3): the reader. Writers are in `chunk_writer`."""
 
 import struct
+from typing import Any
 
 from headwater_rtmp.chunk_limits import DEFAULT_LIMITS, ChunkLimits
 from headwater_rtmp.chunk_writer import ChunkWriter, csid_for, encode_message
@@ -75,6 +76,60 @@ class ChunkReader:
     def connected(self) -> None:
         """From now on the limits for connected peers hold."""
         self._before_connect = False
+
+    def dump(self) -> list[Any]:
+        """What another process needs to go on with it, between two calls; lists of ints, bytes, bools and None."""
+        streams = [
+            [
+                csid,
+                stream.timestamp,
+                stream.field,
+                stream.length,
+                stream.type_id,
+                stream.stream_id,
+                stream.extended,
+                None if stream.partial is None else bytes(stream.partial),
+            ]
+            for csid, stream in self._streams.items()
+        ]
+        return [
+            self.chunk_size,
+            self._before_connect,
+            bytes(self._buffer[self._at :]),
+            self._passed + self._at,
+            self._current,
+            self._chunk_left,
+            streams,
+        ]
+
+    @classmethod
+    def load(cls, dumped: list[Any], limits: ChunkLimits = DEFAULT_LIMITS) -> "ChunkReader":
+        """What `dump` gave. Raises ValueError or TypeError."""
+        reader = cls(limits)
+        (
+            reader.chunk_size,
+            reader._before_connect,
+            reader._buffer,
+            reader._passed,
+            reader._current,
+            reader._chunk_left,
+            streams,
+        ) = dumped[:7]
+        for csid, *fields, partial in streams:
+            stream = reader._streams[csid] = _ChunkStream()
+            (
+                stream.timestamp,
+                stream.field,
+                stream.length,
+                stream.type_id,
+                stream.stream_id,
+                stream.extended,
+            ) = fields
+            if partial is not None:
+                stream.partial = bytearray(partial)
+                reader._held += len(partial)
+                reader._partial_count += 1
+        return reader
 
     @property
     def held_bytes(self) -> int:

@@ -6,7 +6,8 @@ messages are obeyed here; everything else comes out as a `Message`.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NoReturn
+from itertools import islice
+from typing import Any, NoReturn
 
 from headwater_rtmp import control
 from headwater_rtmp.aggregate import split_aggregate
@@ -75,12 +76,14 @@ class Connection:
     """
 
     __slots__ = (
+        "_aggregate",
         "_announced_window",
         "_answers",
         "_completed",
         "_dead",
         "_handshake",
         "_inside",
+        "_inside_taken",
         "_leading",
         "_reader",
         "_received_acked",
@@ -109,6 +112,8 @@ class Connection:
         self._completed: HandshakeCompleted | None = None
         self._dead = ""
         self._inside: Iterator[Message] | None = None  # The rest of an aggregate.
+        self._aggregate: Message | None = None  # That one, of which so many messages were taken.
+        self._inside_taken = 0
         self._received_acked = 0
         self._window = 0
         self._announced_window = 0
@@ -151,6 +156,65 @@ class Connection:
         """Bytes received that are not yet part of a message."""
         return self._reader.held_bytes
 
+    def dump(self) -> list[Any]:
+        """What another process needs to go on with a server's end, at any point between two calls, but for what is its owner's:
+        limits and `window_ack_size`. Lists of ints, bytes, bools and None. A dead connection has none: raises
+        LocalProtocolError."""
+        self._check_alive()
+        handshake = self._handshake
+        assert not isinstance(handshake, ClientHandshake)
+        aggregate = None if self._inside is None else self._aggregate
+        completed = self._completed
+        return [
+            None if handshake is None else handshake.dump(),
+            None if completed is None else [completed.digest_scheme],
+            self._reader.dump(),
+            None if self._answers is None else bytes(self._answers),
+            self._leading,
+            None
+            if aggregate is None
+            else [aggregate.stream_id, aggregate.timestamp, bytes(aggregate.payload), self._inside_taken],
+            self._received_acked,
+            self._window,
+            self._announced_window,
+            self.chunk_size,
+            self.peer_acknowledged,
+            self.peer_bandwidth,
+            self.received_bytes,
+        ]
+
+    @classmethod
+    def load(
+        cls,
+        dumped: list[Any],
+        limits: ChunkLimits | None = None,
+        window_ack_size: int = _DEFAULT_WINDOW,
+    ) -> "Connection":
+        """What `dump` gave. Raises ValueError."""
+        connection = cls.server(limits, window_ack_size)
+        try:
+            handshake, completed, reader, answers, connection._leading, aggregate, *counts = dumped[:13]
+            connection._handshake = None if handshake is None else ServerHandshake.load(handshake)
+            connection._completed = None if completed is None else HandshakeCompleted(completed[0])
+            connection._reader = ChunkReader.load(reader, limits or DEFAULT_LIMITS)
+            connection._answers = None if answers is None else bytearray(answers)
+            if aggregate is not None:
+                *fields, taken = aggregate
+                connection._open_aggregate(Message(int(MessageType.AGGREGATE), *fields))
+                connection._inside_taken = sum(1 for _ in islice(connection._inside or (), taken))
+            (
+                connection._received_acked,
+                connection._window,
+                connection._announced_window,
+                connection.chunk_size,
+                connection.peer_acknowledged,
+                connection.peer_bandwidth,
+                connection.received_bytes,
+            ) = counts
+        except (ValueError, TypeError, LookupError) as error:
+            raise ValueError(f"no dump of a connection, expected what dump() gave: {error}") from error
+        return connection
+
     def connected(self) -> None:
         """Connect was accepted: the reader's full limits hold."""
         self._reader.connected()
@@ -191,8 +255,9 @@ class Connection:
             if self._inside is not None:
                 inner = next(self._inside, None)
                 if inner is not None:
+                    self._inside_taken += 1
                     return inner
-                self._inside = None
+                self._inside = self._aggregate = None
             message = self._reader.next_message()
             if message is None:
                 return None
@@ -200,9 +265,13 @@ class Connection:
             if type_id > MessageType.SET_PEER_BANDWIDTH:
                 if type_id != MessageType.AGGREGATE:
                     return message
-                self._inside = split_aggregate(message)
+                self._open_aggregate(message)
             elif (event := self._obey(message, now)) is not None:
                 return event
+
+    def _open_aggregate(self, message: Message) -> None:
+        self._aggregate, self._inside_taken = message, 0
+        self._inside = split_aggregate(message)
 
     def _obey(self, message: Message, now: float) -> Event | None:
         """Carry out a control message. Set Chunk Size and Abort were obeyed by the reader."""
@@ -312,7 +381,7 @@ class Connection:
     def _die(self, error: RemoteProtocolError) -> NoReturn:
         self._dead = str(error)
         self._reader = ChunkReader(self._reader.limits)  # Nothing is held for a dead connection.
-        self._inside = None
+        self._inside = self._aggregate = None
         raise error
 
 

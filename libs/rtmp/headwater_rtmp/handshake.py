@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 from headwater_rtmp import handshake_digest as digests
 from headwater_rtmp.errors import LocalProtocolError, RemoteProtocolError
@@ -83,6 +84,17 @@ class ServerHandshake(_Handshake):
         if len(self._buffer) >= BLOCK_SIZE:
             self._finish(BLOCK_SIZE)
         return out
+
+    def dump(self) -> list[Any]:
+        """What another process needs to go on with it, before it is done; only ints, bytes, bools and None."""
+        return [self._answered, self.digest_scheme, self._buffer]
+
+    @classmethod
+    def load(cls, dumped: list[Any], random: Callable[[int], bytes] = os.urandom) -> "ServerHandshake":
+        """What `dump` gave. Raises ValueError or TypeError."""
+        handshake = cls(random)
+        handshake._answered, handshake.digest_scheme, handshake._buffer = dumped[:3]
+        return handshake
 
     def _answer(self, c1: bytes) -> bytes:
         found = None if c1[4:8] == _ZERO else digests.find_digest(c1, digests.CLIENT_TEXT)

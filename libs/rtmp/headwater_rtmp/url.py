@@ -20,6 +20,27 @@ class RtmpUrl:
     stream: str
     tc_url: str
 
+    @property
+    def secure(self) -> bool:
+        """Whether it is within TLS."""
+        return self.scheme in ("rtmps", "rtmpts")
+
+    @property
+    def tunnelled(self) -> bool:
+        """Whether it is in HTTP requests."""
+        return self.scheme in ("rtmpt", "rtmpts")
+
+    @property
+    def usual_port(self) -> int:
+        """That of the scheme, which need not be written."""
+        return _PORTS[self.scheme]
+
+    def by(self, scheme: str, port: int) -> str:
+        """The address of the same application and stream by another way."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        path = "/".join(part for part in (self.app, self.stream) if part)
+        return f"{scheme}://{host}:{port}/{path}"
+
 
 def parse_rtmp_url(url: str, with_stream: bool = True) -> RtmpUrl:
     """Take an address apart. With a stream (`rtmp://host/app[/instance]/stream`) the last part of the path is its name;

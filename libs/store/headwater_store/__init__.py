@@ -4,7 +4,7 @@
 from headwater_store.engines import open_journals, open_leases, open_records
 from headwater_store.errors import Fenced, Held, Lost, StoreAway, StoreError, WentBack
 from headwater_store.journals import Append, Journals, Loaded
-from headwater_store.leases import Leases, Taken
+from headwater_store.leases import Leases, LeaseWrite, Taken
 from headwater_store.records import Records
 from headwater_store.url import StoreUrl, shown_url, sqlite_url
 
@@ -13,6 +13,7 @@ __all__ = [
     "Fenced",
     "Held",
     "Journals",
+    "LeaseWrite",
     "Leases",
     "Loaded",
     "Lost",

@@ -12,7 +12,7 @@ from threading import Lock
 
 from headwater_store.errors import Fenced, Held, Lost, StoreError, WentBack
 from headwater_store.journals import Append, Loaded, judge
-from headwater_store.leases import Taken
+from headwater_store.leases import LeaseWrite, Taken
 from headwater_store.url import StoreUrl
 
 
@@ -201,6 +201,17 @@ class MemoryLeases:
             if found is None or found.fence != fence or found.until < now - self._keep_s:
                 raise Lost(key)
             found.data, found.until = data, now + lease_s
+
+    def write_many(self, writes: Sequence[LeaseWrite], lease_s: float) -> list[bool]:
+        """See Leases."""
+        return [self._write(write, lease_s) for write in writes]
+
+    def _write(self, write: LeaseWrite, lease_s: float) -> bool:
+        try:
+            self.write(write.key, write.fence, write.data, lease_s)
+        except Lost:
+            return False
+        return True
 
     def release(self, key: str, fence: int) -> None:
         """See Leases."""

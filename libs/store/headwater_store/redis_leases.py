@@ -1,7 +1,9 @@
 """Leased records in Redis: a hash each (`holder`, `fence`, `until` in ms since 1970, `data`), which Redis itself forgets."""
 
+from collections.abc import Sequence
+
 from headwater_store.errors import Held, Lost
-from headwater_store.leases import Taken
+from headwater_store.leases import LeaseWrite, Taken
 from headwater_store.redis_server import PREFIX, RedisServer, call, script
 from headwater_store.url import StoreUrl
 
@@ -61,9 +63,16 @@ class RedisLeases:
 
     def write(self, key: str, fence: int, data: bytes, lease_s: float) -> None:
         """See Leases."""
-        command = call(_WRITE, self._keys(key), fence, _ms(lease_s), self._keep_ms, data)
-        if not self._server.run([command])[0]:
+        if not self.write_many([LeaseWrite(key, fence, data)], lease_s)[0]:
             raise Lost(key)
+
+    def write_many(self, writes: Sequence[LeaseWrite], lease_s: float) -> list[bool]:
+        """See Leases."""
+        commands = [
+            call(_WRITE, self._keys(write.key), write.fence, _ms(lease_s), self._keep_ms, write.data)
+            for write in writes
+        ]
+        return [bool(written) for written in self._server.run(commands)] if commands else []
 
     def release(self, key: str, fence: int) -> None:
         """See Leases."""
@@ -82,4 +91,4 @@ class RedisLeases:
 
 
 def _ms(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
+    return max(0, round(seconds * 1000))

@@ -1,9 +1,10 @@
 """Leased records in a SQLite file, which all processes of a machine share."""
 
 import time
+from collections.abc import Sequence
 
 from headwater_store.errors import Held, Lost
-from headwater_store.leases import Taken
+from headwater_store.leases import LeaseWrite, Taken
 from headwater_store.sqlite import Schema, SqliteFile, sqlite_folder
 from headwater_store.url import StoreUrl
 
@@ -51,14 +52,21 @@ class SqliteLeases:
 
     def write(self, key: str, fence: int, data: bytes, lease_s: float) -> None:
         """See Leases."""
+        if not self.write_many([LeaseWrite(key, fence, data)], lease_s)[0]:
+            raise Lost(key)
+
+    def write_many(self, writes: Sequence[LeaseWrite], lease_s: float) -> list[bool]:
+        """See Leases."""
         now = time.time()
         with self._file.transaction() as db:
-            done = db.execute(
-                "UPDATE leases SET data = ?, until = ? WHERE key = ? AND fence = ? AND until >= ?",
-                (data, now + lease_s, key, fence, now - self._keep_s),
-            )
-            if done.rowcount == 0:
-                raise Lost(key)
+            return [
+                db.execute(
+                    "UPDATE leases SET data = ?, until = ? WHERE key = ? AND fence = ? AND until >= ?",
+                    (write.data, now + lease_s, write.key, write.fence, now - self._keep_s),
+                ).rowcount
+                > 0
+                for write in writes
+            ]
 
     def release(self, key: str, fence: int) -> None:
         """See Leases."""

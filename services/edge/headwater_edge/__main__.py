@@ -9,13 +9,19 @@ from gevent import monkey
 
 monkey.patch_all()
 
+from typing import Any
+
 import click
 
-from headwater_bus.options import CommandGroup, node_config, node_options, operator_errors
-from headwater_bus.ports import edge_rtmp_port, shared_rtmp_port
+from headwater_bus.options import CommandGroup, client_options, node_config, node_options, operator_errors
+from headwater_store import StoreError, open_leases, sqlite_url
 
+from headwater_edge.auth.commands import token
+from headwater_edge.auth.options import auth_options, authentication_of
 from headwater_edge.config import EdgeConfig
-from headwater_edge.listener import ListenError, is_loopback, resolve
+from headwater_edge.doors.options import door_options, doors_of
+from headwater_edge.draining_command import drain_edge
+from headwater_edge.listener import ListenError
 from headwater_edge.service import run
 
 
@@ -27,25 +33,7 @@ def main() -> None:
 
 @main.command()
 @node_options
-@click.option(
-    "--listen",
-    "hosts",
-    multiple=True,
-    default=("127.0.0.1",),
-    show_default=True,
-    metavar="HOST",
-    help="IP address or name to listen on for RTMP; may be given more than once.",
-)
-@click.option(
-    "--rtmp-port",
-    type=click.IntRange(1, 65_535),
-    help="RTMP port that all edges of this machine share [default: the base port].",
-)
-@click.option(
-    "--own-port",
-    type=click.IntRange(0, 65_535),
-    help="RTMP port of this edge alone, 0 for any [default: base port + 10 + its number].",
-)
+@door_options
 @click.option(
     "--flush-ms",
     type=click.IntRange(0, 1000),
@@ -89,13 +77,16 @@ def main() -> None:
     show_default=True,
     help="Connections from one address; loopback is exempt.",
 )
+@auth_options
 @click.option(
-    "--open", "open_to_all", is_flag=True, help="Serve anyone who reaches a listener that is not on loopback."
+    "--store",
+    envvar="HEADWATER_STORE",
+    show_envvar=True,
+    metavar="URL",
+    help="Where RTMPT sessions are kept, the same for all edges: sqlite:FOLDER, redis://HOST[:PORT], "
+    "redis+sentinel://..., or none: they end with this process [default: sqlite: and --data].",
 )
 def serve(
-    hosts: tuple[str, ...],
-    rtmp_port: int | None,
-    own_port: int | None,
     flush_ms: int,
     chunk_size: int,
     resume_s: int,
@@ -103,25 +94,16 @@ def serve(
     ring_bytes: int,
     max_connections: int,
     max_per_address: int,
-    open_to_all: bool,
-    **options: object,
+    store: str | None,
+    **options: Any,
 ) -> None:
-    """Serve RTMP clients until SIGTERM or SIGINT."""
+    """Serve RTMP and RTMPT clients until SIGTERM or SIGINT."""
+    authentication = authentication_of(options)
     node = node_config("edge", options)
-    shared = rtmp_port if rtmp_port is not None else shared_rtmp_port(node.base_port)
-    with operator_errors(ValueError):
-        own = own_port if own_port is not None else edge_rtmp_port(node.base_port, node.node_id)
-    with operator_errors(ListenError):
-        addresses = [resolve(host) for host in hosts]
-        for host, address in zip(hosts, addresses, strict=True):
-            if not (open_to_all or is_loopback(address)):
-                raise ListenError(
-                    f"--listen {host}: others than this machine would reach it and no authentication is configured; "
-                    "listen on 127.0.0.1, or give --open to serve anyone"
-                )
+    with operator_errors(ValueError, ListenError, StoreError):
+        authenticated = authentication is not None and authentication.authenticates
+        doors = doors_of(options, node.base_port, node.node_id, authenticated)
         config = EdgeConfig(
-            listen=tuple((address, shared) for address in addresses),
-            listen_alone=tuple((address, own) for address in addresses),
             flush_ms=flush_ms,
             chunk_size=chunk_size,
             resume_s=float(resume_s),
@@ -130,9 +112,34 @@ def serve(
             max_connections=max_connections,
             max_per_address=max_per_address,
         )
-        status = run(node, config)
+        url = "memory:" if store == "none" else store or sqlite_url(node.data)
+        leases = open_leases(url, "rtmpt") if doors.rtmpt else None
+        status = run(node, config, doors, leases, authentication)
     raise SystemExit(status)
 
+
+@main.command()
+@client_options
+@click.argument("node")
+@click.option(
+    "--deadline-s",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    help="After so long the clients that are left are closed.",
+)
+@click.option("--no-wait", is_flag=True, help="Do not wait until nobody is left.")
+@click.option("--stop", is_flag=True, help="End the edge then.")
+def drain(node: str, deadline_s: float, no_wait: bool, stop: bool, **options: Any) -> None:
+    """Let go of all clients of an edge, and take no more.
+
+    RTMPT sessions go on at other edges at once, and their clients do not notice. Clients that understand Enhanced RTMP's
+    ReconnectRequest are asked to connect elsewhere. The rest has until the deadline.
+    """
+    raise SystemExit(drain_edge(options, node, deadline_s, wait=not no_wait, stop=stop))
+
+
+main.add_command(token)
 
 if __name__ == "__main__":
     main()

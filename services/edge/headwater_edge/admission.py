@@ -14,11 +14,11 @@ class Admission:
         self.held: dict[str, int] = {}
         """By `block_of` their address; blocks of none are not in it."""
 
-    def admits(self, address: str) -> bool:
-        """Whether another connection from an address may be taken. Loopback has no limit of its own."""
+    def admits(self, address: str, exempt: bool = False) -> bool:
+        """Whether another connection from an address may be taken. Loopback has no limit of its own, nor has who is `exempt`."""
         if self.count >= self._max_connections:
             return False
-        return is_loopback(address) or self.held.get(block_of(address), 0) < self._max_per_address
+        return exempt or is_loopback(address) or self.held.get(block_of(address), 0) < self._max_per_address
 
     def enter(self, address: str) -> None:
         """A connection was taken."""

@@ -48,7 +48,7 @@ class Attaching:
         """A session wants to be in a group."""
         group.add(attachment)
         # What a guest wants, its home knows of: where no origin has it now, one may have it soon.
-        if attachment.is_home and not self._served(group.name):
+        if attachment.is_home and not attachment.accepted and not self._served(group.name):
             name = group.name.partition("/")[0]
             attachment.fail(StatusCode.CONNECT_INVALID_APP, f"there is no application {name[:64]!r} here")
         elif not (group.patient or group.retrying):
@@ -167,7 +167,9 @@ class Attaching:
         """Should it fail, this client is told, and those behind it have their turn."""
         try:
             link.data.attachments[attachment.number] = attachment
-            link.send(attach_envelope(self._node.boot, group, attachment))
+            link.send(attach_envelope(group, attachment))
+            if attachment.client.fence:
+                attachment.tell_heard(link)
             self._edge.counters.messages_again += attachment.asked(link, group.epoch)
         except Exception as error:
             self._edge.counters.internal_errors += 1

@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from headwater_bus.link import Link
-from headwater_bus.traffic import FromClient, FromGuest, Routed
+from headwater_bus.traffic import FromClient, FromGuest, Heard, Routed
 from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode
 
@@ -50,9 +50,11 @@ class Attachment:
         "link",
         "number",
         "phase",
+        "released",
         "sent",
         "since",
         "state",
+        "stored",
         "unacknowledged",
     )
 
@@ -71,8 +73,12 @@ class Attachment:
         self.applied = self.heard = 0
         """Up to which of them the group is done, and the last entry of its journal of which the session has been told what it
         says to it: see `traffic.Applied`."""
+        self.stored = (0, 0)
+        """`applied` and `heard` of a session with a fence, as they are stored: see `traffic.Heard`."""
         self.state = b""
         """What the group's next origin needs to know of the session: see `traffic.SessionState`."""
+        self.released = 0
+        """Up to which message of a session that holds them they may go to the group: see `Client.holds`."""
         self.unacknowledged: deque[FromClient | FromGuest] | None = None
         """What the group has not applied yet, and, until it has taken a guest, what waits for that. None: nothing."""
 
@@ -117,14 +123,17 @@ class Attachment:
         phase = self.phase
         if phase is _ENDED:
             return
-        if self.unacknowledged is None:
-            self.unacknowledged = deque()
-        self.unacknowledged.append(envelope)
-        client = self.client
-        client.kept_messages += 1
-        client.kept_bytes += len(envelope.payload)
-        if phase is _ATTACHED or phase is _RESUMING:
+        self.keep(envelope)
+        if (phase is _ATTACHED or phase is _RESUMING) and not self.client.holds:
             self.link.send(envelope)  # type: ignore[union-attr]  # it has one then, and this is a hot path
+
+    def release(self, number: int) -> None:
+        """What the session has sent up to message `number` is stored, and may go to the group."""
+        before, self.released = self.released, max(number, self.released)
+        if self.phase is _ATTACHED or self.phase is _RESUMING:
+            for envelope in self.unacknowledged or ():
+                if before < envelope.number <= number:
+                    self.link.send(envelope)  # type: ignore[union-attr]  # as above
 
     def acknowledge(self, number: int, heard: int) -> None:
         """The group is done with what was sent up to `number`, and has told the session what its journal says up to entry
@@ -160,9 +169,11 @@ class Attachment:
 
     def _send_kept(self) -> int:
         assert self.link is not None
-        for envelope in self.unacknowledged or ():
+        last = self.released if self.client.holds else self.sent
+        kept = [envelope for envelope in self.unacknowledged or () if envelope.number <= last]
+        for envelope in kept:
             self.link.send(envelope)
-        return len(self.unacknowledged or ())
+        return len(kept)
 
     def lost(self, now: float) -> bool:
         """The group, or it alone, has left its link: an origin is looked for again. Returns whether it was attached."""
@@ -171,6 +182,31 @@ class Attachment:
             self.since = now
         self.link, self.phase = None, AttachmentPhase.FINDING
         return attached
+
+    def restore(self, accepted: bool, sent: int, applied: int, heard: int, state: bytes) -> None:
+        """As another edge has stored it. What it kept comes by `keep`."""
+        self.accepted, self.sent, self.applied, self.heard, self.state = accepted, sent, applied, heard, state
+        self.released, self.stored = sent, (applied, heard)
+
+    def keep(self, envelope: FromClient | FromGuest) -> None:
+        """A message that the session has sent and the group has not applied."""
+        if self.unacknowledged is None:
+            self.unacknowledged = deque()
+        self.unacknowledged.append(envelope)
+        self.client.kept_messages += 1
+        self.client.kept_bytes += len(envelope.payload)
+
+    def is_stored(self, applied: int, heard: int) -> None:
+        """What the session was told up to these numbers is stored where another edge finds it."""
+        if self.stored != (applied, heard):
+            self.stored = (applied, heard)
+            if self.link is not None and self.phase is not _ENDED:
+                self.tell_heard(self.link)
+
+    def tell_heard(self, link: Link) -> None:
+        """Tell the group's origin what need not be kept for another edge."""
+        if self.stored != (0, 0):
+            link.send(Heard([self.number, *self.stored]))
 
     def ended(self) -> None:
         """The session leaves the group, or the edge: nothing of it is kept any more."""

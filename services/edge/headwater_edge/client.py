@@ -1,13 +1,13 @@
-"""One client connection: a non-blocking socket, the RTMP state machine, what the cluster knows of its session.
+"""One client: the RTMP state machine, and what the cluster knows of its session. How its bytes come and go is `TcpClient`'s or
+`TunnelClient`'s.
 
-Driven by watchers of gevent's loop, so it holds no greenlet; every method returns at once. gevent's io watchers are
-level-triggered, and one whose callback raises is stopped for good: nothing may escape from a callback here.
+Driven by watchers of gevent's loop, so it holds no greenlet; every method returns at once. Nothing may escape from what the loop
+calls: see `receive`.
 """
 
-import _socket
 import time
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headwater_rtmp.chunk import csid_for, encode_message
 from headwater_rtmp.command import decode_command, encode_command
@@ -18,15 +18,17 @@ from headwater_rtmp.status import StatusCode, status
 
 from headwater_edge.attachment import Attachment
 from headwater_edge.fanout import Player
-from headwater_edge.outbox import READ, Outbox
 from headwater_edge.publishing import Publication
 from headwater_edge.routes import ObjectRoutes
 
 if TYPE_CHECKING:
+    import _socket
+
     from headwater_edge.edge import Edge
     from headwater_edge.objects import ObjectFanout
+    from headwater_edge.outbox import Outbox
+    from headwater_edge.standing import RestoredPlayer
 
-_RECEIVE_BYTES = 64 * 1024
 _EVENTS_PER_TURN = 256
 """A client with more than this in one read waits for the others before it goes on."""
 
@@ -46,21 +48,24 @@ class Phase(IntEnum):
 class Client:
     """A client of this edge. `home` is its attachment to the scope that it connects to, from the accept on.
 
-    `outbox` is there exactly while something is queued; then either the edge will flush it (`edge.dirty`), or it waits itself
-    until the socket takes more. Whatever queues may close the client, where too much is queued: look at `closed` after it.
+    `outbox` is there exactly while something is queued on a socket; then either the edge will flush it (`edge.dirty`), or it
+    waits itself until the socket takes more. A client without a socket always has one. Whatever queues may close the client,
+    where too much is queued: look at `closed` after it.
     """
 
     __slots__ = (
         "_edge",
         "_more",
-        "_reader",
         "address",
         "behind",
         "connect",
         "early",
+        "fence",
+        "gated",
         "guests",
         "heard_at",
         "home",
+        "identity",
         "kept_bytes",
         "kept_messages",
         "object_encoding",
@@ -71,22 +76,43 @@ class Client:
         "phase_at",
         "pinged_at",
         "players",
+        "proof",
         "publications",
+        "restored",
         "routes",
         "rtmp",
+        "session_id",
         "sock",
         "spread_objects",
         "stream_groups",
+        "transport",
     )
 
-    def __init__(self, edge: "Edge", sock: _socket.socket, address: str, number: int) -> None:
+    holds = False
+    """Whether what it sends goes on to the origins only when it is released: see `Attachment.release`."""
+
+    def __init__(self, edge: "Edge", address: str, transport: str) -> None:
         self._edge = edge
-        self.sock = sock
+        self.sock: _socket.socket | None = None
+        self.outbox: Outbox | None = None
         self.address = address
+        self.transport = transport
+        """rtmp, rtmps, rtmpt or rtmpts."""
         self.rtmp: Connection = Connection.server(edge.chunk_limits, edge.config.window_ack_bytes)
         self.phase = Phase.HANDSHAKE
         self.object_encoding = 0
+        number = edge.next_number()
         self.home = Attachment(self, number, "")
+        self.session_id = f"{edge.node.boot}-{number}"
+        """Its name in the whole cluster."""
+        self.fence = 0
+        """Which shows that this edge has the session; 0: no other edge can have it."""
+        self.proof = b""
+        """What it shows that it is, as a digest: see `traffic.Attach`."""
+        self.identity = ""
+        """Who it is, as its credentials say."""
+        self.gated: list[Message] | None = None
+        """A message about which its credentials are still looked at, and those behind it."""
         self.guests: dict[str, Attachment] | None = None
         """Its attachments to other groups, by group."""
         self.spread_objects = False
@@ -101,6 +127,8 @@ class Client:
         self.publications: dict[int, Publication] | None = None
         """By message stream id, as are `players`."""
         self.players: dict[int, Player] | None = None
+        self.restored: dict[int, RestoredPlayer] | None = None
+        """Of those that another edge had and no origin has started here yet."""
         self.stream_groups: dict[int, str] | None = None
         """By message stream id, the group that its last command was sent on to."""
         self.objects: dict[ObjectFanout, int] | None = None
@@ -114,14 +142,16 @@ class Client:
         """Whether nothing is read from it because an origin does not keep up, or is looked for."""
         self._more = False
         """Whether messages that were read wait for their turn."""
-        self.outbox: Outbox | None = None
-        self._reader: Any = edge.loop.io(sock.fileno(), READ)
-        self._reader.start(self._readable)
 
     @property
     def session(self) -> int:
         """The session's number: that of its home attachment."""
         return self.home.number
+
+    @property
+    def attachments(self) -> list[Attachment]:
+        """Its home and where it is a guest."""
+        return [self.home, *(self.guests.values() if self.guests is not None else ())]
 
     @property
     def amf3(self) -> bool:
@@ -130,36 +160,24 @@ class Client:
 
     # Reading
 
-    def _readable(self) -> None:
-        try:
-            data = self.sock.recv(_RECEIVE_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self.close(f"socket: {error.strerror}", gone=True)
-            return
-        if not data:
-            self.close("closed by the client", gone=True)
-            return
-        self._edge.counters.bytes_in += len(data)
-        self._work(data)
-
     def go_on(self) -> None:
         """A client's next turn, where it sent more than fits into one."""
         self._more = False
         if self.phase != Phase.CLOSED:
-            self._work(b"")
+            self.receive(b"")
 
-    def _work(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
+        """Bytes of the client, or none: go on with those that are there. Raises nothing: who calls this has nobody above it."""
         now = self.heard_at = time.monotonic()
         try:
             if data:
+                self._edge.counters.bytes_in += len(data)
                 self.rtmp.feed(data)
             self._take(now)
         except RemoteProtocolError as error:
             self.close_for(error)
         except Exception as error:
-            # A watcher's callback has nobody above it: this client ends, the edge goes on.
+            # This client ends, the edge goes on.
             self._edge.counters.internal_errors += 1
             self.close(f"internal error: {error!r}", error=True)
         self._read_on()
@@ -200,12 +218,14 @@ class Client:
         """Read, or go on with what was read, or wait for the origin."""
         if self.phase == Phase.CLOSED:
             return
-        if not (self.paused or self._more):
-            self._reader.start(self._readable)
-            return
-        self._reader.stop()
-        if not self.paused:
+        reads = not (self.paused or self._more)
+        self._listen(reads)
+        if not reads and not self.paused:
             self._edge.turns.add(self)
+
+    def _listen(self, reads: bool) -> None:
+        """Take bytes of the client from now on, or leave them where they are."""
+        raise NotImplementedError
 
     def must_wait(self, divisor: int) -> bool:
         """Whether its origins lag behind by more than the limits, divided by `divisor`."""
@@ -219,8 +239,14 @@ class Client:
         link = self.home.link
         if link is not None and link.queued_bytes > limit_bytes:
             return True
+        if self.gated is not None:
+            return True
         links = [guest.link for guest in self.guests.values()] if self.guests is not None else ()
         return any(link is not None and link.queued_bytes > limit_bytes for link in links)
+
+    def look_again(self) -> None:
+        """What it waited for may be there: read on, if so."""
+        self._edge.read_on(self)
 
     def resume_reading(self) -> None:
         """Its origins have caught up."""
@@ -257,10 +283,7 @@ class Client:
         gather is closed, with a status that says why."""
         if not data or self.phase == Phase.CLOSED:
             return
-        outbox = self.outbox
-        if outbox is None:
-            outbox = self._open_outbox()
-            self._edge.dirty.append(self)
+        outbox = self._outbox_for_more()
         outbox.put(data)
         limit = self._edge.config.client_queue_bytes
         if outbox.backlog_bytes > limit:
@@ -268,49 +291,24 @@ class Client:
             reason = f"slow client: more than {limit} bytes queued"
             self.close_with(StatusCode.CONNECT_CLOSED, reason, error=True)
 
+    def _outbox_for_more(self) -> "Outbox":
+        """Where bytes are queued, and the edge will flush."""
+        raise NotImplementedError
+
     def transmit(self, data: bytes) -> None:
         """Send bytes at once if nothing waits before them, otherwise queue them."""
-        if self.outbox is not None:
-            self.enqueue(data)
-        elif data and self.phase != Phase.CLOSED:
-            self._open_outbox().put(data)
-            self.flush()
+        raise NotImplementedError
 
     def queue_rest(self, data: bytes, sent: int) -> None:
-        """The fan-out has sent the first `sent` bytes by itself; the socket is full."""
-        self._open_outbox().put_rest(data, sent)
-
-    def _open_outbox(self) -> Outbox:
-        outbox = self.outbox = Outbox(self._edge.loop, self.sock, self._writable)
-        return outbox
+        """The fan-out has sent the first `sent` bytes on the client's socket by itself, which is full."""
+        raise NotImplementedError
 
     def flush(self) -> None:
-        """Send what is queued, unless the socket is known to be full."""
-        if self.outbox is not None and not self.outbox.full:
-            self._drain()
+        """Send what is queued, if it can be sent now."""
+        raise NotImplementedError
 
-    def _writable(self) -> None:
-        self._drain()
-        # Of objects that it has caught up with.
-        self._edge.flush_clients()
-
-    def _drain(self) -> None:
-        try:
-            self._send_queued()
-        except OSError as error:
-            self.close(f"socket: {error.strerror}", gone=True)
-        except Exception as error:
-            self._edge.counters.internal_errors += 1
-            self.close(f"internal error: {error!r}", error=True, gone=True)
-
-    def _send_queued(self) -> None:
-        """Send what the socket takes; queue what it has missed when there is room. Raises OSError."""
-        outbox = self.outbox
-        if outbox is None:
-            return
-        self._edge.counters.bytes_out += outbox.send()
-        if not outbox.backlog_bytes:
-            self.outbox = None
+    def catch_up(self) -> None:
+        """Queue what it has missed of SharedObjects, when there is room."""
         room = self._edge.config.object_queue_bytes // 2
         # Each may be as large as an object: what it has missed of all of them may be more than it may let gather.
         while self.behind and self.backlog_bytes <= room:
@@ -349,15 +347,26 @@ class Client:
         there is nobody to read it. `error` logs a line; an ordinary end is only counted."""
         if self.phase == Phase.CLOSED:
             return
+        self._forget()
+        self._edge.client_closed(self, reason, error)
+        self._let_go(gone, last)
+
+    def taken(self) -> None:
+        """Another edge has the session: nothing of it is here any more, and nobody is told."""
+        if self.phase == Phase.CLOSED:
+            return
+        self._forget()
+        self._edge.client_taken(self)
+
+    def _forget(self) -> None:
         self.phase = Phase.CLOSED
-        # Watchers before the file descriptor: its number may be another client's at once.
-        self._reader.stop()
-        self._reader.close()
-        outbox, self.outbox = self.outbox, None
-        if outbox is not None:
-            outbox.stop()
-        if last:
-            outbox = outbox if outbox is not None else Outbox(self._edge.loop, self.sock, self._writable)
-            outbox.put(last)
-        self.connect = self.early = self.behind = None
-        self._edge.client_closed(self, outbox, reason, error, gone)
+        self._stop()
+        self.connect = self.early = self.behind = self.gated = self.restored = None
+
+    def _stop(self) -> None:
+        """Read and send nothing more by itself."""
+        raise NotImplementedError
+
+    def _let_go(self, gone: bool, last: bytes) -> None:
+        """The session has ended: see to it that what is queued, and `last`, leaves, unless the client is `gone`."""
+        raise NotImplementedError

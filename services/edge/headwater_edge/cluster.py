@@ -16,7 +16,6 @@ from headwater_edge.directory import Directory
 from headwater_edge.envelope_handlers import EnvelopeHandlers
 from headwater_edge.groups import EdgeGroup
 from headwater_edge.resuming import Resuming
-from headwater_edge.standing import session_id
 
 if TYPE_CHECKING:
     from headwater_edge.edge import Edge
@@ -46,10 +45,21 @@ class Cluster:
 
     def attach(self, attachment: Attachment) -> None:
         """Send a session to the origin of a group, as a client that connects or as a guest."""
-        group = self.groups.get(attachment.group)
+        self._attaching.attach(self._group(attachment.group), attachment)
+
+    def restore(self, attachment: Attachment) -> EdgeGroup:
+        """A session that another edge had is in a group; `attach` comes when all that it has there is restored."""
+        group = self._group(attachment.group)
+        group.add(attachment)
+        if attachment.accepted:
+            self.resuming.restored(group)
+        return group
+
+    def _group(self, name: str) -> EdgeGroup:
+        group = self.groups.get(name)
         if group is None:
-            group = self.groups[attachment.group] = EdgeGroup(attachment.group)
-        self._attaching.attach(group, attachment)
+            group = self.groups[name] = EdgeGroup(name)
+        return group
 
     def attached(self, attachment: Attachment, number: int) -> None:
         """The group's origin has taken an attachment, or goes on with it; it has applied what was sent up to `number`."""
@@ -75,7 +85,7 @@ class Cluster:
             return
         if attachment.accepted and phase != AttachmentPhase.ATTACHED:
             # Also when an origin was asked: it may refuse.
-            group.gone.append(session_id(self._node.boot, attachment))
+            group.gone.append(attachment.client.session_id)
             self.resuming.ended(group)
         group.remove(attachment)
         self.drop_unused(group)
@@ -99,11 +109,30 @@ class Cluster:
                 group.gone.clear()
                 self.drop_unused(group)
 
-    def forget(self, client: Client, reason: str) -> None:
-        """A client is closed: its attachments end."""
+    def vanish(self, client: Client) -> None:
+        """Another edge has a session: its attachments here end, and no origin is told."""
+        self._leave_objects(client)
+        attachments = client.attachments
+        client.guests = client.routes = None
+        for attachment in attachments:
+            awaited = attachment.accepted and attachment.phase != AttachmentPhase.ATTACHED
+            attachment.ended()
+            group = self.groups.get(attachment.group)
+            if group is None:
+                continue
+            if awaited:
+                self.resuming.ended(group)
+            group.remove(attachment)
+            self.drop_unused(group)
+
+    def _leave_objects(self, client: Client) -> None:
         for shared_object, number in client.objects.items() if client.objects is not None else ():
             shared_object.leave(number)
         client.objects = None
+
+    def forget(self, client: Client, reason: str) -> None:
+        """A client is closed: its attachments end."""
+        self._leave_objects(client)
         self.detach(client.home, reason)
         guests, client.guests, client.routes = client.guests, None, None
         for guest in guests.values() if guests is not None else ():

@@ -5,12 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class EdgeConfig:
-    """Where an edge listens and what it bears. Bytes are bytes, `_s` seconds, `_ms` milliseconds."""
+    """What an edge bears. Bytes are bytes, `_s` seconds, `_ms` milliseconds."""
 
-    listen: tuple[tuple[str, int], ...] = (("127.0.0.1", 1935),)
-    """(IP address, port) of RTMP listeners that edges of one machine share (SO_REUSEPORT)."""
-    listen_alone: tuple[tuple[str, int], ...] = ()
-    """The same, of this edge alone."""
     flush_ms: int = 20
     """How long media gathers before it is sent; 0 sends it as it comes."""
     chunk_size: int = 60_000
@@ -48,6 +44,26 @@ class EdgeConfig:
     """How long an application may take to accept a client."""
     linger_s: float = 2.0
     """How long a closed client may take to read what was queued for it."""
+    http_request_s: float = 10.0
+    """How long an HTTP request may take to come, or an answer to be taken."""
+    http_idle_s: float = 75.0
+    """How long an HTTP connection is kept between requests."""
+    http_body_bytes: int = 1024 * 1024
+    """Of one HTTP request."""
+    tunnel_answer_bytes: int = 128 * 1024
+    """Of RTMP in one answer of an RTMPT session."""
+    tunnel_hold_s: float = 0.2
+    """How long an idle request of an RTMPT session waits for something to say."""
+    tunnel_pause_s: float = 0.5
+    """How long the answer waits while the session's origins do not keep up. Balancers ask another edge after about a second."""
+    tunnel_early_s: float = 1.5
+    """How long a request waits for those before it."""
+    tunnel_idle_s: float = 30.0
+    """After so long without a request an RTMPT session is over."""
+    tunnel_refresh_s: float = 30.0
+    """So often the record of an RTMPT session is written even if nothing has changed: one that is not written is forgotten."""
+    tunnel_patience_s: float = 10.0
+    """How long requests wait for a store that is away."""
     ping_s: float = 30.0
     """After this silence a client is pinged."""
     idle_s: float = 90.0

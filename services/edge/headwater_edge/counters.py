@@ -37,6 +37,17 @@ class Counters:
     """Changes that slow members did not get one by one."""
     object_resyncs: int = 0
     """Replicas that lacked a commit and were asked for anew."""
+    tunnels_opened: int = 0
+    """RTMPT sessions that began here."""
+    sessions_restored: int = 0
+    """Sessions that another edge had."""
+    sessions_taken: int = 0
+    """Sessions that another edge has taken."""
+    requests: int = 0
+    """Requests of RTMPT sessions."""
+    requests_repeated: int = 0
+    """Those that came again and got the same answer."""
+    records_written: int = 0
     links_lost: int = 0
     sessions_resumed: int = 0
     """Attachments with which another origin, or the same over another link, went on."""

@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from headwater_edge.config import EdgeConfig
 
 _log = get_log("edge")
+_ELSEWHERE_S = 1.5
+"""A client of RTMPT asks more often than that."""
 
 
 def check_deadlines(client: Client, now: float, config: "EdgeConfig") -> None:
     """Close a client that waits for too long; ping one that is silent. `now`: monotonic seconds."""
+    if client.holds and now - client.heard_at > _ELSEWHERE_S:
+        return  # Its requests go to another edge, or it is gone.
     phase = client.phase
     age = now - client.phase_at
     if phase == Phase.CONNECTED:
@@ -35,7 +39,7 @@ def check_deadlines(client: Client, now: float, config: "EdgeConfig") -> None:
 def _check_origins(client: Client, now: float, config: "EdgeConfig") -> None:
     """An origin that does not come back costs the client, and so does one that does not answer for a guest: it waits for what it
     asked for in vain."""
-    for attachment in (client.home, *(client.guests.values() if client.guests is not None else ())):
+    for attachment in client.attachments:
         waited_s = now - attachment.since
         if attachment.phase == AttachmentPhase.ASKED and waited_s > config.answer_s:
             text = f"{attachment.group}: no answer within {config.answer_s} s"
@@ -51,8 +55,8 @@ def _check_origins(client: Client, now: float, config: "EdgeConfig") -> None:
 
 def _check_silence(client: Client, now: float, config: "EdgeConfig") -> None:
     silence = now - client.heard_at
-    if client.paused:
-        return  # We do not listen.
+    if client.paused or client.holds:
+        return  # We do not listen, or it is its requests that are listened for.
     if silence > config.idle_s:
         client.close_with(StatusCode.CONNECT_IDLE_TIMEOUT, f"silent for {config.idle_s} s", error=True)
     elif silence > config.ping_s and client.pinged_at < client.heard_at:

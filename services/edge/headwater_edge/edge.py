@@ -8,6 +8,7 @@ from headwater_bus.logs import get_log
 from headwater_bus.node import Node
 from headwater_rtmp.chunk import ChunkLimits
 from headwater_rtmp.status import StatusCode
+from headwater_store import Leases
 
 from headwater_edge.admission import Admission
 from headwater_edge.client import Client, Phase
@@ -16,8 +17,14 @@ from headwater_edge.cluster import Cluster
 from headwater_edge.config import EdgeConfig
 from headwater_edge.counters import Counters
 from headwater_edge.deadlines import check_deadlines
+from headwater_edge.doors.door import Door, TrustedProxies
+from headwater_edge.doors.http import HttpConnection
+from headwater_edge.doors.opening import Opening
+from headwater_edge.gate import Gate
 from headwater_edge.outbox import Outbox
 from headwater_edge.routing import Router
+from headwater_edge.rtmpt.tunnels import Tunnels
+from headwater_edge.tcp_client import TcpClient
 from headwater_edge.turns import Turns
 
 _log = get_log("edge")
@@ -28,7 +35,14 @@ _SWEEPS_PER_DEADLINE = 4
 class Edge:
     """All clients of one edge process."""
 
-    def __init__(self, node: Node, config: EdgeConfig) -> None:
+    def __init__(
+        self,
+        node: Node,
+        config: EdgeConfig,
+        leases: Leases | None = None,
+        gate: Gate | None = None,
+    ) -> None:
+        """`leases`: the records of RTMPT sessions; None: there are no such sessions."""
         self.node, self.config = node, config
         self.loop: Any = gevent.get_hub().loop
         self.counters = Counters()
@@ -40,34 +54,66 @@ class Edge:
         """Clients with something queued, and no watcher that waits to send it."""
         self.paused: set[Client] = set()
         self.cluster = Cluster(self)
-        self.router = Router(self.cluster, config, self.counters)
+        self.router = Router(self.cluster, config, self.counters, gate)
+        self.tunnels = Tunnels(self, leases)
+        """RTMPT sessions."""
+        self.openings: set[Opening] = set()
+        """Connections of which nothing is known yet."""
+        self.requests: set[HttpConnection] = set()
+        """Connections that bring HTTP requests."""
         self.lingering: set[LingeringSocket] = set()
         self._last_number = 0
         self.draining = False
 
     # Accepting and closing
 
-    def accept(self, sock: Any, address: str) -> None:
+    def accept(self, sock: Any, address: str, door: Door) -> None:
         """Take a new connection; over a limit it is closed at once."""
-        if self.draining or not self.admission.admits(address):
+        if self.enters(sock, address, address in door.trusted):
+            Opening(self, sock, address, door)
+
+    def enters(self, sock: Any, address: str, exempt: bool = False) -> bool:
+        """Whether a connection is taken, and counted; `exempt`: whatever comes from its address already."""
+        if self.draining or not self.admission.admits(address, exempt):
             self.counters.connections_refused += 1
             sock.close()
-            return
+            return False
         sock.setblocking(False)
-        client = Client(self, sock, address, self.next_number())
         self.admission.enter(address)
         self.counters.connections_accepted += 1
+        return True
+
+    def open_rtmp(self, sock: Any, address: str, data: bytes, secure: bool) -> None:
+        """A connection that was accepted speaks RTMP; `data` is what was read of it. From here on the socket is the client's."""
+        client = TcpClient(self, sock, address, secure)
         self.clients[client.session] = client
+        if data:
+            client.receive(data)
+
+    def open_http(self, sock: Any, address: str, data: bytes, secure: bool, trusted: TrustedProxies) -> None:
+        """The same, of one that speaks HTTP; if it is `trusted`, its X-Forwarded-For says who it speaks for."""
+        HttpConnection(self, sock, address, data, secure, self.tunnels.request, trusted)
 
     def next_number(self) -> int:
         """A number for an attachment; those of homes are the clients' too."""
         self._last_number += 1
         return self._last_number
 
-    def client_closed(
-        self, client: Client, outbox: Outbox | None, reason: str, error: bool, gone: bool
-    ) -> None:
-        """A client is closed: forget it here, tell its origins, let go of its socket. `outbox`: what was queued for it."""
+    def client_closed(self, client: Client, reason: str, error: bool) -> None:
+        """A client is closed: forget it here, tell its origins."""
+        self._forget(client)
+        self.cluster.forget(client, reason)
+        self.counters.connections_closed += 1
+        if error:
+            _log.warning("client closed", session=client.session, address=client.address, reason=reason)
+
+    def client_taken(self, client: Client) -> None:
+        """Another edge has the session of a client: forget it here without a word."""
+        self._forget(client)
+        self.cluster.vanish(client)
+        self.counters.sessions_taken += 1
+
+    def _forget(self, client: Client) -> None:
         self.clients.pop(client.session, None)
         self.paused.discard(client)
         if client.players is not None:
@@ -75,16 +121,15 @@ class Edge:
                 player.fanout.leave(player)
             client.players = None
         client.publications = None
-        self.cluster.forget(client, reason)
-        self.counters.connections_closed += 1
-        if error:
-            _log.warning("client closed", session=client.session, address=client.address, reason=reason)
+
+    def linger(self, sock: Any, address: str, outbox: Outbox | None, gone: bool) -> None:
+        """Let go of the socket of a connection that has ended, when what is queued has left; at once where its peer is `gone`."""
         if gone:
-            client.sock.close()
-            self.admission.leave(client.address)
+            sock.close()
+            self.admission.leave(address)
             return
         deadline = time.monotonic() + self.config.linger_s
-        lingering = LingeringSocket(self.loop, client.sock, client.address, outbox, deadline, self._lingered)
+        lingering = LingeringSocket(self.loop, sock, address, outbox, deadline, self._lingered)
         if not lingering.ended:
             self.lingering.add(lingering)
 
@@ -134,19 +179,34 @@ class Edge:
         """Close who waits for too long; ping who is silent."""
         for client in list(self.clients.values()):
             check_deadlines(client, now, self.config)
+        self.tunnels.check_deadlines(now)
+        for opening in list(self.openings):
+            opening.check(now)
+        for connection in list(self.requests):
+            connection.check(now)
         self.cluster.forget_forsaken(now)
 
     def shutdown(self, reason: str, within_s: float = 1.0) -> None:
         """Tell every client that the edge goes, close them, end the links. Waits until they have read it, or for so long."""
         self.draining = True
+        self.hand_over()
         for client in list(self.clients.values()):
-            client.close_with(StatusCode.CONNECT_APP_SHUTDOWN, reason)
+            if not client.holds:
+                client.close_with(StatusCode.CONNECT_APP_SHUTDOWN, reason)
         self.cluster.close(reason)
         deadline = time.monotonic() + within_s
-        while self.lingering and time.monotonic() < deadline:
+        while (self.lingering or len(self.tunnels)) and time.monotonic() < deadline:
             gevent.sleep(0.02)
         for lingering in list(self.lingering):
             lingering.end()
+
+    def hand_over(self) -> None:
+        """Let other edges go on with RTMPT sessions, and take no more requests for them. The edge is `draining`."""
+        self.tunnels.hand_over()
+        for opening in list(self.openings):
+            opening.close()
+        for connection in list(self.requests):
+            connection.drain()
 
     def health(self) -> dict[str, Any]:
         """What the health answer says of the edge."""
@@ -154,7 +214,11 @@ class Edge:
             "clients": len(self.clients),
             "connected": sum(client.phase == Phase.CONNECTED for client in self.clients.values()),
             "guests": sum(len(client.guests) for client in self.clients.values() if client.guests),
+            "tunnels": len(self.tunnels),
+            "opening": len(self.openings),
+            "requests": len(self.requests),
             "closing": len(self.lingering),
+            "draining": self.draining,
             "paused": len(self.paused),
             "backlog_bytes": sum(client.backlog_bytes for client in self.clients.values()),
             **self.cluster.health(),

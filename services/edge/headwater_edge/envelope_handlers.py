@@ -39,6 +39,7 @@ class EnvelopeHandlers:
         self._handlers: dict[type, Callable[[Directory, Any], None]] = {
             traffic.Attached: self._attached,
             traffic.AttachRefused: self._attach_refused,
+            traffic.SessionTaken: self._session_taken,
             traffic.Applied: self._applied,
             traffic.SessionState: self._session_state,
             traffic.ToClient: self._to_client,
@@ -101,6 +102,12 @@ class EnvelopeHandlers:
         if attachment is not None and envelope.epoch in (0, attachment.epoch):
             del directory.attachments[envelope.session]
             self._cluster.refused(attachment, envelope.reason)
+
+    def _session_taken(self, directory: Directory, envelope: traffic.SessionTaken) -> None:
+        """Whatever its phase; but it may be here again, with a newer fence."""
+        attachment = directory.attachments.get(envelope.session)
+        if attachment is not None and attachment.client.fence < envelope.fence:
+            attachment.client.taken()
 
     def _session(self, directory: Directory, number: int) -> Attachment | None:
         """Whom an origin speaks about that has the session."""

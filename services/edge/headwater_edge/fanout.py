@@ -132,6 +132,7 @@ class StreamFanout:
     __slots__ = (
         "_chunk_size",
         "_counters",
+        "_delivered_number",
         "_joining",
         "_last_timestamp",
         "_pending",
@@ -160,12 +161,23 @@ class StreamFanout:
         self._pending = _Pending()
         self._joining: dict[Player, None] = {}
         self._last_timestamp = 0
+        self._delivered_number = 0
         self._scheduled = False
 
     @property
     def player_count(self) -> int:
         """Players, those included that are started at the next flush."""
         return sum(map(len, self.players.values())) + len(self._joining)
+
+    def position_of(self, player: Player) -> int:
+        """The number of the last message that a player was sent; 0 where it is to begin anew anyway."""
+        started = player in self.players.get(player.stream_id, ())
+        return self._delivered_number if started and player.wait == Wait.NOTHING else 0
+
+    def go_on(self, player: Player) -> None:
+        """Add a player that another edge had, and that has been sent all that has come until now."""
+        self.flush()
+        self.players.setdefault(player.stream_id, {})[player] = None
 
     def add(self, message: Message) -> bool:
         """Take a message of the stream; returns whether a flush must be arranged."""
@@ -211,6 +223,7 @@ class StreamFanout:
         if pending.messages:
             self._deliver(pending)
         self.sent_headers = self.cache.headers_version
+        self._delivered_number = self.last_number
         if self._joining:
             self._start()
 
@@ -233,7 +246,7 @@ class StreamFanout:
                     data = self._selected(pending, stream_id, everything)
                     size = len(data)
                 try:
-                    sent = client.sock.send(data)
+                    sent = client.sock.send(data)  # type: ignore[union-attr]  # without an outbox it has one
                 except (BlockingIOError, InterruptedError):
                     sent = 0
                 except OSError as error:

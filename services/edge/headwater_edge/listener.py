@@ -17,6 +17,7 @@ _ACCEPTS_PER_EVENT = 64
 _READ = 1
 _REST_S = 0.1
 _LOG_EVERY_S = 10.0
+_PORTS = "--base-port, --rtmp-port, --own-port, --rtmpt-port, --rtmps-port, --proxy-port"
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 OnAccept = Callable[[Any, str], None]
@@ -117,11 +118,11 @@ class Listener:
 
 def _reason(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "another program listens there; choose another port (--base-port, --rtmp-port, --own-port) or stop it"
+        return f"another program listens there; choose another port ({_PORTS}) or stop it"
     if error.errno == errno.EADDRNOTAVAIL:
         return "this machine has no such address; give one that it has to --listen"
     if error.errno == errno.EACCES:
-        return "ports below 1024 need privileges; choose another port (--base-port, --rtmp-port, --own-port)"
+        return f"ports below 1024 need privileges; choose another port ({_PORTS})"
     return f"{error.strerror}; give another address to --listen"
 
 

@@ -83,7 +83,7 @@ class ObjectHandlers:
             if attachment.phase is AttachmentPhase.RESUMING:
                 return  # It was said when this origin had the session before.
             if envelope.session in shared_object.members:
-                shared_object.let_out(envelope.session, envelope.since)
+                shared_object.let_out(envelope.session, envelope.since, envelope.told)
                 return
         client = attachment.client
         if client.objects is None:

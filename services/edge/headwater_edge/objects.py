@@ -90,6 +90,7 @@ class ObjectFanout:
         "_held_bytes",
         "_joined",
         "_missed",
+        "_restored",
         "events",
         "group",
         "members",
@@ -122,6 +123,8 @@ class ObjectFanout:
         """Slow members, and the version that each has."""
         self._away: dict[int, tuple[int, int]] = {}
         """Members that are away, and the version and count of the last commit that each was told."""
+        self._restored: dict[int, tuple[int, int]] = {}
+        """Those of them that another edge had: what each was told there."""
         self._held: deque[_Held] = deque()
         """While there are some: what was committed since."""
         self._held_bytes = 0
@@ -260,15 +263,36 @@ class ObjectFanout:
         if number in self.members and number not in self._away:
             self._away[number] = (self.slots.version, self.events)
 
+    def member_state(self, number: int) -> tuple[int, int]:
+        """What a member was told: version and count; less than all where it is slow, and of nothing that it could go on with
+        where it has missed messages between changes."""
+        if number in self._missed:
+            return self._missed[number], _NOTHING
+        return self.told(number)
+
+    def restore(self, number: int, client: "Client", told: tuple[int, int]) -> None:
+        """A member that another edge had, which was `told` so much. Until its origin goes on with it, it is away."""
+        self.members[number] = client
+        # What comes behind either is held back from it: the origin tells it what lies between.
+        self._away[number] = told if told[1] >= self.events else (self.slots.version, self.events)
+        self._restored[number] = told
+
     def told(self, number: int) -> tuple[int, int]:
         """The version that a member has been told, and the count of the last commit that it has."""
-        return self._away.get(number, (self.slots.version, self.events))
+        return self._restored.get(number) or self._away.get(number, (self.slots.version, self.events))
 
-    def let_out(self, number: int, count: int) -> None:
-        """An origin goes on with a member, which is told what was held back up to commit `count`; -1: all, it is back."""
+    def is_restored(self, number: int) -> bool:
+        """Whether another edge had a member, and its origin has not gone on with it yet."""
+        return number in self._restored
+
+    def let_out(self, number: int, count: int, told: int = -1) -> None:
+        """An origin goes on with a member, which is told what was held back up to commit `count`; -1: all, it is back. Up to
+        commit `told` it has been told already."""
         client = self.members.get(number)
         if client is None or number not in self._away:
             return
+        if told > self._away[number][1]:
+            self._away[number] = (self.slots.version, told)
         self._let_out(number, client, self.events if count < 0 else count)
         if count < 0 and number in self._away:
             self._no_longer_away(number)
@@ -304,6 +328,7 @@ class ObjectFanout:
             self._away[number] = (version, told)
 
     def _no_longer_away(self, number: int) -> None:
+        self._restored.pop(number, None)
         if self._away.pop(number, None) is not None and not self._away:
             self._held.clear()
             self._held_bytes = 0

@@ -52,6 +52,11 @@ class Resuming:
         """A group leaves its link."""
         self.sessions += group.leave(now)
 
+    def restored(self, group: EdgeGroup) -> None:
+        """An attachment that another edge had waits for the group's origin."""
+        group.resuming += 1
+        self.sessions += 1
+
     def lost(self, group: EdgeGroup, attachment: Attachment) -> None:
         """An origin of a group has one attachment not, or no longer."""
         self.sessions += group.lose(attachment, time.monotonic())

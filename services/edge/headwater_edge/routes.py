@@ -4,6 +4,9 @@ The client's messages about an object must reach its group in the order in which
 order; so one may go straight there only when none is still on its way over the home.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from headwater_edge.attachment import Attachment
 from headwater_edge.objects import ObjectKey
 
@@ -64,6 +67,22 @@ class ObjectRoutes:
             if route.guest is guest:
                 route.guest = None
                 self._tidy(key, route)
+
+    def dump(self, attachments: Sequence[Attachment]) -> list[list[Any]]:
+        """For another edge: rows [name, persistent, unanswered, index of the guest among the attachments, or -1]."""
+        return [
+            [*key, route.unanswered, -1 if route.guest is None else attachments.index(route.guest)]
+            for key, route in self._routes.items()
+        ]
+
+    @classmethod
+    def load(cls, rows: list[list[Any]], attachments: Sequence[Attachment]) -> "ObjectRoutes":
+        """What `dump` gave. Raises LookupError, TypeError or ValueError."""
+        routes = cls()
+        for name, persistent, unanswered, at, *_ in rows:
+            route = routes._routes[name, persistent] = _Route()
+            route.unanswered, route.guest = unanswered, None if at < 0 else attachments[at]
+        return routes
 
     def _tidy(self, key: ObjectKey, route: _Route) -> None:
         if route.guest is None and not route.unanswered:

@@ -1,7 +1,8 @@
 """Where a client's messages go: `connect` to the cluster, those behind it wait, all later ones to the session's home, or the way
-that it has told for a SharedObject."""
+that it has told for a SharedObject. What needs credentials, and what comes behind it, waits until they were looked at."""
 
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from headwater_bus.control import MAX_SCOPE_BYTES
@@ -14,12 +15,14 @@ from headwater_rtmp.status import StatusCode
 from headwater_rtmp.url import split_app
 
 from headwater_edge.client import Client, Phase
+from headwater_edge.gate import proof_of
 from headwater_edge.routes import ObjectRoutes
 
 if TYPE_CHECKING:
     from headwater_edge.cluster import Cluster
     from headwater_edge.config import EdgeConfig
     from headwater_edge.counters import Counters
+    from headwater_edge.gate import Gate
 
 # Media too, of a client that publishes without waiting for the answer: the origin knows whether it may.
 _FORWARDED = COMMANDS | OBJECTS | MEDIA
@@ -32,21 +35,29 @@ _EARLY_BYTES = 128 * 1024
 class Router:
     """Routes every message that is not media of a publisher."""
 
-    def __init__(self, cluster: "Cluster", config: "EdgeConfig", counters: "Counters") -> None:
+    def __init__(
+        self, cluster: "Cluster", config: "EdgeConfig", counters: "Counters", gate: "Gate | None" = None
+    ) -> None:
         self._cluster, self._config, self._counters = cluster, config, counters
+        self._gate = gate
 
     def route(self, client: Client, message: Message) -> None:
         """Take a message of a client. Raises RemoteProtocolError."""
         phase = client.phase
-        if phase == Phase.CONNECTED:
-            if client.spread_objects and message.type_id in OBJECTS:
+        if client.gated is not None:
+            _hold(client.gated, message, "while its credentials are looked at")
+        elif phase == Phase.CONNECTED:
+            if self._gate is not None and message.type_id in COMMANDS and self._gate.stops(client, message):
+                self._look_at(client, message)
+            elif client.spread_objects and message.type_id in OBJECTS:
                 _by_route(client, message)
             elif message.type_id in _FORWARDED:
                 client.home.forward(message)
             else:
                 self._counters.messages_ignored += 1
         elif phase == Phase.CONNECTING:
-            _hold(client, message)
+            assert client.early is not None
+            _hold(client.early, message, "before the answer to connect")
         elif phase == Phase.CLOSED:
             return
         elif message.type_id in COMMANDS:
@@ -68,14 +79,72 @@ class Router:
             + client.rtmp.send_chunk_size(self._config.chunk_size)
         )
         try:
-            group = _group_of(command)
+            client.home.group = _group_of(command)
         except ValueError as error:
             client.reject(StatusCode.CONNECT_INVALID_APP, str(error))
             return
+        client.proof = proof_of(client, command)
+        if self._gate is None:
+            self._attach(client)
+        else:
+            self._look_at(client, message)
+
+    def _attach(self, client: Client) -> None:
         if not client.closed:
-            client.home.group = group
-            client.home.since = client.phase_at
+            client.home.since = time.monotonic()
             self._cluster.attach(client.home)
+
+    # Credentials
+
+    def _look_at(self, client: Client, message: Message) -> None:
+        """Have the gate decide whether a client may do what a command asks for."""
+        assert self._gate is not None
+        client.gated = [message]
+        self._gate.look_at(client, message, self._passed, self._stopped)
+
+    def _passed(self, client: Client) -> None:
+        """It may: the command goes its way, and what came behind it."""
+        assert client.gated
+        first, *behind = client.gated
+        client.gated = None
+        if client.phase == Phase.CONNECTING:
+            self._attach(client)
+        elif first.type_id in _FORWARDED:
+            client.home.forward(first)
+        self._go_on(client, behind)
+
+    def _stopped(self, client: Client, answer: Message | None, reason: str) -> None:
+        """It may not: it is told so, and closed where it wanted to connect."""
+        assert client.gated
+        _, *behind = client.gated
+        client.gated = None
+        if answer is None:
+            client.reject(StatusCode.CONNECT_REJECTED, reason)
+            return  # Closed clients send what is left by themselves.
+        client.send(answer)
+        self._go_on(client, behind)
+
+    def _go_on(self, client: Client, messages: Iterable[Message]) -> None:
+        try:
+            for message in messages:
+                self.route(client, message)
+        except RemoteProtocolError as error:
+            client.close_for(error)
+        if not client.closed:
+            client.look_again()
+            client.flush()
+
+    def route_again(self, client: Client, gated: list[Message]) -> None:
+        """A session that another edge had while its credentials were looked at."""
+        if not gated:
+            return
+        if client.phase == Phase.CONNECTING and self._gate is not None:
+            self._look_at(client, gated[0])
+            gated = gated[1:]
+        elif client.phase == Phase.CONNECTING:
+            self._attach(client)
+            gated = gated[1:]
+        self._go_on(client, gated)
 
 
 def _by_route(client: Client, message: Message) -> None:
@@ -88,16 +157,15 @@ def _by_route(client: Client, message: Message) -> None:
     (attachment if attachment is not None else client.home).forward(message)
 
 
-def _hold(client: Client, message: Message) -> None:
-    """Keep a message until an origin has accepted the session. Raises RemoteProtocolError for one too many."""
-    assert client.early is not None
-    size = len(message.payload) + sum(len(held.payload) for held in client.early)
-    if len(client.early) >= _EARLY_MESSAGES or size > _EARLY_BYTES:
+def _hold(held: list[Message], message: Message, when: str) -> None:
+    """Keep a message until it can go on. Raises RemoteProtocolError for one too many."""
+    size = len(message.payload) + sum(len(one.payload) for one in held)
+    if len(held) >= _EARLY_MESSAGES or size > _EARLY_BYTES:
         raise RemoteProtocolError(
-            f"{len(client.early) + 1} messages of {size} bytes before the answer to connect, "
+            f"{len(held) + 1} messages of {size} bytes {when}, "
             f"expected at most {_EARLY_MESSAGES} of {_EARLY_BYTES}"
         )
-    client.early.append(message)
+    held.append(message)
 
 
 def _group_of(command: Command) -> str:

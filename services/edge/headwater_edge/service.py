@@ -1,36 +1,53 @@
 """The edge process: node, listeners, jobs, drain."""
 
 import resource
+import sys
 from dataclasses import replace
 from typing import Any
 
+from headwater_bus.control import DrainEdge
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node, NodeConfig
+from headwater_store import Leases
 
+from headwater_edge.auth import Authentication
 from headwater_edge.config import EdgeConfig
+from headwater_edge.doors import Doors, open_doors
+from headwater_edge.draining import Draining
 from headwater_edge.edge import Edge
+from headwater_edge.gate import Gate
 from headwater_edge.listener import Listener, shown
 
 _log = get_log("edge")
+_SWITCH_S = 0.001
+"""How long the event loop may keep the thread that writes records from running."""
 _OTHER_FILES = 256
 """Files of an edge that are no clients: listeners, links, logs, what libraries open."""
 
 
-def run(node_config: NodeConfig, config: EdgeConfig) -> int:
-    """Serve until a signal; returns the exit status. Raises ListenError before anything is served."""
+def run(
+    node_config: NodeConfig,
+    config: EdgeConfig,
+    doors: Doors,
+    leases: Leases | None,
+    authentication: Authentication | None,
+) -> int:
+    """Serve until a signal; returns the exit status. `leases`: the records of RTMPT sessions; None: there is no RTMPT. Raises
+    ListenError before anything is served."""
     config = replace(config, max_connections=_connections_possible(config.max_connections))
+    sys.setswitchinterval(_SWITCH_S)
     node = Node(node_config)
-    edge = Edge(node, config)
-    listeners: list[Listener] = []
-    try:
-        for host, port in config.listen:
-            listeners.append(Listener(host, port, edge.accept, shared=True))
-        for host, port in config.listen_alone:
-            listeners.append(Listener(host, port, edge.accept))
-    except BaseException:
+    edge = Edge(node, config, leases, None if authentication is None else Gate(authentication))
+    listeners = open_doors(edge, doors)
+    if leases is not None:
+        node.spawn("records", edge.tunnels.records.run)
+
+    def stop_listening() -> None:
         for listener in listeners:
             listener.close()
-        raise
+
+    draining = Draining(edge, stop_listening, node.stop_event.set)
+    node.on_request(DrainEdge, draining.answer, role="operator")
     node.load_provider = lambda: {"sessions": len(edge.clients)}
     node.health_provider = edge.health
     if config.flush_ms > 0:
@@ -40,9 +57,9 @@ def run(node_config: NodeConfig, config: EdgeConfig) -> int:
     _log.info("listening", rtmp=" ".join(shown(listener.host, listener.port) for listener in listeners))
 
     def drain(deadline_s: float) -> None:
-        for listener in listeners:
-            listener.close()
+        stop_listening()
         edge.shutdown("the edge is stopping", within_s=deadline_s / 2)
+        edge.tunnels.records.close()
 
     return node.run(drain=drain)
 

@@ -1,5 +1,6 @@
 """What an edge tells the origin of a group of a session that is to be in it: see `traffic.Attach`."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from headwater_bus.traffic import Attach
@@ -13,12 +14,20 @@ _NONE = -1
 """Version and count of a replica that is no copy."""
 
 
-def session_id(boot: str, attachment: Attachment) -> str:
-    """The name of a session in the whole cluster. `boot`: that of the edge."""
-    return f"{boot}-{attachment.client.session}"
+@dataclass(frozen=True, slots=True)
+class RestoredPlayer:
+    """What a session plays on one of its message streams, as another edge has stored it, by the attachment `number`: it has the
+    stream `name` up to message `position`."""
+
+    number: int
+    name: str
+    position: int
+    audio: bool
+    video: bool
+    paused: bool
 
 
-def attach_envelope(boot: str, group: EdgeGroup, attachment: Attachment) -> Attach:
+def attach_envelope(group: EdgeGroup, attachment: Attachment) -> Attach:
     """Ask the origin to take a session, or to go on with it."""
     client, resumed = attachment.client, attachment.accepted
     type_id, payload = 0, b""
@@ -27,7 +36,7 @@ def attach_envelope(boot: str, group: EdgeGroup, attachment: Attachment) -> Atta
         type_id, payload = client.connect.type_id, client.connect.payload
     return Attach(
         attachment.number,
-        session_id(boot, attachment),
+        client.session_id,
         group.name,
         group.epoch,
         client.address,
@@ -40,6 +49,8 @@ def attach_envelope(boot: str, group: EdgeGroup, attachment: Attachment) -> Atta
         _objects(attachment) if resumed else [],
         _streams(attachment) if resumed else [],
         _guest_streams(client) if resumed and attachment.is_home else [],
+        client.fence,
+        client.proof,
         payload,
     )
 
@@ -56,6 +67,8 @@ def _object(replica: ObjectFanout, number: int) -> list[Any]:
     """Where the replica lacks a commit it is none: the origin gives the content again."""
     has = (_NONE, _NONE) if replica.stale else (replica.slots.version, replica.events)
     told = replica.told(number)
+    if replica.is_restored(number):
+        return [replica.name, replica.persistent, *has, *told, True]
     return [replica.name, replica.persistent, *has, *(() if told == has else told)]
 
 
@@ -67,7 +80,12 @@ def _streams(attachment: Attachment) -> list[list[Any]]:
         for player in players.values()
         if player.number == attachment.number
     }
-    return [[name, number] for name, number in last.items()]
+    restored = [
+        [player.name, player.position, stream_id]
+        for stream_id, player in (attachment.client.restored or {}).items()
+        if player.number == attachment.number
+    ]
+    return [[name, number] for name, number in last.items()] + restored
 
 
 def _guest_streams(client: Client) -> list[list[Any]]:
@@ -82,4 +100,9 @@ def _guest_streams(client: Client) -> list[list[Any]]:
         for stream_id, player in (client.players or {}).items()
         if player.number in groups
     ]
-    return published + played
+    restored = [
+        [stream_id, groups[player.number], False]
+        for stream_id, player in (client.restored or {}).items()
+        if player.number in groups
+    ]
+    return published + played + restored

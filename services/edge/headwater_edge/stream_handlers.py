@@ -77,7 +77,7 @@ class StreamHandlers:
         if client.publications is None:
             client.publications = {}
         config = self._edge.config
-        publication = Publication(attachment, envelope.stream, config.ring_s, config.ring_bytes)
+        publication = Publication(attachment, envelope.stream, config.ring_s, config.ring_bytes, client.holds)
         publication.note_early(envelope.stream_id, time.monotonic())
         client.publications[envelope.stream_id] = publication
         if envelope.resumed:
@@ -162,8 +162,12 @@ class StreamHandlers:
             client.players = {}
         player = Player(client, envelope.stream_id, fanout, attachment.number)
         client.players[envelope.stream_id] = player
+        if client.restored is not None:
+            client.restored.pop(envelope.stream_id, None)
         self._guests.stream(attachment.number, client, envelope.stream_id, publishes=False, started=True)
-        if fanout.join(player):
+        if envelope.resumed:
+            fanout.go_on(player)
+        elif fanout.join(player):
             self._gathering.append(fanout)
 
     def _player(self, directory: Directory, session: int, stream_id: int) -> Player | None:
@@ -185,6 +189,8 @@ class StreamHandlers:
             self._end_player(player.client, envelope.stream_id)
 
     def _end_player(self, client: Client, stream_id: int) -> None:
+        if client.restored is not None:
+            client.restored.pop(stream_id, None)
         player = client.players.pop(stream_id, None) if client.players is not None else None
         if player is not None:
             player.fanout.leave(player)

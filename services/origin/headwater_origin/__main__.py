@@ -74,6 +74,13 @@ def main() -> None:
     help="Seconds that a client counts as connected while no edge has it.",
 )
 @click.option(
+    "--publisher-grace-s",
+    type=click.FloatRange(0),
+    default=OriginConfig().publisher_grace_s,
+    show_default=True,
+    help="Seconds that the name of a stream is kept for a publisher whose connection broke; its players stay.",
+)
+@click.option(
     "--store",
     envvar="HEADWATER_STORE",
     show_envvar=True,
@@ -93,6 +100,7 @@ def serve(
     group_linger_s: float,
     store_patience_s: float,
     resume_grace_s: float,
+    publisher_grace_s: float,
     store: str | None,
     reloads: bool,
     **options: object,
@@ -100,7 +108,10 @@ def serve(
     """Serve applications until SIGTERM or SIGINT."""
     node = node_config("origin", options, capacity)
     config = OriginConfig(
-        group_linger_s=group_linger_s, store_patience_s=store_patience_s, resume_grace_s=resume_grace_s
+        group_linger_s=group_linger_s,
+        store_patience_s=store_patience_s,
+        resume_grace_s=resume_grace_s,
+        publisher_grace_s=publisher_grace_s,
     )
     with operator_errors(LoadError, StoreError):
         applications = load_applications(specs)

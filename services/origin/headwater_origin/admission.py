@@ -103,6 +103,10 @@ class Admission:
         if group is None:
             self._reject(port, envelope, StatusCode.CONNECT_FAILED, "the application did not start")
             return
+        known = group.fence_of(envelope.session_id)
+        if envelope.fence < known:
+            port.link.send(traffic.SessionTaken(envelope.session, known))
+            return
         guest = envelope.type_id == 0
         session = Session(
             port,
@@ -114,7 +118,8 @@ class Admission:
             guest,
             envelope.payload.decode(errors="replace") if guest else "",
         )
-        session.epoch = envelope.epoch
+        session.epoch, session.fence, session.proof = envelope.epoch, envelope.fence, envelope.proof
+        session.heard(envelope.applied, envelope.heard)
         before = port.sessions.get(envelope.session)
         if before is not None and before.session_id != envelope.session_id:
             before.ended("its edge gives its number to another one")
@@ -145,6 +150,14 @@ class Admission:
             group = None
         return group or self._origin.open(envelope.group, envelope.epoch, application)
 
+    def heard(self, port: EdgePort, envelope: traffic.Heard) -> None:
+        """What some sessions were told is stored."""
+        rows = envelope.rows
+        for at in range(0, len(rows) - 2, 3):
+            session = port.sessions.get(rows[at])
+            if session is not None:
+                session.heard(rows[at + 1], rows[at + 2])
+
     # Sessions that end
 
     def detach(self, port: EdgePort, envelope: traffic.Detach) -> None:
@@ -158,7 +171,7 @@ class Admission:
             session.group.held.add(port, envelope)
             return
         del port.sessions[envelope.session]
-        session.ended(envelope.reason)
+        session.ended(envelope.reason, lost=True)
 
     def _forget(self, envelope: traffic.SessionsGone) -> None:
         group = self._origin.groups.get(envelope.group)

@@ -48,6 +48,12 @@ class OriginConfig:
     living_edge_grace_s: float = 35.0
     """It has so much longer while the edge that it came by is registered: that goes on looking for the group's origin (30 s,
     `--resume-s` of edges), and tells which of its sessions have ended meanwhile."""
+    publisher_grace_s: float = 10.0
+    """The name of a publisher that has gone without a goodbye is kept for it so long, with its players; 0: not at all."""
+    publishers_awaited: int = 1000
+    """Of one group, for so many at most at a time."""
+    publisher_silent_s: float = 3.0
+    """A publisher that has sent nothing for so long gives way to one with the same proof."""
     said_bytes: int = 64 * 1024 * 1024
     """Of one group: what is kept to be said again to members that are to come back; over it they have left at once."""
     move_held_bytes: int = 16 * 1024 * 1024

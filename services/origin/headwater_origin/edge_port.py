@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
-from headwater_bus.traffic import Applied, AttachRefused
+from headwater_bus.traffic import Applied, AttachRefused, SessionTaken
 
 if TYPE_CHECKING:
     from headwater_origin.attaches import Waiting
@@ -96,7 +96,8 @@ class EdgePort:
         for session in news:
             # Also of one that goes on elsewhere now; what its edge has heard here it need not hear there.
             if self.sessions.get(session.number, session) is session:
-                rows += (session.number, session.done, session.group.outputs.committed_number)
+                session.told_entry = session.group.outputs.committed_number
+                rows += (session.number, session.done, session.told_entry)
         return Applied(rows) if rows else None
 
     def refuse(self, number: int, group: str, reason: str, epoch: int = 0) -> None:
@@ -106,6 +107,12 @@ class EdgePort:
         if applied is not None:
             self.link.send(applied)
         self.link.send(AttachRefused(number, group, reason, epoch))
+
+    def taken(self, session: "Session", number: int, fence: int) -> None:
+        """Another edge has a session: this one, if it is there, forgets it."""
+        self.forget(session)
+        if self.up:
+            self.link.send(SessionTaken(number, fence))
 
     def forget(self, session: "Session") -> None:
         """The edge looks for another origin for a session: it has no more to say of it here."""

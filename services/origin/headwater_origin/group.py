@@ -16,7 +16,7 @@ from headwater_store import Fenced, StoreError
 from headwater_origin import hooks
 from headwater_origin.application import CHANGE_HOOKS, Application, overridden
 from headwater_origin.application_run import ApplicationRun
-from headwater_origin.durable.absent import Absent, absent_guest, absent_member
+from headwater_origin.durable.absent import NOTHING, Absent, absent_guest, absent_member
 from headwater_origin.durable.content import Durable
 from headwater_origin.durable.journal import JournalError, replay
 from headwater_origin.durable.outputs import Outputs
@@ -73,6 +73,8 @@ class Group:
         self.flushed = self.outputs.flushed
         self.sessions: dict[Session, None] = {}
         """All that are attached, also those that the application has not accepted yet."""
+        self.roaming: dict[Session, None] = {}
+        """Those of them that may go from edge to edge."""
         self.by_id: dict[str, Session] = {}
         """The same by session id."""
         self.held: Held | None = None
@@ -226,25 +228,44 @@ class Group:
         not known to be lost, is suspended."""
         before = self.by_id.get(session.session_id)
         if before is not None:
-            before.edge.forget(before)
+            if before.edge is session.edge:
+                before.edge.forget(before)
+            else:
+                before.edge.taken(before, before.number, session.fence)
             self.suspend(before, "its edge attaches it again")
         self.sessions[session] = None
+        if session.fence:
+            self.roaming[session] = None
         self.by_id[session.session_id] = session
         self.idle_since = None
 
+    def fence_of(self, session_id: str) -> int:
+        """Of the edge that has a session; 0 where it may be any."""
+        session = self.by_id.get(session_id) or self.absent.get(session_id)
+        return 0 if session is None else session.fence
+
+    def not_stored(self) -> int:
+        """Some session with a fence may lack what was said with entries above this one, should its edge die."""
+        return min(
+            (session.heard_entry for session in self.roaming if session.told_entry > session.heard_entry),
+            default=NOTHING,
+        )
+
     def _remove(self, session: "Session") -> bool:
+        self.roaming.pop(session, None)
         if self.sessions.pop(session, 0) == 0:
             return False
         if self.by_id.get(session.session_id) is session:
             del self.by_id[session.session_id]
         return True
 
-    def session_ended(self, session: "Session") -> None:
-        """A session is over: what it published, played and used ends with it, then the application hears of it."""
+    def session_ended(self, session: "Session", lost: bool = False) -> None:
+        """A session is over: what it published, played and used ends with it, then the application hears of it. What one
+        published that was `lost` may go on for the publisher's grace."""
         if not self._remove(session):
             return
         for net_stream in list(session.streams.values()):
-            self.streams.stop(session, net_stream, tell=False)
+            self.streams.stop(session, net_stream, tell=False, lost=lost)
         session.streams.clear()
         stream_routes.forget(session)
         self.objects.forget(session)
@@ -265,12 +286,13 @@ class Group:
         """The link of a session is lost: with a journal it is a member still, and may come back over another link. Without, or
         where it was no member yet, it is over."""
         if not (self.journaled and session.accepted):
-            session.ended(reason)
+            session.ended(reason, lost=True)
             return
         self._remove(session)
-        self.absent.add(
-            session, self.clock() + self.config.resume_grace_s, self.outputs.taken_by(session.edge)
-        )
+        taken = self.outputs.taken_by(session.edge)
+        if session.fence and session.told_entry > session.heard_entry:
+            taken = min(taken, session.heard_entry)
+        self.absent.add(session, self.clock() + self.config.resume_grace_s, taken)
         session.suspend()
 
     def bounce(self, session: "Session", reason: str) -> None:
@@ -312,10 +334,11 @@ class Group:
         return before
 
     def sessions_gone(self, session_ids: list[str]) -> None:
-        """Sessions have ended while their edge had no link here."""
+        """Sessions have ended while their edge had no link here. One that goes from edge to edge may be at another, or on its
+        way: if not, its time will be up."""
         for session_id in session_ids:
             session = self.by_id.get(session_id) or self.absent.get(session_id)
-            if session is None:
+            if session is None or session.fence:
                 continue
             if session.absent:
                 self.gone(session)
@@ -396,6 +419,13 @@ class Group:
         if self.outputs.said.size_bytes > self.config.said_bytes and self.absent:
             _log.error("too much is kept for absent clients, they are taken for gone", group=self.name)
             gone += self.absent.values()
+        elif self.outputs.said.size_bytes > self.config.said_bytes and self.roaming:
+            _log.error(
+                "too much is kept for clients that do not ask for it, a fault of their edge may cost it",
+                group=self.name,
+            )
+            for session in self.roaming:
+                session.heard_entry = session.told_entry
         for session in gone:
             self.gone(session)
         self.streams.tick(now)

@@ -73,6 +73,7 @@ class Origin:
             traffic.Attach: self._admission.attach,
             traffic.Detach: self._admission.detach,
             traffic.SessionsGone: self._admission.gone,
+            traffic.Heard: self._admission.heard,
             **Inbound(config, self.counters).handlers,
         }
         node.view.on_change(self._table_changed)

@@ -57,7 +57,7 @@ def restore(session: Session, attach: Attach, accept: Callable[[], None] | None 
     for envelope in in_order(missed, group.outputs.unheard(session, attach.applied, attach.heard)):
         group.send(session.edge, envelope, session)
     group.outputs.told_again(session)
-    group.streams.resume(session, state.streams, attach.streams)
+    group.streams.resume(session, state.streams, attach.streams, state.publications)
     stream_routes.resume(session, state.guest_streams, attach.guest_streams)
     session.bandwidth_done = state.bandwidth_done
     session.knows_state(attach.state)

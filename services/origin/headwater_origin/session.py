@@ -65,18 +65,23 @@ class Session:
         "done",
         "edge",
         "epoch",
+        "fence",
         "group",
         "guest",
         "guest_streams",
         "handler",
         "handling",
+        "heard_applied",
+        "heard_entry",
         "number",
         "object_encoding",
         "objects",
+        "proof",
         "received",
         "scope",
         "session_id",
         "successor",
+        "told_entry",
         "unfinished",
         "unheard",
         "waiting",
@@ -94,6 +99,13 @@ class Session:
         scope: str = "",
     ) -> None:
         self.edge, self.number, self.group = edge, number, group
+        self.fence = 0
+        """Which shows that its edge has it; 0: no other can have it."""
+        self.heard_applied = self.heard_entry = self.told_entry = 0
+        """With a fence: up to which of its messages, and which entry, all that it was told is stored where another edge finds
+        it; and the entry up to which it was told everything."""
+        self.proof = b""
+        """A digest of what shows who the client is."""
         self.epoch = group.epoch
         """At which its edge has asked for the group."""
         self.guest, self.scope = guest, scope
@@ -335,16 +347,29 @@ class Session:
             self.group.reply(self, CloseSession(self.number, text))
             self.ended(text)
 
-    def ended(self, reason: str) -> None:
-        """The client is gone: calls to it fail, its group lets go of what it had."""
+    def ended(self, reason: str, lost: bool = False) -> None:
+        """The client is gone: calls to it fail, its group lets go of what it had. `lost`: without a goodbye, and
+        nobody here has closed it."""
         if self.closed:
             return
         self.closed = True
         if self._calls is not None:
             self._calls.client_left(reason)
-        self.group.session_ended(self)
+        self.group.session_ended(self, lost)
 
     # Its link
+
+    def heard(self, number: int, entry: int) -> None:
+        """Its edge has stored what it was told for its messages up to `number`, and with entries up to `entry`."""
+        self.heard_applied = max(number, self.heard_applied)
+        self.heard_entry = max(entry, self.heard_entry)
+
+    def lacks(self, number: int, position: int | None) -> bool:
+        """Whether what answers its message `number`, sent at this position of its link, may not have come to where it cannot be
+        lost any more."""
+        if self.fence:
+            return number > self.heard_applied
+        return position is None or position > self.edge.link.acknowledged
 
     def suspend(self) -> None:
         """Its link is lost. What runs goes on to its end as if nothing were; what waits comes again over another link. `closed`

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 class StateOf:
     """Of one session. `streams` rows [id, publishes, plays, audio, video, paused, route]: names, empty for none; `objects` and
     `elsewhere` rows [name, persistent, access]: SharedObjects that it uses here, or has been sent on to; `guest_streams` rows
-    [stream id, group, publishes]; `bandwidth_done`: it has been told."""
+    [stream id, group, publishes]; `bandwidth_done`: it has been told; `publications` rows [stream id, proof, shift of its
+    timestamps in ms, -1 for none]."""
 
     streams: list[list[Any]] = field(default_factory=list)
     objects: list[list[Any]] = field(default_factory=list)
     elsewhere: list[list[Any]] = field(default_factory=list)
     guest_streams: list[list[Any]] = field(default_factory=list)
     bandwidth_done: bool = False
+    publications: list[list[Any]] = field(default_factory=list)
 
 
 class StateError(ValueError):
@@ -40,6 +42,7 @@ def pack_state(session: "Session") -> bytes:
             group.objects.routes.state_rows(session),
             [list(about) for about in sorted(session.guest_streams or ())],
             session.bandwidth_done,
+            group.streams.publication_rows(session),
         ],
         unicode_errors="surrogatepass",
     )
@@ -53,7 +56,8 @@ def unpack_state(data: bytes) -> StateOf:
     try:
         lists = msgpack.unpackb(data, unicode_errors="surrogatepass")
         streams, objects, elsewhere, guest_streams = _rows_of(lists[:4])
-        return StateOf(streams, objects, elsewhere, guest_streams, bool(lists[4]))
+        publications = [_row_of(_PUBLICATION, row) for row in lists[5]] if len(lists) > 5 else []
+        return StateOf(streams, objects, elsewhere, guest_streams, bool(lists[4]), publications)
     except (ValueError, LookupError, TypeError, msgpack.UnpackException) as error:
         raise StateError(f"the state of a session cannot be read: {error}") from error
 
@@ -65,6 +69,7 @@ _ROWS = (
     (int, str, bool),
 )
 """The types of each list's rows."""
+_PUBLICATION = (int, bytes, int)
 
 
 def _rows_of(lists: list[Any]) -> list[list[list[Any]]]:

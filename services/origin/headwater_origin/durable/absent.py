@@ -33,7 +33,7 @@ _NOWHERE = EdgePort(_NoLink())
 _NOWHERE.up = False
 
 
-_NOTHING = 1 << 62
+NOTHING = 1 << 62
 """Above the number of every entry."""
 
 
@@ -42,7 +42,7 @@ class Absent:
 
     def __init__(self) -> None:
         self._sessions: dict[str, tuple[Session, float, int]] = {}
-        self.needed = _NOTHING
+        self.needed = NOTHING
         """They may lack what was said with entries above this one."""
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class Absent:
         """It has come back, or is gone."""
         found = self._sessions.pop(session_id, None)
         if not self._sessions:
-            self.needed = _NOTHING
+            self.needed = NOTHING
         return None if found is None else found[0]
 
     def due(self, now: float, lives: Callable[[str], bool], longer_s: float) -> list[Session]:
@@ -88,7 +88,7 @@ class Absent:
         for session in due:
             self.pop(session.session_id)
         # Of those that have come back meanwhile nothing need be kept, though others are absent still.
-        self.needed = min((heard for _, _, heard in self._sessions.values()), default=_NOTHING)
+        self.needed = min((heard for _, _, heard in self._sessions.values()), default=NOTHING)
         return due
 
     def postpone(self, by_s: float) -> None:
@@ -100,7 +100,7 @@ class Absent:
     def clear(self) -> None:
         """They are another origin's."""
         self._sessions.clear()
-        self.needed = _NOTHING
+        self.needed = NOTHING
 
 
 def absent_member(group: "Group", session_id: str, member: Member) -> Session:

@@ -150,9 +150,8 @@ class Outputs:
 
     def _keep_answers(self, entry: Entry, session: "Session") -> None:
         unheard, session.unheard = session.unheard or (), None
-        acknowledged = session.edge.link.acknowledged
         for said in unheard:
-            if said.position is None or said.position > acknowledged:
+            if session.lacks(said.number, said.position):
                 row = [int(RowKind.SAID), session.session_id, said.number, said.form]
                 if said.order < self.order:
                     row.append(self.order - said.order)
@@ -257,9 +256,7 @@ class Outputs:
         if session.unheard is None:
             session.unheard = []
         else:
-            acknowledged = session.edge.link.acknowledged
-            kept = [one for one in session.unheard if one.position is None or one.position > acknowledged]
-            session.unheard = kept
+            session.unheard = [one for one in session.unheard if session.lacks(one.number, one.position)]
         session.unheard.append(said)
         return said
 
@@ -338,7 +335,8 @@ class Outputs:
 
     def settle(self) -> None:
         """Look what nobody needs any more."""
-        settled = min(self._reached.by_all(self.committed_number), self._group.absent.needed)
+        group = self._group
+        settled = min(self._reached.by_all(self.committed_number), group.absent.needed, group.not_stored())
         # Whoever has come back may have to be told once more still, behind what waits.
         self.settled = min([settled, *(above for entry in self._waiting() for above in entry.again.values())])
         self.said.settle(self.settled)

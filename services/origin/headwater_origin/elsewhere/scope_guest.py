@@ -275,7 +275,7 @@ class ScopeGuest:
                 objects,
                 [],
                 [],
-                self._scope.encode(),
+                payload=self._scope.encode(),
             )
         )
         for sent in self._sent:

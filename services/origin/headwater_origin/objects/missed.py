@@ -25,6 +25,8 @@ class Missed:
     back from it. `have`: what the session has been told of the object; None where it is no member of the replica, as it was never
     told that it has joined. Everything that its messages up to number `answered` have caused was told.
 
+    `is_new`: another edge had the session: it is told all by itself, as its requests are not known as its own at this one.
+
     `told`: envelopes, each with the order of the commit that it is about; `ends`: those behind all that the group has done."""
 
     __slots__ = ("_session", "_shared", "ends", "told")
@@ -37,6 +39,7 @@ class Missed:
         since: int,
         have: Have | None,
         answered: int,
+        is_new: bool = False,
     ) -> None:
         self._shared, self._session = shared, session
         self.told: list[tuple[int, Any]] = []
@@ -53,16 +56,35 @@ class Missed:
             self._tell_alone(own)
             return
         self.ends.append(joined)
+        known = shared.covers(have)
+        if is_new and known:
+            self._tell_all(recent.between(have.events, recent.last_events))
+            self.ends[:] = [ObjectJoined(session.number, number, -1, True, recent.last_events)]
+            return
         if have.events < since:
             self._tell_alone(recent.between(have.events, since))
+            known = False
         if session.scope:
             return  # An application has been told by its replica.
         self.told += [
             (commit.order, ObjectJoined(session.number, number, commit.events, True))
             for commit in recent.between(max(have.events, since), recent.last_events)
         ]
-        if have.events < since or not shared.covers(have):
+        if not known:
             self.ends.append(ObjectAnswer(session.number, number, pack_rows([(CLEAR, "")])))
+
+    def _tell_all(self, commits: Iterable[Commit]) -> None:
+        """All of these commits, to a session whose edge has got over them before it had the session."""
+        session, shared = self._session, self._shared
+        for commit in commits:
+            own = commit.asker is not None and commit.asker.session_id == session.session_id
+            events = [
+                event
+                for row in unpack_rows(commit.payload, int, str, bytes)
+                if (event := _event_for(session, own, *row)) is not None
+            ]
+            if events:
+                self.told.append((commit.order, _message(session, shared, commit.version, events)))
 
     def _tell_alone(self, commits: Iterable[Commit]) -> None:
         """Messages and answers of these commits; in the end slots that are not what the session takes them for by then."""
@@ -82,6 +104,18 @@ class Missed:
         ]
         if corrections:
             self.ends.append(_message(session, shared, shared.version, corrections))
+
+
+def _event_for(session: "Session", own: bool, kind: int, key: str, value: bytes) -> Event | None:
+    """As the edge would tell it."""
+    if kind == SEND:
+        hears = not (own and session.scope)  # An application does not hear itself.
+        return Event(EventType.SEND_MESSAGE, None, arguments_for(value, session.amf3)) if hears else None
+    if own and (kind == SET or (kind == REMOVE and value)):
+        return Event(EventType.SUCCESS, key)
+    if kind == SET:
+        return Event(EventType.CHANGE, key, value_for(value, session.amf3))
+    return Event(EventType.CLEAR) if kind == CLEAR else Event(EventType.REMOVE, key)
 
 
 def _events_for(session: "Session", commit: Commit, answered: dict[str, bytes | None]) -> list[Event]:

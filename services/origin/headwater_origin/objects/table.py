@@ -130,18 +130,18 @@ class SharedObjects:
         is a member of, see Attach.objects; `applied`: the last of its messages of which its edge knows that it was done. Returns
         what it is to be told when its edge knows that it is attached."""
         missed: list[Missed] = []
-        replicas: dict[tuple[str, bool], tuple[Have, Have]] = {}
+        replicas: dict[tuple[str, bool], tuple[Have, Have, bool]] = {}
         for name, persistent, version, events, *told in held:
             have = Have(version, events)
-            replicas[name, bool(persistent)] = have, Have(*told[:2]) if told else have
+            replicas[name, bool(persistent)] = have, Have(*told[:2]) if told else have, len(told) > 2
         for name, persistent, access in rows:
             shared = self.get(name, bool(persistent))
             if session.objects is None:
                 session.objects = {}
             session.objects[shared] = Access(access)
-            has, heard = replicas.pop((name, bool(persistent)), (None, None))
-            missed.append(shared.resume(session, has, heard, applied))
-        for (name, persistent), (replica, _) in replicas.items():
+            has, heard, is_new = replicas.pop((name, bool(persistent)), (None, None, False))
+            missed.append(shared.resume(session, has, heard, applied, is_new))
+        for (name, persistent), (replica, *_) in replicas.items():
             self.get(name, persistent).dismiss(session, replica)
         return missed
 
@@ -200,9 +200,12 @@ class SharedObjects:
         before = now - min(linger_s, config.group_linger_s)
         settled = self._group.outputs.settled
         awaited = bool(self._group.absent)
+        # Edges of such sessions may die, or be dead, with commits that they have not told them.
+        roams = bool(self._group.roaming) or any(session.fence for session in self._group.absent.values())
         for key, shared in list(self._objects.items()):
             shared.close(before)
-            shared.recent.settle(settled)
+            if not roams:
+                shared.recent.settle(settled)
             if awaited and shared.idle_since is not None:
                 shared.idle_since = now  # Somebody who uses it may come back.
             if (

@@ -1,5 +1,6 @@
 """The streams of a group by name: who begins and who stops to publish and play them, and who is told."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from headwater_bus.logs import get_log
@@ -11,6 +12,7 @@ from headwater_origin import hooks
 from headwater_origin.streams import routes as stream_routes
 from headwater_origin.streams.net_stream import NetStream
 from headwater_origin.streams.stream import Publication, Stream
+from headwater_origin.streams.timeline import Timeline
 
 if TYPE_CHECKING:
     from headwater_origin.group import Group
@@ -29,6 +31,8 @@ class Streams:
         """Where streams are spread: who publishes (session id), with which message stream, by the stream's group."""
         self._suspended: dict[str, list[tuple[bool, str]]] = {}
         """Of sessions whose links are lost, by id: what each published (True) and played."""
+        self._awaited: set[str] = set()
+        """Names that are kept for publishers that have gone without a goodbye."""
 
     def open(self, name: str) -> Stream:
         """The stream of this name; it is there while somebody publishes or plays it."""
@@ -39,7 +43,10 @@ class Streams:
 
     def publish(self, session: "Session", net_stream: "NetStream", name: str) -> None:
         """Make a session the publisher of a name that is free; waiting players are told."""
+        self.make_way(name)
         stream = self.open(name)
+        goes_on = stream.reserved is not None
+        self._awaited.discard(name)
         stream.start_publishing(session, net_stream)
         session.mark_state()
         _log.info(
@@ -48,17 +55,25 @@ class Streams:
             stream=name,
             session=session.session_id,
             address=session.address,
+            goes_on=goes_on,
         )
+        if goes_on:
+            return
         for player, playing in stream.players():
             player.reply(stream_begin(playing.id))
             player.send_status(playing.id, status(StatusCode.PLAY_PUBLISH_NOTIFY, f"{name} is published"))
 
-    def stop(self, session: "Session", net_stream: "NetStream", tell: bool = True) -> None:
-        """A message stream publishes and plays nothing any more. `tell`: the client is still there."""
+    def stop(
+        self, session: "Session", net_stream: "NetStream", tell: bool = True, lost: bool = False
+    ) -> None:
+        """A message stream publishes and plays nothing any more. `tell`: the client is still there; `lost`: it has gone without a
+        goodbye."""
         publication, playing = net_stream.publication, net_stream.playing
         if publication is not None or playing is not None:
             session.mark_state()
-        if publication is not None:
+        if publication is not None and lost:
+            self._lost(session, publication.stream)
+        elif publication is not None:
             self._unpublish(session, publication.stream, tell)
         if playing is not None:
             playing.remove_player(session, net_stream, tell)
@@ -71,6 +86,61 @@ class Streams:
         self._tell_unpublished(stream, stream.players())
         self._forget(stream)
         self._tell_of_end(session, True, stream.name)
+
+    def _lost(self, session: "Session", stream: Stream, silent_s: float = 0.0) -> None:
+        """A publisher has gone without a goodbye, so long ago. The application hears of it now, players when nobody follows."""
+        left_s = self._group.config.publisher_grace_s - silent_s
+        publication = stream.publication
+        full = len(self._awaited) >= self._group.config.publishers_awaited
+        if left_s <= 0 or full or publication is None or not publication.net_stream.proof:
+            self._unpublish(session, stream, tell=False)
+            return
+        self._awaited.add(stream.name)
+        stream.reserve(self._group.clock() + left_s)
+        _log.info(
+            "publisher lost",
+            group=self._group.name,
+            stream=stream.name,
+            session=session.session_id,
+            waits_s=left_s,
+        )
+        self._tell_of_end(session, True, stream.name)
+
+    def hindrance(self, session: "Session", net_stream: "NetStream", name: str, proof: bytes) -> str:
+        """Why a message stream cannot publish a name, for the client; empty: it can."""
+        stream = self.by_name.get(name)
+        if stream is None:
+            return ""
+        now = self._group.clock()
+        if stream.reserved is not None and stream.reserved.proof != proof:
+            left_s = max(1, round(stream.reserved.until - now))
+            return f"{name} is reserved for its publisher for {left_s} s, which shows another key or comes from elsewhere"
+        publication = stream.publication
+        if publication is None or publication.net_stream is net_stream:
+            return ""
+        if proof and publication.net_stream.proof == proof and stream.silent():
+            return ""
+        return f"{name} is published already"
+
+    def make_way(self, name: str) -> None:
+        """Who publishes a name, and is silent, does not any more: another one with the same proof does, at once."""
+        stream = self.by_name.get(name)
+        publication = None if stream is None else stream.publication
+        if stream is None or publication is None:
+            return
+        session, net_stream = publication.session, publication.net_stream
+        suspended = publication.suspended
+        stream.reserve(self._group.clock())
+        _log.info("publisher replaced", group=self._group.name, stream=name, session=session.session_id)
+        if suspended:
+            return  # It hears of it when it comes back, and the application then, or when its time is up.
+        self._group.reply(session, PublishStopped(session.number, net_stream.id))
+        info = status(
+            StatusCode.UNPUBLISH_SUCCESS, f"{name} is published by another connection with the same key"
+        )
+        session.send_status(net_stream.id, info)
+        session.mark_state()
+        self._tell_of_end(session, True, name)
 
     def _tell_unpublished(self, stream: Stream, players: "list[tuple[Session, NetStream]]") -> None:
         for player, playing in players:
@@ -108,6 +178,17 @@ class Streams:
             for net_stream in session.streams.values()
         ]
 
+    def publication_rows(self, session: "Session") -> list[list[Any]]:
+        """What `resume` needs to know of who publishes on them, here or elsewhere."""
+        rows: list[list[Any]] = []
+        for net_stream in session.streams.values():
+            publication, shift = net_stream.publication, -1
+            if publication is not None and publication.stream.timeline is not None:
+                shift = publication.stream.timeline.shift
+            if net_stream.proof and (publication is not None or net_stream.route):
+                rows.append([net_stream.id, net_stream.proof, shift])
+        return rows
+
     def suspend(self, session: "Session") -> None:
         """The link of a session is lost: what it publishes stays its own, with the players; what it plays goes on when it is
         back."""
@@ -127,10 +208,12 @@ class Streams:
     def gone(self, session: "Session") -> None:
         """A session whose link was lost does not come back: what it did with streams has ended."""
         for published, name in self._suspended.pop(session.session_id, ()):
-            if not published:
-                self._tell_of_end(session, False, name)
-            elif self._reserved_by(session, name) is not None:
-                self._unpublish(session, self.by_name[name], tell=False)
+            if published and self._reserved_by(session, name) is not None:
+                stream = self.by_name[name]
+                self._lost(session, stream, stream.silent_s)
+            else:
+                # What it published may have been taken over meanwhile.
+                self._tell_of_end(session, published, name)
         stream_routes.forget(session)
 
     def _reserved_by(self, session: "Session", name: str) -> Publication | None:
@@ -140,28 +223,41 @@ class Streams:
             return None
         return publication if publication.session.session_id == session.session_id else None
 
-    def resume(self, session: "Session", rows: list[list[Any]], held: list[list[Any]]) -> None:
-        """A session goes on, with the message streams that it had (`state_rows`). `held`: rows [name, number] of the last message
-        that its edge has of each stream that it plays."""
-        numbers: dict[str, int] = dict(held)
+    def resume(
+        self,
+        session: "Session",
+        rows: list[list[Any]],
+        held: list[list[Any]],
+        publications: Iterable[list[Any]] = (),
+    ) -> None:
+        """A session goes on, with the message streams that it had (`state_rows`, `publication_rows`). `held`: rows [name, number]
+        of the last message that its edge has of each stream that it plays."""
+        proofs = {stream_id: (proof, shift) for stream_id, proof, shift in publications}
+        numbers: dict[str, int] = {row[0]: row[1] for row in held if len(row) == 2}
+        # Of one that another edge had each stream is told by itself.
+        positions: dict[int, int] = {row[2]: row[1] for row in held if len(row) > 2}
         before = self._suspended.pop(session.session_id, ())
         session.streams.clear()
         for stream_id, publishes, plays, audio, video, paused, route in rows:
             net_stream = session.streams[stream_id] = NetStream(stream_id)
             net_stream.audio, net_stream.video, net_stream.paused = bool(audio), bool(video), bool(paused)
             net_stream.route = route
+            net_stream.proof, shift = proofs.get(stream_id, (b"", -1))
             if publishes:
-                self._resume_publishing(session, net_stream, publishes)
-            if plays:
+                self._resume_publishing(session, net_stream, publishes, shift)
+            if plays and stream_id in positions:
+                self.open(plays).take_over_player(session, net_stream, positions[stream_id])
+            elif plays:
                 self.open(plays).resume_player(session, net_stream, numbers.get(plays, 0))
         for published, name in before:
             # What its edge never heard has begun will begin once more.
             if published and self._reserved_by(session, name) is not None:
                 self._unpublish(session, self.by_name[name], tell=False)
 
-    def _resume_publishing(self, session: "Session", net_stream: "NetStream", name: str) -> None:
+    def _resume_publishing(self, session: "Session", net_stream: "NetStream", name: str, shift: int) -> None:
         stream = self.open(name)
-        if stream.publication is not None and self._reserved_by(session, name) is None:
+        reserved = stream.reserved is not None and stream.reserved.proof != net_stream.proof
+        if reserved or (stream.publication is not None and self._reserved_by(session, name) is None):
             # Somebody else was there first.
             _log.warning("name taken", group=self._group.name, stream=name, session=session.session_id)
             self._group.reply(session, PublishStopped(session.number, net_stream.id))
@@ -171,6 +267,9 @@ class Streams:
             self._tell_of_end(session, True, name)
             session.mark_state()
             return
+        if shift >= 0 and stream.timeline is None:
+            stream.timeline = Timeline(None, 0.0, shift)
+        self._awaited.discard(name)
         stream.start_publishing(session, net_stream, resumed=True)
         _log.info("publishes on", group=self._group.name, stream=name, session=session.session_id)
 
@@ -182,7 +281,17 @@ class Streams:
     def tick(self, now: float) -> None:
         """Players whose stream's publisher does not come are told, as of any that ends."""
         for stream in list(self.by_name.values()):
-            if stream.tend(now):
+            if stream.reserved is not None and now >= stream.reserved.until:
+                _log.info(
+                    "unpublished",
+                    group=self._group.name,
+                    stream=stream.name,
+                    reason="its publisher did not come back",
+                )
+                self._awaited.discard(stream.name)
+                self._tell_unpublished(stream, stream.unreserve())
+                self._forget(stream)
+            elif stream.tend(now):
                 self._tell_unpublished(stream, stream.give_up())
                 self._forget(stream)
 

@@ -10,13 +10,15 @@ if TYPE_CHECKING:
 class NetStream:
     """A message stream of a session. It publishes, plays, or does nothing."""
 
-    __slots__ = ("audio", "id", "paused", "playing", "publication", "route", "video")
+    __slots__ = ("audio", "id", "paused", "playing", "proof", "publication", "route", "video")
 
     def __init__(self, stream_id: int) -> None:
         self.id = stream_id
         self.route = ""
         """The group of its own that has the stream, where streams are spread; its commands are sent on there."""
         self.publication: Publication | None = None
+        self.proof = b""
+        """Who publishes on it, or publishes elsewhere."""
         self.playing: Stream | None = None
         self.audio = self.video = True
         self.paused = False

@@ -17,6 +17,7 @@ from headwater_origin.session import Session
 from headwater_origin.streams import routes as stream_routes
 from headwater_origin.streams.net_stream import NetStream, new_stream
 from headwater_origin.streams.stream import play_changed
+from headwater_origin.streams.timeline import PROOF_BYTES, proof_of
 
 _log = get_log("origin")
 _LIVE, _ENDLESS = -1.0, -1.0
@@ -93,23 +94,28 @@ def publish(session: Session, command: Command) -> None:
         return
     group = session.group
     reason = None
-    if not _taken(session, net_stream, name):
+    # What stands behind the name its home has seen, which a guest is told what it comes to.
+    proof = _guest_proof(command) if session.guest else proof_of(session.proof, query)
+    if not _hindrance(session, net_stream, name, proof):
         reason = hooks.allowed(group, "on_publish", session.client, name, query)
         # The hook may have waited: the client may be gone, its stream deleted, the name taken.
         if session.closed or session.streams.get(net_stream.id) is not net_stream:
             return
     # Nothing is said before this, and nothing waits behind it: all that follows is done as a whole.
-    taken = _taken(session, net_stream, name)
+    hindrance = _hindrance(session, net_stream, name, proof)
     _end(session, net_stream)
     if reason is not None:
         _refuse(session, command, StatusCode.PUBLISH_DENIED, reason)
-    elif taken:
-        _refuse(session, command, StatusCode.PUBLISH_BAD_NAME, f"{name} is published already")
+    elif hindrance:
+        _refuse(session, command, StatusCode.PUBLISH_BAD_NAME, hindrance)
     elif group.spread_streams:
+        net_stream.proof = proof
         net_stream.route = stream_routes.group_of(session, name)
         session.mark_state()
-        stream_routes.send_command(session, net_stream, "publish", name, "live")
+        shown = [proof.hex()] if proof else []
+        stream_routes.send_command(session, net_stream, "publish", name, "live", *shown)
     else:
+        net_stream.proof = proof
         group.streams.publish(session, net_stream, name)
         session.reply(stream_begin(net_stream.id))
         session.send_status(net_stream.id, status(StatusCode.PUBLISH_START, f"{name} is published"))
@@ -117,15 +123,25 @@ def publish(session: Session, command: Command) -> None:
 
 def _published(session: Session, name: str) -> bool:
     stream = session.group.streams.by_name.get(name)
-    return stream is not None and stream.publication is not None
+    return stream is not None and (stream.publication is not None or stream.reserved is not None)
 
 
-def _taken(session: Session, net_stream: NetStream, name: str) -> bool:
-    """Whether another one publishes a name than the message stream that is about to."""
-    if session.group.spread_streams:
-        return stream_routes.is_published(session, net_stream, name)
-    publication = net_stream.publication
-    return _published(session, name) and (publication is None or publication.stream.name != name)
+def _hindrance(session: Session, net_stream: NetStream, name: str, proof: bytes) -> str:
+    """Why the name cannot be published by a message stream that is about to; empty: it can."""
+    if not session.group.spread_streams:
+        return session.group.streams.hindrance(session, net_stream, name, proof)
+    return (
+        f"{name} is published already" if stream_routes.is_published(session, net_stream, name, proof) else ""
+    )
+
+
+def _guest_proof(command: Command) -> bytes:
+    """Its home has added it: see `stream_routes.send_command`."""
+    shown = command.args[2] if len(command.args) > 2 else ""
+    try:
+        return bytes.fromhex(shown)[:PROOF_BYTES] if isinstance(shown, str) else b""
+    except ValueError:
+        return b""
 
 
 def _refuse(session: Session, command: Command, code: StatusCode, text: str) -> None:

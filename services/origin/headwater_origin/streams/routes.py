@@ -18,11 +18,18 @@ def group_of(session: Session, name: str) -> str:
     return f"{session.group.scope}#stream:{name}"
 
 
-def is_published(session: Session, net_stream: NetStream, name: str) -> bool:
-    """Whether another one than this message stream publishes it, as far as has been reported. The stream's group has the last
-    word."""
+def is_published(session: Session, net_stream: NetStream, name: str, proof: bytes) -> bool:
+    """Whether another one than this message stream publishes it, as far as has been reported, and need not make way for one with
+    this proof. The stream's group has the last word."""
     publisher = session.group.streams.published_elsewhere.get(group_of(session, name))
-    return publisher is not None and publisher != (session.session_id, net_stream.id)
+    if publisher is None or publisher == (session.session_id, net_stream.id):
+        return False
+    session_id, stream_id = publisher
+    its_session = session.group.by_id.get(session_id)
+    if its_session is None:
+        return not proof  # Its link is lost.
+    its_stream = its_session.streams.get(stream_id)
+    return not proof or its_stream is None or its_stream.proof != proof
 
 
 def send_command(session: Session, net_stream: NetStream, name: str, *args: str | float | bool) -> None:

@@ -8,6 +8,7 @@ what it has kept of the last seconds (its ring), with the numbers that the messa
 number that it has. One that lacks more than the ring holds begins anew, at a keyframe behind its headers.
 """
 
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,15 @@ from headwater_bus.traffic import (
     StreamMedia,
     StreamOpened,
     StreamReset,
+    ToClient,
 )
 from headwater_rtmp.gop import GopCache
 from headwater_rtmp.media import MediaFlags, inspect, is_clear_data_frame, strip_set_data_frame
 from headwater_rtmp.message import DATA, Message
 
 from headwater_origin.edge_port import EdgePort
-from headwater_origin.streams.kept import Kept
+from headwater_origin.streams.kept import MESSAGE_BYTES, Kept
+from headwater_origin.streams.timeline import Reserved, Timeline
 
 if TYPE_CHECKING:
     from headwater_origin.group import Group
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
 _KEPT_FACTOR = 2
 """What is kept for edges that come late takes so many times the bytes of the cache at most: as much as the rings of edges."""
+_MOST_RECENT = 1000
+"""Messages, 13 s of a stream of 30 pictures a second with sound."""
 
 
 @dataclass(slots=True)
@@ -114,14 +119,20 @@ class Stream:
         "_group",
         "_kept",
         "_last",
+        "_last_at",
+        "_last_timestamp",
         "_load",
+        "_recent",
+        "_recent_bytes",
         "bytes_in",
         "cache",
         "due",
         "messages_in",
         "name",
         "publication",
+        "reserved",
         "subscriptions",
+        "timeline",
     )
 
     def __init__(self, name: str, group: "Group") -> None:
@@ -134,10 +145,20 @@ class Stream:
         )
         self.cache = GopCache(group.config.cache_bytes)
         self.publication: Publication | None = None
+        self.reserved: Reserved | None = None
+        """For whom its name is kept, whose publisher has gone without a goodbye."""
+        self.timeline: Timeline | None = None
+        """Of a publisher that has followed another one."""
+        self._last_timestamp: int | None = None
+        self._last_at = group.clock()
+        """Of the last message, and when it came; without one, when the publication began."""
         self.subscriptions: dict[EdgePort, Subscription] = {}
         self._first = self._last = 0
         """The numbers of the first message that came of this publication, and of the last; 0: none has."""
         self._kept: Kept | None = None
+        self._recent: deque[Counted] = deque()
+        """The last messages, for players whose edge has died with some that it had not told them."""
+        self._recent_bytes = 0
         self.due = 0.0
         """Until when its publisher is waited for, by players that had it somewhere else; 0: it is not."""
         self.messages_in = 0
@@ -145,8 +166,8 @@ class Stream:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody publishes or plays it."""
-        return self.publication is None and not self.subscriptions
+        """Whether nobody publishes or plays it, and it is kept for nobody."""
+        return self.publication is None and self.reserved is None and not self.subscriptions
 
     def players(self) -> "list[tuple[Session, NetStream]]":
         """Everyone who plays it."""
@@ -160,10 +181,18 @@ class Stream:
 
     def start_publishing(self, session: "Session", net_stream: "NetStream", resumed: bool = False) -> None:
         """Make a session the publisher; its edge is told before the client is, so that no media is lost between. `resumed`: it is
-        the publisher already, as players' edges know it."""
+        the publisher already, as players' edges know it. Where the name was reserved the stream goes on: in time, and for
+        players at the first keyframe."""
+        reserved, self.reserved = self.reserved, None
         if not resumed:
+            last, last_at = self._last_timestamp, self._last_at
             self._forget_publication()
-            if any(subscription.have or subscription.waiting for subscription in self.subscriptions.values()):
+            if reserved is not None:
+                self.timeline = Timeline(last, last_at)
+                self._empty()
+            elif any(
+                subscription.have or subscription.waiting for subscription in self.subscriptions.values()
+            ):
                 self._empty()
         self.due = 0.0
         self.publication = net_stream.publication = self._ask(session, net_stream, resumed)
@@ -183,6 +212,38 @@ class Stream:
         if publication is not None:
             self._take_numbers(publication)
             publication.suspended = True
+
+    def reserve(self, until: float) -> None:
+        """The publisher has gone without a goodbye: its name is kept, and players and their edges are told nothing."""
+        publication, self.publication = self.publication, None
+        if publication is not None:
+            publication.net_stream.publication = None
+            self._take_numbers(publication)
+            self.reserved = Reserved(publication.net_stream.proof, until)
+            if not self.subscriptions:
+                # Nobody needs what it has sent.
+                self._empty()
+                self._recent.clear()
+                self._recent_bytes = 0
+
+    def unreserve(self) -> "list[tuple[Session, NetStream]]":
+        """Whom it was kept for does not come; returns the players."""
+        self.reserved = None
+        self._forget_publication()
+        self._empty()
+        return self.players()
+
+    @property
+    def silent_s(self) -> float:
+        """For how long its publisher has sent nothing."""
+        return self._group.clock() - self._last_at
+
+    def silent(self) -> bool:
+        """Whether its publisher is not there, or has sent nothing for long."""
+        publication = self.publication
+        if publication is None:
+            return False
+        return publication.suspended or self.silent_s >= self._config.publisher_silent_s
 
     def stop_publishing(self, tell_publisher: bool) -> None:
         """End the publication: the cache is emptied here and on the edges, players stay."""
@@ -222,7 +283,16 @@ class Stream:
 
     def _forget_publication(self) -> None:
         self._first = self._last = 0
+        self.timeline, self._last_timestamp, self._last_at = None, None, self._group.clock()
         self._kept = None
+        self._recent.clear()
+        self._recent_bytes = 0
+
+    def _remember(self, message: Counted) -> None:
+        self._recent.append(message)
+        self._recent_bytes += len(message.payload) + MESSAGE_BYTES
+        while self._recent_bytes > self._config.cache_bytes or len(self._recent) > _MOST_RECENT:
+            self._recent_bytes -= len(self._recent.popleft().payload) + MESSAGE_BYTES
 
     def _empty(self) -> None:
         self.cache.clear()
@@ -236,9 +306,17 @@ class Stream:
 
     def header(self, message: Message) -> None:
         """A header that the publisher has sent before: for who joins, and for who begins anew. The others have it."""
+        if self.timeline is not None:
+            self._move(message)
         if message.type_id in DATA:
             message = strip_set_data_frame(message)
         self.cache.add(message)
+
+    def _move(self, message: Message) -> None:
+        timeline, publication = self.timeline, self.publication
+        if timeline is not None and timeline.move(message, self._group.clock()) and publication is not None:
+            # Another origin needs to know.
+            publication.session.mark_state()
 
     def ring_begins(self, first: int) -> None:
         """What the publisher's edge has kept comes now, from this number on: every edge gets what it lacks of it."""
@@ -263,8 +341,13 @@ class Stream:
     def media(self, number: int, message: Message) -> None:
         """Take one message of the publisher and pass it to every subscribed edge that lacks it. `number` is the edge's count, 0
         when it did not come as PublisherMedia."""
+        if self.timeline is not None:
+            self._move(message)
         is_new = number == 0 or number > self._last
         if is_new:
+            self._last_at = self._group.clock()
+            if message.type_id not in DATA:
+                self._last_timestamp = message.timestamp
             self.messages_in += 1
             self.bytes_in += len(message.payload)
             self._counters.media_in += 1
@@ -278,6 +361,8 @@ class Stream:
         flags = self.cache.add(message) if is_new else inspect(message).flags
         if number and self._kept is not None:
             self._kept.add(number, message)
+        if is_new and isinstance(message, Counted):
+            self._remember(message)
         limit = self._config.link_media_bytes
         for subscription in self.subscriptions.values():
             if subscription.waiting:
@@ -390,6 +475,50 @@ class Stream:
         net_stream.playing = self
         session.group.reply(session, PlayStarted(session.number, net_stream.id, subscription.number))
 
+    def take_over_player(self, session: "Session", net_stream: "NetStream", have: int) -> None:
+        """A player goes on that another edge had, and that was told the stream up to message `have`: first it alone gets what
+        it lacks of what its new edge has been sent, then it plays with the others there. Where that is not known any more it is
+        started anew."""
+        subscription = self.open_for(session.edge)
+        subscription.players[net_stream] = session
+        net_stream.playing = self
+
+        def go_on() -> None:
+            while session.waiting and not session.closed:
+                session.group.outputs.flushed()
+            if not session.closed and net_stream.playing is self:
+                self._go_on(session, net_stream, subscription, have)
+
+        if session.waiting:
+            session.group.run(go_on)
+        else:
+            go_on()
+
+    def _go_on(
+        self, session: "Session", net_stream: "NetStream", subscription: Subscription, have: int
+    ) -> None:
+        """Nothing waits in between: the link keeps the order of this and of what comes next of the stream."""
+        group = session.group
+        lacking = self._lacking(have, subscription)
+        for message in lacking or ():
+            told = ToClient(
+                session.number, message.type_id, net_stream.id, message.timestamp, message.payload
+            )
+            group.reply(session, told)
+        started = PlayStarted(session.number, net_stream.id, subscription.number, lacking is not None)
+        group.reply(session, started)
+        if not net_stream.audio or not net_stream.video or net_stream.paused:
+            group.reply(session, play_changed(session, net_stream))
+
+    def _lacking(self, have: int, subscription: Subscription) -> "list[Counted] | None":
+        """What of that which an edge was sent comes behind message `have`; None: that is not known."""
+        if not have or subscription.waiting or subscription.dropping or have > subscription.have:
+            return None
+        lacking = [message for message in self._recent if have < message.number <= subscription.have]
+        if lacking and lacking[0].number != have + 1:
+            return None
+        return lacking if lacking or have == subscription.have else None
+
     def resume_player(self, session: "Session", net_stream: "NetStream", have: int) -> None:
         """A player goes on, whose edge has the stream's messages up to number `have` (0: none)."""
         subscription = self.subscriptions.get(session.edge)
@@ -435,6 +564,9 @@ class Stream:
             subscription.players.pop(net_stream, None)
             if not subscription.players:
                 del self.subscriptions[session.edge]
+                if session.edge.up:
+                    # Another edge has the session; this one lives.
+                    session.edge.link.send(StreamClosed(subscription.number))
 
     def remove_player(self, session: "Session", net_stream: "NetStream", tell_player: bool) -> None:
         """Stop a player; the edge of the last one is unsubscribed."""
@@ -455,7 +587,9 @@ class Stream:
         if self._kept is not None and now >= self._kept.until:
             self._kept = None
         # Whoever is absent still may be the publisher.
-        return self.publication is None and 0 < self.due <= now and not self._group.absent
+        if self.publication is not None or self.reserved is not None:
+            return False
+        return 0 < self.due <= now and not self._group.absent
 
     def health(self) -> dict[str, object]:
         """Messages in, and out for each edge."""

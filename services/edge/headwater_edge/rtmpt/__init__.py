@@ -1,0 +1,1 @@
+"""RTMPT: RTMP in HTTP requests. A session is stored with each answer, so that any edge may receive the next request."""

@@ -1,0 +1,118 @@
+"""A client on a non-blocking socket: plain TCP, or TLS that looks like it."""
+
+import _socket
+from typing import TYPE_CHECKING, Any
+
+from headwater_edge.client import Client
+from headwater_edge.outbox import READ, Outbox
+
+if TYPE_CHECKING:
+    from headwater_edge.edge import Edge
+
+_RECEIVE_BYTES = 64 * 1024
+
+
+class TcpClient(Client):
+    """See Client. gevent's io watchers are level-triggered, and one whose callback raises is stopped for good: nothing may escape
+    from a callback here. `data` is what was read of it already, at most once."""
+
+    __slots__ = ("_reader",)
+
+    sock: _socket.socket
+
+    def __init__(self, edge: "Edge", sock: _socket.socket, address: str, secure: bool = False) -> None:
+        super().__init__(edge, address, "rtmps" if secure else "rtmp")
+        self.sock = sock
+        self._reader: Any = edge.loop.io(sock.fileno(), READ)
+        self._reader.start(self._readable)
+
+    # Reading
+
+    def _readable(self) -> None:
+        try:
+            data = self.sock.recv(_RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self.close(f"socket: {error.strerror}", gone=True)
+            return
+        if not data:
+            self.close("closed by the client", gone=True)
+            return
+        self.receive(data)
+
+    def _listen(self, reads: bool) -> None:
+        if reads:
+            self._reader.start(self._readable)
+        else:
+            self._reader.stop()
+
+    # Writing
+
+    def _outbox_for_more(self) -> Outbox:
+        outbox = self.outbox
+        if outbox is None:
+            outbox = self._open_outbox()
+            self._edge.dirty.append(self)
+        return outbox
+
+    def transmit(self, data: bytes) -> None:
+        """See Client."""
+        if self.outbox is not None:
+            self.enqueue(data)
+        elif data and not self.closed:
+            self._open_outbox().put(data)
+            self.flush()
+
+    def queue_rest(self, data: bytes, sent: int) -> None:
+        """The fan-out has sent the first `sent` bytes by itself; the socket is full."""
+        self._open_outbox().put_rest(data, sent)
+
+    def _open_outbox(self) -> Outbox:
+        outbox = self.outbox = Outbox(self._edge.loop, self.sock, self._writable)
+        return outbox
+
+    def flush(self) -> None:
+        """See Client."""
+        if self.outbox is not None and not self.outbox.full:
+            self._drain()
+
+    def _writable(self) -> None:
+        self._drain()
+        # Of objects that it has caught up with.
+        self._edge.flush_clients()
+
+    def _drain(self) -> None:
+        try:
+            self._send_queued()
+        except OSError as error:
+            self.close(f"socket: {error.strerror}", gone=True)
+        except Exception as error:
+            self._edge.counters.internal_errors += 1
+            self.close(f"internal error: {error!r}", error=True, gone=True)
+
+    def _send_queued(self) -> None:
+        """Send what the socket takes; queue what it has missed when there is room. Raises OSError."""
+        outbox = self.outbox
+        if outbox is None:
+            return
+        self._edge.counters.bytes_out += outbox.send()
+        if not outbox.backlog_bytes:
+            self.outbox = None
+        self.catch_up()
+
+    # The end
+
+    def _stop(self) -> None:
+        # Watchers before the file descriptor: its number may be another client's at once.
+        self._reader.stop()
+        self._reader.close()
+        if self.outbox is not None:
+            self.outbox.stop()
+
+    def _let_go(self, gone: bool, last: bytes) -> None:
+        outbox, self.outbox = self.outbox, None
+        if last:
+            outbox = outbox if outbox is not None else Outbox(self._edge.loop, self.sock, self._writable)
+            outbox.put(last)
+        self._edge.linger(self.sock, self.address, None if gone else outbox, gone)

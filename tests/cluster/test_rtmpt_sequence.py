@@ -1,0 +1,80 @@
+"""Requests of RTMPT sessions that come twice, late, in another order, cut off and at any edge: what they bring is consumed once
+and in order, or the session is closed with a reason."""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import pytest
+from headwater_client import NetConnection
+from support.cluster import ending_well
+from support.edge_chaos_cluster import EdgeCluster
+from support.edge_chaos_results import Config
+from support.hostile import HostileClient
+
+pytestmark = pytest.mark.cluster
+_SCOPE = "chaos/hostile"
+_SESSIONS, _ROUNDS, _MOST_CALLS = 12, 12, 5
+_FIRST = (0, 1, 2, 2**32 - 5, 2**31 - 5)
+"""Numbers of first requests: FFmpeg's, Red5's, librtmp's, and such that pass the bounds of signed and unsigned ones."""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeCluster]:
+    """Three edges, one origin."""
+    with ending_well(
+        EdgeCluster(tmp_path_factory.mktemp("hostile"), Config(edges=3, origins=1), "")
+    ) as running:
+        assert isinstance(running, EdgeCluster)
+        yield running
+
+
+def runs(cluster: EdgeCluster, name: str) -> dict[int, float]:
+    """How often each call of a client has run, by its number, as the application says."""
+    with NetConnection(cluster.rtmp_url(1, _SCOPE), "looks") as connection:
+        found: dict[str, Any] = connection.call("journal", name)
+    return {int(number): times for number, times in found.items()}
+
+
+def once_each(number: int) -> dict[int, float]:
+    """What `runs` says of so many calls that were consumed once and in order."""
+    return dict.fromkeys(range(1, number + 1), 1)
+
+
+def test_what_a_hostile_proxy_does_to_single_requests_is_not_noticed(cluster: EdgeCluster) -> None:
+    seed = random.SystemRandom().randrange(1_000_000)
+    clients = [
+        HostileClient(
+            cluster.addresses, _SCOPE, f"patient-{number}", _FIRST[number % len(_FIRST)], seed + number
+        )
+        for number in range(_SESSIONS)
+    ]
+
+    def run(client: HostileClient) -> None:
+        client.connect()
+        for number in range(_ROUNDS):
+            client.call(1 + number % _MOST_CALLS)
+
+    jobs = [gevent.spawn(run, client) for client in clients]
+    gevent.joinall(jobs)
+    failed = [f"seed {seed}: {job.exception!r}" for job in jobs if job.exception is not None]
+    assert not failed, failed
+    for client in clients:
+        # Answers come in the order of the calls, each once.
+        assert client.results == list(range(1, client.sent + 1)), f"seed {seed}: {client.done}"
+        assert runs(cluster, client.name) == once_each(client.sent), f"seed {seed}: {client.done}"
+    assert sum(cluster.log(name).count("session taken over") for name in cluster.names_of("edge")) > _SESSIONS
+
+
+@pytest.mark.parametrize("how", ["old", "far", "hole"])
+def test_a_session_whose_order_is_lost_is_closed_with_a_reason(cluster: EdgeCluster, how: str) -> None:
+    client = HostileClient(cluster.addresses, _SCOPE, f"offended-{how}", 0, seed=1)
+    client.connect()
+    client.call(3)
+    assert client.offend(how).startswith("HTTP/1.1 409 ")
+    reason = f'reason="request {client.offence}, expected {client.expected}"'
+    assert client.after().startswith("HTTP/1.1 404 ")
+    assert runs(cluster, client.name) == once_each(3)
+    said = "".join(cluster.log(name) for name in cluster.names_of("edge"))
+    assert reason in said
