@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from headwater_store import Held, Leases, Lost, StoreError, Taken, open_leases
+from headwater_store import Held, Leases, LeaseWrite, Lost, StoreError, Taken, open_leases
 from store.conftest import ENGINES, LASTING
 from support.waiting import TIME_FACTOR, eventually
 
@@ -145,3 +145,16 @@ def test_leases_last(open_one: Open) -> None:
     again = open_one()
     again.write("s", taken.fence, b"2", LONG_S)
     assert refused(again, "s", "edge-2")
+
+
+@every_engine
+def test_many_are_written_at_once_and_each_says_whether_it_was(open_one: Open) -> None:
+    one, other = open_one(), open_one()
+    fences = {key: one.take(key, "one", 0.0).fence for key in ("a", "b", "c")}
+    stolen = other.take("b", "other", 0.0)
+    assert stolen.fence > fences["b"]
+    writes = [LeaseWrite(key, fence, key.encode()) for key, fence in fences.items()]
+    assert one.write_many(writes, 0.0) == [True, False, True]
+    assert other.write_many([LeaseWrite("b", stolen.fence, b"theirs")], 0.0) == [True]
+    assert [one.take(key, "one", 0.0).data for key in ("a", "b", "c")] == [b"a", b"theirs", b"c"]
+    assert one.write_many([], 0.0) == []
