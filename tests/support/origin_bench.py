@@ -210,6 +210,7 @@ class FakeClient:
         objects: list[list[Any]] | None = None,
         streams: list[list[Any]] | None = None,
         guest_streams: list[list[Any]] | None = None,
+        fence: int = 0,
     ) -> None:
         """Send connect with these arguments. At another epoch than the first only who resumes has an id of the first. The last
         ones are what the edge of one who resumes knows."""
@@ -234,6 +235,7 @@ class FakeClient:
                 objects or [],
                 streams or [],
                 guest_streams or [],
+                fence,
                 payload=message.payload,
             )
         )

@@ -7,7 +7,16 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from headwater_bus.traffic import Attach, Attached, AttachRefused, CloseSession, GuestIdle, SessionsGone
+from headwater_bus.traffic import (
+    Attach,
+    Attached,
+    AttachRefused,
+    CloseSession,
+    GuestIdle,
+    Heard,
+    SessionsGone,
+    SessionTaken,
+)
 from headwater_origin import Application, Client, ClientGone, Reject, remote
 from headwater_origin.session_state import StateError, StateOf, unpack_state
 from headwater_rtmp.command import encode_command
@@ -420,3 +429,46 @@ def test_a_member_whose_edge_lives_is_waited_for_longer(bench: JournaledBench, a
     assert ("disconnect", "session-1") not in app.log
     after(bench, 46)
     assert app.log.count(("disconnect", "session-1")) == 1
+
+
+# Sessions that may go from edge to edge
+
+
+def test_the_edge_with_the_newer_fence_has_the_session(bench: JournaledBench, app: type[App]) -> None:
+    first = bench.member(bench.edge(), fence=5)
+    known = first.session.client
+    second = again(bench, first, fence=7)
+    settle()
+    assert [told for told in first.link.log if isinstance(told, SessionTaken)] == [SessionTaken(1, 7)]
+    assert second.session.client is known
+    # The former edge means nothing any more: not its messages, not its end, not another attach.
+    first.command("nothing")
+    first.detach()
+    first.attach(resumed=True, session_id="session-1", fence=5)
+    settle()
+    assert [told for told in first.link.log if isinstance(told, SessionTaken)][1:] == [SessionTaken(1, 7)]
+    assert second.session.client.connected
+    assert ("disconnect", "session-1") not in app.log
+    second.detach()
+    settle()
+    assert app.log.count(("disconnect", "session-1")) == 1
+
+
+def test_what_is_acknowledged_and_not_stored_is_said_again(bench: JournaledBench) -> None:
+    """The edge has received it, and dies before a request has fetched it."""
+    client, other = bench.member(bench.edge(), fence=5), bench.member(bench.edge())
+    client.link.taken = client.link.position
+    other.scope.broadcast("all", "words")
+    bench.committed()
+    client.link.applied()
+    client.link.taken = None
+    bench.origin.tend(0.0)
+    back = again(bench, client, fence=7)
+    settle()
+    assert ("all", 0.0, "words") in back.take()
+    # Now it is stored, and need not be kept.
+    entry = bench.origin.groups["app/room"].outputs.committed_number
+    back.put(Heard([1, 0, entry]))
+    last = again(bench, back, fence=8, heard=entry)
+    settle()
+    assert ("all", 0.0, "words") not in last.take()
