@@ -32,6 +32,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture
+def started() -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """Programs that end with the test."""
+    running: list[subprocess.Popen[bytes]] = []
+    yield running
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
 def make_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Cluster]]:
     """Makes clusters of a test's own, which it may break; they are stopped at its end."""
     made: list[Cluster] = []

@@ -1,7 +1,7 @@
 """Real programs by RTMPS and RTMPTS, while the certificate is replaced: streams go on, and who comes next sees the new one."""
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,16 +25,6 @@ pytestmark = pytest.mark.clients
 _RECORD_S = 12
 _SOURCE_S = (_RECORD_S + 12) * TIME_FACTOR
 Tool = Callable[[str], str]
-
-
-@pytest.fixture
-def started() -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """Programs that end with the test."""
-    running: list[subprocess.Popen[bytes]] = []
-    yield running
-    for process in running:
-        process.kill()
-        process.wait()
 
 
 def subject(openssl: str, port: int) -> str:

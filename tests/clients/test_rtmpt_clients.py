@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from gevent.socket import create_connection, socket
 from headwater_bus.ports import edge_rtmp_port
-from headwater_client import NetConnection, StreamError
 from headwater_rtmp.command import encode_command
 from headwater_rtmp.connection import Connection, PongReceived
 from headwater_rtmp.control import ping_request
@@ -28,6 +27,7 @@ from support.media import (
     start_recorder,
 )
 from support.posting import post
+from support.recorder import playable
 from support.redis import free_port
 from support.waiting import TIME_FACTOR, eventually
 
@@ -65,26 +65,6 @@ def front(tmp_path_factory: pytest.TempPathFactory, tool: Tool) -> Iterator[Fron
         http = ending.enter_context(nginx(tool("nginx"), folder, edges))
         stream = ending.enter_context(nginx(tool("nginx"), folder, proxied=proxied))
         yield Front(cluster, {"nginx": http, "haproxy": both}, {"nginx": stream, "haproxy": both})
-
-
-@pytest.fixture
-def started() -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """Programs that end with the test."""
-    running: list[subprocess.Popen[bytes]] = []
-    yield running
-    for process in running:
-        process.kill()
-        process.wait()
-
-
-def playable(url: str, name: str) -> bool:
-    """Whether it is published."""
-    try:
-        with NetConnection(url) as connection:
-            connection.create_stream().play(name)
-    except StreamError:
-        return False
-    return True
 
 
 def test_real_programs_for_a_minute_through_nginx_and_haproxy(

@@ -1,7 +1,7 @@
 """A publisher is killed and comes back with the same key: players stay, and their recordings go on."""
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,16 +14,6 @@ from support.waiting import TIME_FACTOR, eventually
 
 pytestmark = pytest.mark.cluster
 _SOURCE_S = 60 * TIME_FACTOR
-
-
-@pytest.fixture
-def started() -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """Programs that end with the test."""
-    running: list[subprocess.Popen[bytes]] = []
-    yield running
-    for process in running:
-        process.kill()
-        process.wait()
 
 
 def refusal(url: str, name: str) -> str:

@@ -2,7 +2,7 @@
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,16 +14,6 @@ from support.waiting import TIME_FACTOR, eventually
 pytestmark = pytest.mark.cluster
 _SOURCE_S = 30 * TIME_FACTOR
 _GROUP = "live/_definst_"
-
-
-@pytest.fixture
-def started() -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """Programs that end with the test."""
-    running: list[subprocess.Popen[bytes]] = []
-    yield running
-    for process in running:
-        process.kill()
-        process.wait()
 
 
 def kill_owner(cluster: Cluster) -> str:
