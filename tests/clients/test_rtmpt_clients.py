@@ -32,7 +32,8 @@ from support.redis import free_port
 from support.waiting import TIME_FACTOR, eventually
 
 pytestmark = pytest.mark.clients
-_RECORD_S = 60
+_RECORD_S = 20
+"""A minute was tried by hand: CI has no time for it."""
 _SOURCE_S = (_RECORD_S + 15) * TIME_FACTOR
 _MANY_REQUESTS = 1_200
 """nginx closes a connection after 1,000, where it is not told otherwise."""
@@ -67,7 +68,7 @@ def front(tmp_path_factory: pytest.TempPathFactory, tool: Tool) -> Iterator[Fron
         yield Front(cluster, {"nginx": http, "haproxy": both}, {"nginx": stream, "haproxy": both})
 
 
-def test_real_programs_for_a_minute_through_nginx_and_haproxy(
+def test_real_programs_through_nginx_and_haproxy(
     front: Front, started: list["subprocess.Popen[bytes]"], tool: Tool, tmp_path: Path
 ) -> None:
     """ffmpeg publishes, ffmpeg of two versions and rtmpdump play."""
