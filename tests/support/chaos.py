@@ -19,16 +19,16 @@ import gevent
 from rich.console import Console
 from rich.table import Table
 
-from support.chaos_checks import Findings, History
+from support.chaos_checks import Findings
 from support.chaos_clients import Group, Member, Pauses, Player, Publisher
 from support.chaos_cluster import ChaosCluster
+from support.chaos_crowd import Crowd
 from support.chaos_faults import KINDS, Fault, Script
 from support.chaos_ffmpeg import NAME as FFMPEG
 from support.chaos_ffmpeg import Recording
 from support.redis import RedisServer
 from support.waiting import eventually
 
-_SETTLE_S = 30.0
 _TELL_EVERY_S = 10.0
 Say = Callable[[str], None]
 
@@ -71,13 +71,13 @@ class Result:
         return "\n".join([f"seed {self.config.seed}", *script, found])
 
 
-class Chaos:
+class Chaos(Crowd):
     """One run."""
 
     def __init__(self, config: Config, cluster: ChaosCluster, say: Say) -> None:
         self._config, self._cluster, self._say = config, cluster, say
         began = time.monotonic()
-        self.findings = Findings(lambda: time.monotonic() - began)
+        super().__init__(Findings(lambda: time.monotonic() - began))
         self.pauses = Pauses(self.findings)
         self._chance = random.Random(config.seed)
         spread_from = config.groups - config.spread
@@ -95,8 +95,6 @@ class Chaos:
             place = len(group.members)
             url = cluster.rtmp_url(1 + place % 2, group.scope)
             group.members.append(Member(url, f"{group.scope[-3:]}-{place + 1}", place % 3 == 0, group))
-        self.publishers = []
-        self.players = []
         for number in range(config.publishers):
             scope = self.groups[number * config.groups // max(1, config.publishers)].scope
             publisher = Publisher(
@@ -107,18 +105,6 @@ class Chaos:
                 url = cluster.rtmp_url(1 + player // config.publishers % 2, scope)
                 self.players.append(Player(url, publisher, player + 1, player % 3 == 0, self.findings))
         self.script = Script(cluster, config.seed, config.kinds, self.unserved, self.findings, say)
-
-    @property
-    def members(self) -> list[Member]:
-        """Of all groups."""
-        return [member for group in self.groups for member in group.members]
-
-    def unserved(self, begin_s: float) -> list[str]:
-        """The clients that were not served after a moment: no change of theirs acknowledged, no frame seen."""
-        waiting = [member.name for member in self.members if not member.served_since(begin_s)]
-        return waiting + [
-            player.history.client for player in self.players if not player.served_since(begin_s)
-        ]
 
     def run(self) -> Result:
         """All of it; what is wrong is in the result. Raises what keeps it from beginning."""
@@ -133,7 +119,8 @@ class Chaos:
             ending.callback(teller.kill)
             self.script.run(self._config.seconds)
             self._say(f"{self.findings.clock():7.2f} s  all faults are over")
-            self._settle()
+            settled = "settled" if self.settle() else "not settled"
+            self._say(f"{self.findings.clock():7.2f} s  {settled}")
             if recording is not None:
                 recording.end()
             lasted_s = self.findings.clock() - began_s
@@ -159,48 +146,15 @@ class Chaos:
         """Everybody is there before anybody says anything."""
         for member in self.members:
             member.connect()
-        for publisher in self.publishers:
-            publisher.start()
-        for player in self.players:
-            player.start()
-        for member in self.members:
-            member.start(random.Random(self._chance.random()))
+        self.start(self._chance)
         now_s = self.findings.clock()
         eventually(lambda: not self.unserved(now_s), within_s=30, what="every client is served")
-
-    def _settle(self) -> None:
-        """Nothing more is begun, all that was begun ends."""
-        for publisher in self.publishers:
-            publisher.stop()
-        gevent.joinall([gevent.spawn(member.stop) for member in self.members])
-        try:
-            eventually(self._settled, _SETTLE_S, every_s=0.1)
-        except AssertionError:
-            self._say(f"{self.findings.clock():7.2f} s  not settled")  # What is missing is found one by one.
-        else:
-            self._say(f"{self.findings.clock():7.2f} s  settled")
-
-    def _settled(self) -> bool:
-        return all(group.settled() for group in self.groups) and all(
-            player.settled() for player in self.players
-        )
 
     def _finish(self) -> None:
         for at, group in enumerate(self.groups):
             group.finish(self._cluster.rtmp_url(1 + at % 2, group.scope))
-        for player in self.players:
-            player.finish()
-        connections = [each.connection for each in self.members]
-        connections += [each.connection for each in self.players] + [
-            each.connection for each in self.publishers
-        ]
-        gevent.joinall([gevent.spawn(connection.end) for connection in connections])
-        history = History("cluster", self.findings)
-        for name, status in self._cluster.close().items():
-            if status != 0:
-                history.wrong("exit status", f"{name}: {status}")
-        for line in self._cluster.trouble():
-            history.wrong("log", line)
+        self.end()
+        self.judge("cluster", self._cluster.close(), self._cluster.trouble())
 
     # What is told
 

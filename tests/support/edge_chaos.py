@@ -22,6 +22,7 @@ from rich.console import Console
 from support.balancers import Balancer
 from support.chaos_checks import Findings, History
 from support.chaos_clients import Group, Member, Player, Publisher
+from support.chaos_crowd import Crowd
 from support.edge_chaos_cluster import BALANCERS, EdgeCluster, needed, running
 from support.edge_chaos_programs import Programs
 from support.edge_chaos_results import HUNG_S, KILLED_S, Config, Fault, Result, TimedMedia, Timings, table
@@ -29,7 +30,6 @@ from support.waiting import eventually
 
 _HANG_S = 6.0
 _SERVED_S = 45.0
-_SETTLE_S = 30.0
 _WINDOW_S = 2.0
 """What is asked so long after a fault still belongs to it."""
 _LOOK_S = 0.05
@@ -37,7 +37,7 @@ _PROGRAMS_SCOPE = "chaos/programs"
 Say = Callable[[str], None]
 
 
-class EdgeChaos:
+class EdgeChaos(Crowd):
     """One run."""
 
     def __init__(
@@ -45,7 +45,7 @@ class EdgeChaos:
     ) -> None:
         self._config, self._cluster, self._balancer, self._say = config, cluster, balancer, say
         began = time.monotonic()
-        self.findings = Findings(lambda: time.monotonic() - began)
+        super().__init__(Findings(lambda: time.monotonic() - began))
         self.timings = Timings(self.findings)
         self._history = History("script", self.findings)
         self._chance = random.Random(config.seed)
@@ -59,8 +59,6 @@ class EdgeChaos:
             place = len(group.members)
             url = balancer.url("rtmpt", group.scope)
             group.members.append(Member(url, f"{group.scope[-3:]}-{place + 1}", place % 3 == 0, group))
-        self.publishers: list[Publisher] = []
-        self.players: list[Player] = []
         for number in range(config.publishers):
             url = balancer.url("rtmpt", self.groups[number % config.groups].scope)
             publisher = Publisher(url, f"cam{number + 1}", number % 2 == 1, self.findings)
@@ -82,24 +80,12 @@ class EdgeChaos:
             else None
         )
 
-    @property
-    def members(self) -> list[Member]:
-        """Of all groups."""
-        return [member for group in self.groups for member in group.members]
-
-    def _unserved(self, begin_s: float) -> list[str]:
-        """The clients that were not served after a moment: no change of theirs acknowledged, no frame seen."""
-        waiting = [member.name for member in self.members if not member.served_since(begin_s)]
-        return waiting + [
-            player.history.client for player in self.players if not player.served_since(begin_s)
-        ]
-
     def _wait_served(self, begin_s: float, what: str) -> None:
         try:
-            eventually(lambda: not self._unserved(begin_s), _SERVED_S, every_s=_LOOK_S)
+            eventually(lambda: not self.unserved(begin_s), _SERVED_S, every_s=_LOOK_S)
         except AssertionError:
             self._history.wrong(
-                "not served", f"for {_SERVED_S:g} s after {what}: {', '.join(self._unserved(begin_s))}"
+                "not served", f"for {_SERVED_S:g} s after {what}: {', '.join(self.unserved(begin_s))}"
             )
 
     def run(self) -> Result:
@@ -114,7 +100,8 @@ class EdgeChaos:
                 f"{began_s:7.2f} s  {len(self.members)} members, {len(self.players)} players are served"
             )
             self._break()
-            self._settle()
+            if not self.settle():
+                self._say(f"{self.findings.clock():7.2f} s  not settled")
             lasted_s = self.findings.clock() - began_s
             if self._programs is not None:
                 self._programs.end()
@@ -128,12 +115,7 @@ class EdgeChaos:
         """Everybody is there before anybody says anything."""
         for some in (self.members[at : at + 10] for at in range(0, len(self.members), 10)):
             gevent.joinall([gevent.spawn(member.connect) for member in some], raise_error=True)
-        for publisher in self.publishers:
-            publisher.start()
-        for player in self.players:
-            player.start()
-        for member in self.members:
-            member.start(random.Random(self._chance.random()))
+        self.start(self._chance)
         self._wait_served(self.findings.clock(), "the begin")
 
     # Faults
@@ -194,36 +176,12 @@ class EdgeChaos:
 
     # The end
 
-    def _settle(self) -> None:
-        """Nothing more is begun, all that was begun ends."""
-        for publisher in self.publishers:
-            publisher.stop()
-        gevent.joinall([gevent.spawn(member.stop) for member in self.members])
-        try:
-            eventually(self._settled, _SETTLE_S, every_s=0.1)
-        except AssertionError:
-            self._say(f"{self.findings.clock():7.2f} s  not settled")  # What is missing is found one by one.
-
-    def _settled(self) -> bool:
-        return all(group.settled() for group in self.groups) and all(
-            player.settled() for player in self.players
-        )
-
     def _finish(self) -> None:
         for group in self.groups:
             group.finish(self._balancer.url("rtmpt", group.scope))
-        for player in self.players:
-            player.finish()
-        connections = [member.connection for member in self.members]
-        connections += [each.connection for each in self.players]
-        connections += [each.connection for each in self.publishers]
-        gevent.joinall([gevent.spawn(connection.end) for connection in connections])
+        self.end()
         self._balancer.stop()
-        for name, status in self._cluster.stop().items():
-            if status != 0:
-                self._history.wrong("exit status", f"{name}: {status}")
-        for line in self._cluster.trouble():
-            self._history.wrong("log", line)
+        self.judge("script", self._cluster.stop(), self._cluster.trouble())
 
     def _counts(self) -> dict[str, int]:
         """How much was done."""

@@ -6,6 +6,7 @@ calls: see `receive`.
 """
 
 import time
+from abc import ABC, abstractmethod
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ class Phase(IntEnum):
     CLOSED = 4
 
 
-class Client:
+class Client(ABC):
     """A client of this edge. `home` is its attachment to the scope that it connects to, from the accept on.
 
     `outbox` is there exactly while something is queued on a socket; then either the edge will flush it (`edge.dirty`), or it
@@ -223,9 +224,9 @@ class Client:
         if not reads and not self.paused:
             self._edge.turns.add(self)
 
+    @abstractmethod
     def _listen(self, reads: bool) -> None:
         """Take bytes of the client from now on, or leave them where they are."""
-        raise NotImplementedError
 
     def must_wait(self, divisor: int) -> bool:
         """Whether its origins lag behind by more than the limits, divided by `divisor`."""
@@ -291,21 +292,17 @@ class Client:
             reason = f"slow client: more than {limit} bytes queued"
             self.close_with(StatusCode.CONNECT_CLOSED, reason, error=True)
 
+    @abstractmethod
     def _outbox_for_more(self) -> "Outbox":
         """Where bytes are queued, and the edge will flush."""
-        raise NotImplementedError
 
+    @abstractmethod
     def transmit(self, data: bytes) -> None:
         """Send bytes at once if nothing waits before them, otherwise queue them."""
-        raise NotImplementedError
 
-    def queue_rest(self, data: bytes, sent: int) -> None:
-        """The fan-out has sent the first `sent` bytes on the client's socket by itself, which is full."""
-        raise NotImplementedError
-
+    @abstractmethod
     def flush(self) -> None:
         """Send what is queued, if it can be sent now."""
-        raise NotImplementedError
 
     def catch_up(self) -> None:
         """Queue what it has missed of SharedObjects, when there is room."""
@@ -363,10 +360,10 @@ class Client:
         self._stop()
         self.connect = self.early = self.behind = self.gated = self.restored = None
 
+    @abstractmethod
     def _stop(self) -> None:
         """Read and send nothing more by itself."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _let_go(self, gone: bool, last: bytes) -> None:
         """The session has ended: see to it that what is queued, and `last`, leaves, unless the client is `gone`."""
-        raise NotImplementedError

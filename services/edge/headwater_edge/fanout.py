@@ -253,7 +253,7 @@ class StreamFanout:
                     broken.append((client, error))
                     continue
                 if sent != size:
-                    client.queue_rest(data, sent)
+                    client.queue_rest(data, sent)  # type: ignore[attr-defined]  # as above
                 total += sent
                 shared += 1
         self._counters.bytes_out += total

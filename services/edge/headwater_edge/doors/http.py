@@ -7,6 +7,7 @@ from socket import SO_SNDBUF, SOL_SOCKET
 from typing import TYPE_CHECKING, Any
 
 from headwater_bus.logs import get_log
+from headwater_rtmp.rtmpt import CONTENT_TYPE
 
 from headwater_edge.doors.door import TrustedProxies
 from headwater_edge.doors.http_reader import BadRequest, HttpReader, Received
@@ -43,9 +44,7 @@ class HttpRequest:
         """Whether nobody waits for an answer any more: the connection is closed, or there was one."""
         return self._connection is None
 
-    def answer(
-        self, status: int, body: bytes, content_type: str = "application/x-fcs", close: bool = False
-    ) -> None:
+    def answer(self, status: int, body: bytes, content_type: str = CONTENT_TYPE, close: bool = False) -> None:
         """Answer it. `close`: and close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:

@@ -5,7 +5,7 @@ items at the end of rows.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -54,20 +54,20 @@ class Record:
     address: str
     secure: bool
     phase: int
-    object_encoding: int
-    identity: str
-    proof: bytes
-    rtmp: list[Any]
-    connect: list[Any]
-    early: list[list[Any]]
-    gated: list[list[Any]]
-    spread_objects: bool
-    attachments: list[list[Any]]
-    routes: list[Any]
-    stream_groups: list[list[Any]]
-    players: list[list[Any]]
-    publications: list[list[Any]]
-    objects: list[list[Any]]
+    object_encoding: int = 0
+    identity: str = ""
+    proof: bytes = b""
+    rtmp: list[Any] = field(default_factory=list)
+    connect: list[Any] = field(default_factory=list)
+    early: list[list[Any]] = field(default_factory=list)
+    gated: list[list[Any]] = field(default_factory=list)
+    spread_objects: bool = False
+    attachments: list[list[Any]] = field(default_factory=list)
+    routes: list[Any] = field(default_factory=list)
+    stream_groups: list[list[Any]] = field(default_factory=list)
+    players: list[list[Any]] = field(default_factory=list)
+    publications: list[list[Any]] = field(default_factory=list)
+    objects: list[list[Any]] = field(default_factory=list)
 
 
 _COUNT = len(fields(Record))
@@ -75,7 +75,7 @@ _COUNT = len(fields(Record))
 
 def pack(record: Record) -> bytes:
     """For the store."""
-    values = [getattr(record, field.name) for field in fields(Record)]
+    values = [getattr(record, one.name) for one in fields(Record)]
     packed: bytes = msgpack.packb([VERSION, *values], unicode_errors="surrogatepass")
     return packed
 
@@ -95,11 +95,7 @@ def unpack(data: bytes) -> Record:
 
 def record_of(client: TunnelClient, boot: str, sequence: int, answer: bytes, polls: int) -> Record:
     """The session as it is now, but for what waits in the fan-outs of streams, which it was not told. `boot`: this edge's."""
-    if client.closed:
-        return _tombstone(client, boot, sequence, answer, polls)
-    attachments = client.attachments
-    index = {attachment.number: at for at, attachment in enumerate(attachments)}
-    return Record(
+    record = Record(
         sequence,
         answer,
         polls,
@@ -109,36 +105,39 @@ def record_of(client: TunnelClient, boot: str, sequence: int, answer: bytes, pol
         client.address,
         client.transport == "rtmpts",
         int(client.phase),
+    )
+    if not client.closed:
+        _describe(client, record)
+    return record
+
+
+def _describe(client: TunnelClient, record: Record) -> None:
+    """What a session needs to go on, which has not ended."""
+    attachments = client.attachments
+    index = {attachment.number: at for at, attachment in enumerate(attachments)}
+    record.object_encoding, record.identity, record.proof = (
         client.object_encoding,
         client.identity,
         client.proof,
-        client.rtmp.dump(),
-        [] if client.connect is None else [int(client.connect.type_id), client.connect.payload],
-        _messages(client.early),
-        _messages(client.gated),
-        client.spread_objects,
-        [_attachment_row(attachment) for attachment in attachments],
-        [] if client.routes is None else client.routes.dump(attachments),
-        [list(row) for row in (client.stream_groups or {}).items()],
-        _player_rows(client, index),
-        [
-            _publication_row(stream_id, publication, index)
-            for stream_id, publication in (client.publications or {}).items()
-        ],
-        [
-            [index[number], replica.name, replica.persistent, *replica.member_state(number)]
-            for replica, number in (client.objects or {}).items()
-        ],
     )
-
-
-def _tombstone(client: TunnelClient, boot: str, sequence: int, answer: bytes, polls: int) -> Record:
-    """Of a session that has ended: what is left to say."""
-    output = client.outbox.rest()
-    return Record(
-        sequence, answer, polls, output, boot, client.session_id, client.address, client.transport == "rtmpts",
-        int(Phase.CLOSED), 0, "", b"", [], [], [], [], False, [], [], [], [], [], [],
-    )  # fmt: skip
+    record.rtmp = client.rtmp.dump()
+    if client.connect is not None:
+        record.connect = [int(client.connect.type_id), client.connect.payload]
+    record.early, record.gated = _messages(client.early), _messages(client.gated)
+    record.spread_objects = client.spread_objects
+    record.attachments = [_attachment_row(attachment) for attachment in attachments]
+    if client.routes is not None:
+        record.routes = client.routes.dump(attachments)
+    record.stream_groups = [list(row) for row in (client.stream_groups or {}).items()]
+    record.players = _player_rows(client, index)
+    record.publications = [
+        _publication_row(stream_id, publication, index)
+        for stream_id, publication in (client.publications or {}).items()
+    ]
+    record.objects = [
+        [index[number], replica.name, replica.persistent, *replica.member_state(number)]
+        for replica, number in (client.objects or {}).items()
+    ]
 
 
 def _messages(messages: Iterable[Message] | None) -> list[list[Any]]:

@@ -17,6 +17,7 @@ from headwater_store import Taken
 from headwater_edge.doors.http import HttpRequest
 from headwater_edge.rtmpt.client import TunnelClient
 from headwater_edge.rtmpt.record import RecordError, pack, record_of, restore, unpack
+from headwater_edge.rtmpt.records import OnWritten
 
 if TYPE_CHECKING:
     from headwater_edge.edge import Edge
@@ -117,8 +118,7 @@ class Tunnel:
                 self._away(request)
                 return
             self.fence = client.fence = found.fence
-            record = record_of(client, self._edge.node.boot, self._sequence.last, b"", self._pacing.dump())
-            self._owner.records.write(self.key, self.fence, self._packed(record), written)
+            self._write(client, self._sequence.last, b"", written)
 
         def written(stored: bool | None) -> None:
             if stored and not client.closed:
@@ -257,7 +257,6 @@ class Tunnel:
             self._answered(work, answer)
             return
         marks = client.marks()
-        record = record_of(client, self._edge.node.boot, work.sequence, answer, self._pacing.dump())
 
         def written(stored: bool | None) -> None:
             if self.client is not client or self._current is not work:
@@ -274,11 +273,13 @@ class Tunnel:
                 client.taken()
 
         self._edge.counters.records_written += 1
-        self._owner.records.write(self.key, self.fence, self._packed(record), written)
+        self._write(client, work.sequence, answer, written)
 
-    def _packed(self, record: Any) -> bytes:
+    def _write(self, client: TunnelClient, sequence: int, answer: bytes, written: OnWritten) -> None:
+        """Store the session as it is now, with the answer to its last request."""
+        record = record_of(client, self._edge.node.boot, sequence, answer, self._pacing.dump())
         self._written = pack(record)
-        return self._written
+        self._owner.records.write(self.key, self.fence, self._written, written)
 
     def _answered(self, work: Work, answer: bytes) -> None:
         self._answer, self._current = answer, None

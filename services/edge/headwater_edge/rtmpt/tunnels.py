@@ -34,13 +34,11 @@ class Tunnels:
         return len(self._tunnels)
 
     def request(self, request: HttpRequest) -> None:
-        """An HTTP request: it is answered now or later, once."""
+        """A POST: it is answered now or later, once."""
         asked = parse_target(request.target) if self._serves else None
         if asked is None or isinstance(asked, Ident):
             # Who asks for /fcs/ident2 goes on with the address that it has, when there is no other.
             request.answer(404, b"")
-        elif request.method != "POST":
-            request.answer(405, b"")
         elif isinstance(asked, Open):
             self._open(request)
         else:

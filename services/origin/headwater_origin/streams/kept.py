@@ -1,5 +1,6 @@
-"""What an origin keeps of a stream whose publisher has just come to it, until all players' edges have had time to come, too."""
+"""Messages of a stream that an origin keeps for edges and players that lack them."""
 
+import math
 from collections import deque
 from collections.abc import Iterator
 
@@ -10,14 +11,15 @@ MESSAGE_BYTES = 128
 
 
 class Kept:
-    """Messages by their numbers, in order: at most `limit_bytes`, over it the oldest go. `until`: in monotonic seconds."""
+    """Messages by their numbers, in order: at most `limit_bytes` and `most` of them, over either the oldest go. `until`: in
+    monotonic seconds."""
 
-    __slots__ = ("_limit_bytes", "_messages", "_size_bytes", "first", "last", "until")
+    __slots__ = ("_limit_bytes", "_messages", "_most", "_size_bytes", "first", "last", "until")
 
-    def __init__(self, first: int, limit_bytes: int, until: float) -> None:
+    def __init__(self, first: int, limit_bytes: int, until: float = math.inf, most: float = math.inf) -> None:
         self.first, self.last, self.until = first, first - 1, until
         """The numbers of the oldest and the newest; `last` is below `first` while there is none."""
-        self._limit_bytes = limit_bytes
+        self._limit_bytes, self._most = limit_bytes, most
         self._size_bytes = 0
         self._messages: deque[tuple[int, Message]] = deque()
 
@@ -28,7 +30,7 @@ class Kept:
         self.last = number
         self._messages.append((number, message))
         self._size_bytes += len(message.payload) + MESSAGE_BYTES
-        while self._size_bytes > self._limit_bytes:
+        while self._size_bytes > self._limit_bytes or len(self._messages) > self._most:
             self.first, message = self._messages.popleft()
             self.first += 1
             self._size_bytes -= len(message.payload) + MESSAGE_BYTES

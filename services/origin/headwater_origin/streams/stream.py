@@ -8,7 +8,6 @@ what it has kept of the last seconds (its ring), with the numbers that the messa
 number that it has. One that lacks more than the ring holds begins anew, at a keyframe behind its headers.
 """
 
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ from headwater_rtmp.media import MediaFlags, inspect, is_clear_data_frame, strip
 from headwater_rtmp.message import DATA, Message
 
 from headwater_origin.edge_port import EdgePort
-from headwater_origin.streams.kept import MESSAGE_BYTES, Kept
+from headwater_origin.streams.kept import Kept
 from headwater_origin.streams.timeline import Reserved, Timeline
 
 if TYPE_CHECKING:
@@ -123,7 +122,6 @@ class Stream:
         "_last_timestamp",
         "_load",
         "_recent",
-        "_recent_bytes",
         "bytes_in",
         "cache",
         "due",
@@ -156,9 +154,8 @@ class Stream:
         self._first = self._last = 0
         """The numbers of the first message that came of this publication, and of the last; 0: none has."""
         self._kept: Kept | None = None
-        self._recent: deque[Counted] = deque()
+        self._recent = self._none_recent()
         """The last messages, for players whose edge has died with some that it had not told them."""
-        self._recent_bytes = 0
         self.due = 0.0
         """Until when its publisher is waited for, by players that had it somewhere else; 0: it is not."""
         self.messages_in = 0
@@ -223,8 +220,7 @@ class Stream:
             if not self.subscriptions:
                 # Nobody needs what it has sent.
                 self._empty()
-                self._recent.clear()
-                self._recent_bytes = 0
+                self._recent = self._none_recent()
 
     def unreserve(self) -> "list[tuple[Session, NetStream]]":
         """Whom it was kept for does not come; returns the players."""
@@ -285,14 +281,10 @@ class Stream:
         self._first = self._last = 0
         self.timeline, self._last_timestamp, self._last_at = None, None, self._group.clock()
         self._kept = None
-        self._recent.clear()
-        self._recent_bytes = 0
+        self._recent = self._none_recent()
 
-    def _remember(self, message: Counted) -> None:
-        self._recent.append(message)
-        self._recent_bytes += len(message.payload) + MESSAGE_BYTES
-        while self._recent_bytes > self._config.cache_bytes or len(self._recent) > _MOST_RECENT:
-            self._recent_bytes -= len(self._recent.popleft().payload) + MESSAGE_BYTES
+    def _none_recent(self) -> Kept:
+        return Kept(1, self._config.cache_bytes, most=_MOST_RECENT)
 
     def _empty(self) -> None:
         self.cache.clear()
@@ -362,7 +354,7 @@ class Stream:
         if number and self._kept is not None:
             self._kept.add(number, message)
         if is_new and isinstance(message, Counted):
-            self._remember(message)
+            self._recent.add(number, message)
         limit = self._config.link_media_bytes
         for subscription in self.subscriptions.values():
             if subscription.waiting:
@@ -510,14 +502,14 @@ class Stream:
         if not net_stream.audio or not net_stream.video or net_stream.paused:
             group.reply(session, play_changed(session, net_stream))
 
-    def _lacking(self, have: int, subscription: Subscription) -> "list[Counted] | None":
+    def _lacking(self, have: int, subscription: Subscription) -> list[Message] | None:
         """What of that which an edge was sent comes behind message `have`; None: that is not known."""
         if not have or subscription.waiting or subscription.dropping or have > subscription.have:
             return None
-        lacking = [message for message in self._recent if have < message.number <= subscription.have]
-        if lacking and lacking[0].number != have + 1:
+        lacking = [kept for kept in self._recent.behind(have) if kept[0] <= subscription.have]
+        if lacking and lacking[0][0] != have + 1:
             return None
-        return lacking if lacking or have == subscription.have else None
+        return [message for _, message in lacking] if lacking or have == subscription.have else None
 
     def resume_player(self, session: "Session", net_stream: "NetStream", have: int) -> None:
         """A player goes on, whose edge has the stream's messages up to number `have` (0: none)."""
