@@ -100,6 +100,13 @@ def test_a_request_whose_predecessors_never_come_ends_the_session(request: pytes
     assert one.request(peer.target(Verb.IDLE), b"\x00").status == 404
 
 
+def test_a_session_that_was_refused_is_found_by_no_other_edge(one: TunnelEdge, two: TunnelEdge) -> None:
+    peer = TunnelPeer(one).attached()
+    peer.post()
+    assert one.request(peer.target(Verb.SEND, peer.sequence + 50), b"x").status == 409
+    assert two.request(peer.target(Verb.IDLE), b"\x00").status == 404
+
+
 def test_another_edge_goes_on_with_the_session(one: TunnelEdge, two: TunnelEdge) -> None:
     peer = TunnelPeer(one).attached()
     call(peer, "first")

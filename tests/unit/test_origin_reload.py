@@ -165,7 +165,7 @@ def test_the_old_code_goes_on_when_the_new_is_broken(
     assert said in line
     # It is not tried again before something changes.
     assert not reloader.look()
-    assert len(caplog.records) == 1
+    assert len(lines(caplog)) == 1
     site.write("rl_room.py", APP.format(uses="rl_words"))
     assert reloader.look()
     assert site.word() == 7

@@ -17,6 +17,7 @@ _AT_ONCE_BYTES = 4 * 1024 * 1024
 
 OnTaken = Callable[[Taken | None], None]
 OnWritten = Callable[[bool | None], None]
+_Drop = tuple[str, int, Callable[[], None] | None]
 
 
 class _Job:
@@ -36,7 +37,7 @@ class Records:
         self._leases, self._holder, self._patience_s = leases, holder, patience_s
         self._thread = StoreThread()
         self._jobs: list[_Job] = []
-        self._drops: list[tuple[str, int]] = []
+        self._drops: list[_Drop] = []
         self._wake = Event()
         self._log_limit = RateLimit(10.0)
 
@@ -53,9 +54,9 @@ class Records:
         write = LeaseWrite(key, fence, data)
         self._add(_Job(key, write, time.monotonic() + self._patience_s, done))
 
-    def drop(self, key: str, fence: int) -> None:
-        """Forget a record. Should the store be away, it is forgotten by itself some time later."""
-        self._drops.append((key, fence))
+    def drop(self, key: str, fence: int, done: Callable[[], None] | None = None) -> None:
+        """Forget a record: then `done()`. Should the store be away, it is forgotten by itself some time later."""
+        self._drops.append((key, fence, done))
         self._wake.set()
 
     def _add(self, job: _Job) -> None:
@@ -73,6 +74,7 @@ class Records:
                 try:
                     outcomes = self._thread.call(self._carry_out, jobs, drops)
                 except StoreError as error:
+                    _tell(drops)
                     if self._log_limit.passes("away"):
                         _log.error("store away", error=str(error), sessions=len(jobs))
                     self._try_again(jobs)
@@ -80,10 +82,11 @@ class Records:
                     pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
                     continue
                 pause_s = _FIRST_PAUSE_S
+                _tell(drops)
                 for job, outcome in zip(jobs, outcomes, strict=True):
                     job.done(outcome)
 
-    def _cut(self) -> tuple[list[_Job], list[tuple[str, int]]]:
+    def _cut(self) -> tuple[list[_Job], list[_Drop]]:
         size, count = 0, 0
         for job in self._jobs[:_AT_ONCE]:
             size += len(job.write.data) if job.write is not None else 0
@@ -100,11 +103,11 @@ class Records:
         for job in [job for job in jobs if job.until <= now]:
             job.done(None)
 
-    def _carry_out(self, jobs: list[_Job], drops: list[tuple[str, int]]) -> list[Any]:
+    def _carry_out(self, jobs: list[_Job], drops: list[_Drop]) -> list[Any]:
         """In the thread: outcomes of the jobs. Raises StoreError; all of it may be done again then."""
         leases = self._leases
         assert leases is not None
-        for key, fence in drops:
+        for key, fence, _ in drops:
             leases.drop(key, fence)
         writes = [job.write for job in jobs if job.write is not None]
         written = iter(leases.write_many(writes, 0.0) if writes else ())
@@ -122,3 +125,9 @@ class Records:
         leases = self._leases
         if leases is not None:
             self._thread.end_with(leases.close)
+
+
+def _tell(drops: list[_Drop]) -> None:
+    for _, _, done in drops:
+        if done is not None:
+            done()

@@ -7,6 +7,7 @@ here.
 """
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from headwater_bus.logs import get_log
@@ -184,8 +185,8 @@ class Tunnel:
 
     def _refuse(self, work: Work) -> None:
         reason = f"request {work.sequence}, expected {self._sequence.expected}"
-        work.answer(409, b"")
-        self._end(reason, error=True)
+        # Not before its record is gone: another edge would go on with it.
+        self._end(reason, error=True, then=lambda: work.answer(409, b""))
 
     def _begin(self, work: Work) -> None:
         client = self.client
@@ -348,11 +349,12 @@ class Tunnel:
         if now - self.heard_at > config.tunnel_idle_s and self._current is None and not self._loading:
             self._end(f"no request for {config.tunnel_idle_s:g} s")
 
-    def _end(self, reason: str, error: bool = False) -> None:
+    def _end(self, reason: str, error: bool = False, then: Callable[[], None] | None = None) -> None:
+        """The session is over; `then()`, when no edge can find it any more."""
         client = self.client
         self._owner.forget(self)
         if self.fence:
-            self._owner.records.drop(self.key, self.fence)
+            self._owner.records.drop(self.key, self.fence, then)
         if client is not None and not client.closed:
             client.close(reason, error=error, gone=True)
         for work in self._waiting:
