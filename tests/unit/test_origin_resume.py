@@ -472,3 +472,33 @@ def test_what_is_acknowledged_and_not_stored_is_said_again(bench: JournaledBench
     last = again(bench, back, fence=8, heard=entry)
     settle()
     assert ("all", 0.0, "words") not in last.take()
+
+
+def test_what_an_edge_knows_and_has_not_stored_outlives_it(bench: JournaledBench) -> None:
+    """The edge attaches the session again, with what it has in memory, and dies before it has written that."""
+    client, other = bench.member(bench.edge(), fence=5), bench.member(bench.edge())
+
+    def say(member: FakeClient, what: str) -> None:
+        """In a batch that is acknowledged, as a link does it, behind its last envelope."""
+        member.link.taken = member.link.position
+        other.scope.broadcast("all", what)
+        bench.committed()
+        member.link.applied()
+        member.link.taken = None
+        bench.origin.tend(0.0)
+
+    say(client, "words")
+    entry = bench.origin.groups["app/room"].outputs.committed_number
+    cut(bench, client.link)
+    link = bench.edge()
+    link.taken = 0
+    back = again(bench, client, link, fence=5, heard=entry)
+    settle()
+    link.applied()
+    link.taken = None
+    say(back, "later")
+    cut(bench, link)
+    last = again(bench, back, fence=7)
+    settle()
+    told = [one for one in last.take() if isinstance(one, tuple)]
+    assert told == [("all", 0.0, "words"), ("all", 0.0, "later")]

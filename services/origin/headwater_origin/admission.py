@@ -119,7 +119,6 @@ class Admission:
             envelope.payload.decode(errors="replace") if guest else "",
         )
         session.epoch, session.fence, session.proof = envelope.epoch, envelope.fence, envelope.proof
-        session.heard(envelope.applied, envelope.heard)
         before = port.sessions.get(envelope.session)
         if before is not None and before.session_id != envelope.session_id:
             before.ended("its edge gives its number to another one")
@@ -151,12 +150,15 @@ class Admission:
         return group or self._origin.open(envelope.group, envelope.epoch, application)
 
     def heard(self, port: EdgePort, envelope: traffic.Heard) -> None:
-        """What some sessions were told is stored."""
+        """What some sessions were told is stored. What an Attach says the edge knows in memory: it may die with that."""
         rows = envelope.rows
         for at in range(0, len(rows) - 2, 3):
-            session = port.sessions.get(rows[at])
-            if session is not None:
-                session.heard(rows[at + 1], rows[at + 2])
+            row = rows[at : at + 3]
+            session, waiting = port.sessions.get(row[0]), port.waiting.get(row[0])
+            if waiting is not None:
+                waiting.hold(traffic.Heard(row))
+            elif session is not None:
+                session.heard(*row[1:])
 
     # Sessions that end
 
