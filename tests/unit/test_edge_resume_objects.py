@@ -7,6 +7,7 @@ import pytest
 from headwater_bus import traffic
 from headwater_bus.rows import pack_rows
 from headwater_edge import objects
+from headwater_edge.object_members import restore_member
 from headwater_rtmp.message import OBJECTS, Message
 from headwater_rtmp.shared_object import decode_shared_object
 from support.edge import GROUP, Peer, attached, end_all, linked, lose, make_edge, say
@@ -392,3 +393,49 @@ def test_an_object_that_nobody_uses_is_not_taken_along(two: Two) -> None:
     assert two.move() == [[], []]
     say(two.edge, two.second, traffic.Attached(1, 0, False), traffic.Attached(2, 0, False))
     assert two.edge.cluster.groups[GROUP].objects == {}
+
+
+def test_what_is_opened_for_a_session_that_has_gone_is_there_for_the_next() -> None:
+    edge, _, link = make_edge()
+    gone = attached(edge, link)
+    assert gone.client is not None
+    gone.client.close("by the test", gone=True)
+    assert edge.cluster.groups == {}
+    # Its origin knows nothing of that yet, and takes the object for known here from now on.
+    say(edge, link, traffic.ObjectOpened(5, "board", False, 1, 0, 1, GROUP, content(a=1)))
+    peer = attached(edge, link)
+    assert peer.client is not None
+    say(edge, link, traffic.ObjectJoined(peer.client.session, 5, -1))
+    peer.until(lambda: any(message.type_id in OBJECTS for message in peer.messages))
+    events = decode_shared_object(next(m for m in peer.messages if m.type_id in OBJECTS)).events
+    assert [(event.type, event.key) for event in events] == [(USED, None), (CLEAR, None), (CHANGE, "a")]
+    peer.client.close("by the test", gone=True)
+    say(edge, link, traffic.ObjectClosed(5))
+    assert edge.cluster.groups == link.data.objects == link.data.groups == {}
+
+
+def test_what_is_opened_by_an_origin_that_no_longer_has_the_group_means_nothing() -> None:
+    edge, node, link = make_edge()
+    linked(edge, node, "origin-2")
+    node.grant(GROUP, "origin-2", 4)
+    say(edge, link, traffic.ObjectOpened(5, "board", False, 1, 0, 1, GROUP, content(a=1)))
+    say(edge, link, traffic.ObjectResumed(6, GROUP, "board", False, 1))
+    assert edge.cluster.groups == link.data.objects == link.data.groups == {}
+
+
+def test_a_replica_that_is_closed_goes_on_with_members_that_another_edge_had(two: Two) -> None:
+    say(two.edge, two.first, traffic.ObjectLeft(1, 5), traffic.ObjectLeft(2, 5))
+    assert two.one.client is not None
+    group = two.edge.cluster.groups[GROUP]
+    restore_member(two.edge, group, two.one.client.home, "board", False, (1, 1))
+    say(
+        two.edge,
+        two.first,
+        traffic.ObjectClosed(5),
+        traffic.ObjectResumed(6, GROUP, "board", False, 1),
+        traffic.ObjectJoined(1, 6, -1, True, 1),
+        traffic.ObjectUpdate(6, 2, 2, 0, change("b", 2)),
+    )
+    assert two.got(two.one, 1) == [(CHANGE, "b")]
+    assert two.first.data.objects == {6: two.fanout}
+    assert two.first.of(traffic.ObjectResync) == []

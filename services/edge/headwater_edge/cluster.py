@@ -61,6 +61,24 @@ class Cluster:
             group = self.groups[name] = EdgeGroup(name)
         return group
 
+    def group_at(self, directory: Directory, name: str) -> EdgeGroup | None:
+        """The group in which an origin opens something here; None where another has it. Whoever it was opened for may be at another
+        edge by now, and the group forgotten: the origin takes it for open here until it closes it, so the group is there again.
+        """
+        group = directory.groups.get(name)
+        if group is not None or directory.lost:
+            return group
+        known, link = self.groups.get(name), cast(EdgeLink, directory.link)
+        assignment = self._node.view.groups.get(name)
+        elsewhere = assignment is not None and assignment.origin != link.origin
+        if elsewhere or (known is not None and known.link is not None):
+            return None
+        group = self._group(name)
+        group.enter(link)
+        if assignment is not None:
+            group.epoch, group.feed = assignment.epoch, self._node.view.feed
+        return group
+
     def attached(self, attachment: Attachment, number: int) -> None:
         """The group's origin has taken an attachment, or goes on with it; it has applied what was sent up to `number`."""
         resumed = attachment.accepted

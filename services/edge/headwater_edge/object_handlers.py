@@ -35,7 +35,7 @@ class ObjectHandlers:
         }
 
     def _object_opened(self, directory: Directory, envelope: traffic.ObjectOpened) -> None:
-        group = directory.groups.get(envelope.group)
+        group = self._cluster.group_at(directory, envelope.group)
         if group is None:
             return
         rows = unpack_rows(envelope.payload, str, bytes, int)
@@ -49,7 +49,7 @@ class ObjectHandlers:
         self._bind(directory, known, envelope.shared_object)
 
     def _object_resumed(self, directory: Directory, envelope: traffic.ObjectResumed) -> None:
-        group = directory.groups.get(envelope.group)
+        group = self._cluster.group_at(directory, envelope.group)
         if group is None:
             return
         known = group.objects.get((envelope.name, envelope.persistent))
@@ -112,8 +112,13 @@ class ObjectHandlers:
             shared_object.leave(envelope.session)
 
     def _object_closed(self, directory: Directory, envelope: traffic.ObjectClosed) -> None:
+        """But a session that another edge had may be a member by now: it goes on with the replica, which gets another number."""
         fanout = directory.objects.pop(envelope.shared_object, None)
         group = fanout.group if fanout is not None else None
-        if fanout is not None and group is not None:
-            del group.objects[fanout.name, fanout.persistent]
-            self._cluster.drop_unused(group)
+        if fanout is None or group is None:
+            return
+        if fanout.members:
+            fanout.number, group.unbound = 0, True
+            return
+        del group.objects[fanout.name, fanout.persistent]
+        self._cluster.drop_unused(group)
