@@ -6,7 +6,7 @@ CONCURRENCY ?= registry=1,balancer=1,origin=2,edge=2
 PACKAGES := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check chaos chaos-edges bench bench-objects bench-stream bench-failover system-packages format
+.PHONY: run test check chaos chaos-edges bench bench-objects bench-stream bench-failover bench-tunnels system-packages format
 
 run: .venv/.run
 	@headwater-registry wait $(CONCURRENCY) & waiter=$$!; \
@@ -39,6 +39,7 @@ bench: .venv/.dev system-packages
 	python -m bench.objects $(OBJECTS_ARGS)
 	python -m bench.stream_limit $(STREAM_ARGS)
 	python -m bench.failover $(FAILOVER_ARGS)
+	python -m bench.tunnels $(TUNNELS_ARGS)
 
 bench-objects: .venv/.dev system-packages
 	python -m bench.objects $(OBJECTS_ARGS)
@@ -48,6 +49,9 @@ bench-stream: .venv/.dev system-packages
 
 bench-failover: .venv/.dev system-packages
 	python -m bench.failover $(FAILOVER_ARGS)
+
+bench-tunnels: .venv/.dev system-packages
+	python -m bench.tunnels $(TUNNELS_ARGS)
 
 format: .venv/.dev
 	ruff check --fix .

@@ -20,11 +20,11 @@ from bench.failover_report import FailoverReport, markdown, table, write_json
 from bench.failover_results import CaseResult, Seen, case_result
 from bench.machine import describe
 from bench.measure import UsageMeter
-from bench.object_cluster import STORES, find_redis
 from bench.object_layout import ClientSpec, schedule
 from bench.object_plan import ObjectPlan
 from bench.processes import Cores, need_files
 from bench.screen import Screen, ends_well, wide_console
+from bench.store_cluster import STORES, find_redis
 
 _FILES_BESIDE_CLIENTS = 200
 _WARM_UP_S = 3.0
@@ -89,7 +89,7 @@ def play(cluster: FailoverCluster, plan: Plan, case: Case, run: int, screen: Scr
             )
             case.play(stage)
             load.end()
-            window = load.seen()
+            window = load.window()
     except BenchError as error:
         text = "; ".join([f"{name}: {error}", *cluster.last_words(str(error))])
         raise BenchError(text, failed=True) from error

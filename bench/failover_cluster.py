@@ -16,7 +16,7 @@ from headwater_bus.security import Security
 
 from bench.errors import BenchError
 from bench.headwater import find_command
-from bench.object_cluster import ObjectCluster
+from bench.store_cluster import StoreCluster
 
 ORIGINS = 3
 EDGES = 2
@@ -25,7 +25,7 @@ _READY_S = 30.0
 _LOOK_S = 0.05
 
 
-class FailoverCluster(ObjectCluster):
+class FailoverCluster(StoreCluster):
     """Its processes are on any core. `logs`: where to leave what they say, at level info; None leaves nothing."""
 
     def __init__(self, store: str, logs: Path | None = None) -> None:

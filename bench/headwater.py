@@ -27,15 +27,14 @@ def find_command(service: str) -> str:
 
 
 def arguments(node_id: str, base_port: int, data: Path, flush_ms: int, store: str = "") -> list[str]:
-    """The options of a node's `serve`. `store`: the origin's URL for its journal, empty for its default."""
+    """The options of a node's `serve`. `store`: the URL for the origin's journal and the edge's sessions of RTMPT, empty for the
+    default."""
     common = ["serve", "--base-port", str(base_port), "--data", str(data), "--log-level", "warning"]
     service = node_id.partition("-")[0]
-    if service == "origin":
-        application = ["--app", "live=apps.live:Live"]
-        return [*common, "--node-id", node_id, *application, *(("--store", store) if store else ())]
-    if service == "edge":
-        return [*common, "--node-id", node_id, "--flush-ms", str(flush_ms)]
-    return common
+    if service not in ("origin", "edge"):
+        return common
+    own = ("--app", "live=apps.live:Live") if service == "origin" else ("--flush-ms", str(flush_ms))
+    return [*common, "--node-id", node_id, *own, *(("--store", store) if store else ())]
 
 
 class Headwater(Server):
@@ -64,7 +63,7 @@ class Headwater(Server):
 
     @property
     def store(self) -> str:
-        """The origin's --store; empty leaves its default."""
+        """Where the journal is, and RTMPT sessions; empty leaves the default."""
         return ""
 
     def start(self) -> None:

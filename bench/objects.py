@@ -12,7 +12,6 @@ from bench import headwater
 from bench.errors import BenchError
 from bench.machine import describe
 from bench.measure import UsageMeter, core_busy_s
-from bench.object_cluster import REFERENCE, STORES, ObjectCluster, find_redis
 from bench.object_layout import SHAPES, ObjectShape
 from bench.object_load import ObjectLoad
 from bench.object_plan import ObjectPlan
@@ -22,6 +21,7 @@ from bench.object_results import ObjectMeasurement, Phase
 from bench.object_wire import MOST_CHANGES
 from bench.processes import Cores, choose_cores, need_files
 from bench.screen import Screen, ends_well, wide_console
+from bench.store_cluster import REFERENCE, STORES, StoreCluster, find_redis
 
 _FILES_BESIDE_CLIENTS = 100
 _SETTLE_S = 1.0
@@ -51,7 +51,7 @@ class _Measuring:
     """One load on one cluster."""
 
     def __init__(
-        self, server: ObjectCluster, load: ObjectLoad, plan: Plan, cores: Cores, screen: Screen, name: str
+        self, server: StoreCluster, load: ObjectLoad, plan: Plan, cores: Cores, screen: Screen, name: str
     ) -> None:
         self._server, self._load, self._plan = server, load, plan
         self._core, self._server_core = cores.load[0], cores.server
@@ -76,7 +76,7 @@ class _Measuring:
 
 
 def measure(
-    server: ObjectCluster, plan: Plan, shape: ObjectShape, batch: int, run: int, cores: Cores, screen: Screen
+    server: StoreCluster, plan: Plan, shape: ObjectShape, batch: int, run: int, cores: Cores, screen: Screen
 ) -> ObjectMeasurement:
     """One load at full speed, then at half of that. Raises BenchError with what the server's programs said last."""
     clients = shape.clients()
@@ -115,7 +115,7 @@ def run_all(plan: Plan, cores: Cores, console: Console) -> ObjectReport:
     with Screen(console, plan.runs * len(plan.stores) * len(plan.loads)) as screen:
         for run in range(1, plan.runs + 1):
             for store in plan.stores:
-                with ObjectCluster(cores.server, store, edges) as server:
+                with StoreCluster(cores.server, store, edges) as server:
                     settings[store] = server.settings()
                     for shape, batch in plan.loads:
                         measurements.append(measure(server, plan, shape, batch, run, cores, screen))

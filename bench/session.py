@@ -1,4 +1,4 @@
-"""How a client of the load opens: handshake, connect, createStream, then publish or play. Sans-IO, on `headwater_rtmp`."""
+"""How a client of the load opens: handshake, connect, then createStream and publish or play. Sans-IO, on `headwater_rtmp`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ _CSIDS = {MessageType.AUDIO: 4, MessageType.VIDEO: 6}
 class Mode(Enum):
     """What a session is for."""
 
+    CONNECT = "connect"
+    """Nothing more."""
     PUBLISH = "publish"
     PLAY = "play"
 
@@ -47,7 +49,7 @@ class Target:
 
 
 class Session:
-    """One client. Send what `start()` and `feed()` return; `started` once the stream is published or played.
+    """One client. Send what `start()` and `feed()` return; `started` when all of that is there.
 
     `on_message` gets every message that is not part of the opening.
     """
@@ -106,13 +108,16 @@ class Session:
         if command.name == "_error" or (isinstance(info, dict) and info.get("level") == "error"):
             raise SessionError(code or f"{command.name} {command.args!r}"[:200])
         if command.name == "_result" and command.transaction_id == _CONNECT:
+            if self._mode is Mode.CONNECT:
+                self.started = True
+                return b""
             return self._call("createStream", _CREATE_STREAM, None)
         if command.name == "_result" and command.transaction_id == _CREATE_STREAM:
             if not isinstance(info, float):
                 raise SessionError(f"createStream answered {command.args!r}"[:200])
             self.stream_id = int(info)
             return self._open_stream()
-        if command.name == "onStatus" and code == _STARTED[self._mode]:
+        if command.name == "onStatus" and code == _STARTED.get(self._mode):
             self.started = True
         return b""
 

@@ -9,12 +9,12 @@ import pytest
 
 from bench.machine import Machine
 from bench.measure import Usage
-from bench.object_cluster import ObjectCluster, redis_command
 from bench.object_plan import ObjectWindow
 from bench.object_plot import write_plot
 from bench.object_report import ObjectReport, markdown, write_json
 from bench.object_results import ObjectMeasurement, Phase, object_rows
 from bench.results import Figure, Measurement
+from bench.store_cluster import StoreCluster, redis_command
 from bench.stream_limit import StreamRow, stream_of, stream_row
 
 MACHINE = Machine("Some CPU", 2, 8.0, "6.1", "cubic", "3.11.7", "2026-11-25 12:00 UTC", 0, (1,))
@@ -144,7 +144,7 @@ def test_the_plot_is_a_png(tmp_path: Path) -> None:
 
 
 def test_the_journal_is_the_stores() -> None:
-    off, sqlite, redis = (ObjectCluster(0, store, 2) for store in ("none", "sqlite", "redis"))
+    off, sqlite, redis = (StoreCluster(0, store, 2) for store in ("none", "sqlite", "redis"))
     assert (off.store, sqlite.store) == ("none", "")
     assert redis.store.startswith("redis://127.0.0.1:")
     assert (off.groups, redis.groups) == (("origin", "edge", "all"), ("origin", "edge", "redis", "all"))

@@ -62,9 +62,9 @@ class Cluster:
         return group
 
     def group_at(self, directory: Directory, name: str) -> EdgeGroup | None:
-        """The group in which an origin opens something here; None where another has it. Whoever it was opened for may be at another
-        edge by now, and the group forgotten: the origin takes it for open here until it closes it, so the group is there again.
-        """
+        """The group in which an origin opens something here; None where another has it. Whoever it was opened for may be at
+        another edge by now, and the group forgotten: the origin takes it for open here until it closes it, so the group is there
+        again."""
         group = directory.groups.get(name)
         if group is not None or directory.lost:
             return group

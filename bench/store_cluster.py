@@ -1,4 +1,4 @@
-"""Headwater for the object loads: its origins' journal on SQLite, on a Redis of its own, or off."""
+"""Headwater with its origins' journal and its edges' RTMPT sessions on SQLite, on a Redis of its own, or nowhere."""
 
 import shutil
 import socket
@@ -17,7 +17,7 @@ _READY_S = 10.0
 _LOOK_S = 0.02
 
 
-class ObjectCluster(Headwater):
+class StoreCluster(Headwater):
     """Origins and edges; origins, edges and Redis are also counted alone."""
 
     def __init__(self, core: int | None, store: str, edges: int, origins: int = 1) -> None:
