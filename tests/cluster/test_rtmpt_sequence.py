@@ -11,7 +11,7 @@ from headwater_client import NetConnection
 from support.cluster import ending_well
 from support.edge_chaos_cluster import EdgeCluster
 from support.edge_chaos_results import Config
-from support.hostile import HostileClient
+from support.hostile import HostileClient, SessionClosed
 
 pytestmark = pytest.mark.cluster
 _SCOPE = "chaos/hostile"
@@ -67,7 +67,54 @@ def test_what_a_hostile_proxy_does_to_single_requests_is_not_noticed(cluster: Ed
     assert sum(cluster.log(name).count("session taken over") for name in cluster.names_of("edge")) > _SESSIONS
 
 
-@pytest.mark.parametrize("how", ["old", "far", "hole"])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_copies_that_go_astray_lose_and_double_nothing(cluster: EdgeCluster, overlap: bool) -> None:
+    """Some sessions are ended by them: an answer may have gone to a copy. Where requests overlap at the moment that a copy has
+    another edge take the session over, that one may take them in the wrong order: then it closes the session for it."""
+    seed = random.SystemRandom().randrange(1_000_000)
+    clients = [
+        HostileClient(
+            cluster.addresses,
+            _SCOPE,
+            f"stray-{overlap}-{number}",
+            0,
+            seed + number,
+            strays=True,
+            overlap=overlap,
+        )
+        for number in range(_SESSIONS)
+    ]
+
+    def run(client: HostileClient) -> str:
+        try:
+            client.connect()
+            for number in range(_ROUNDS):
+                client.call(1 + number % _MOST_CALLS)
+        except SessionClosed as closed:
+            return closed.status
+        finally:
+            client.end_strays()
+        return ""
+
+    jobs = [gevent.spawn(run, client) for client in clients]
+    gevent.joinall(jobs)
+    failed = [f"seed {seed}: {job.exception!r}" for job in jobs if job.exception is not None]
+    assert not failed, failed
+    for client, job in zip(clients, jobs, strict=True):
+        about = f"seed {seed}: {job.value!r}, {client.done}"
+        ran = runs(cluster, client.name)
+        assert set(ran.values()) <= {1}, about
+        assert client.results == list(range(1, len(client.results) + 1)), about
+        assert ran.keys() >= set(client.results), about
+        if not overlap or not job.value:
+            assert ran == once_each(len(ran)), about
+        if not job.value:
+            assert len(client.results) == client.sent == len(ran), about
+        elif not overlap:
+            assert job.value.startswith(("HTTP/1.1 409 ", "HTTP/1.1 404 ")), about
+
+
+@pytest.mark.parametrize("how", ["far", "hole"])
 def test_a_session_whose_order_is_lost_is_closed_with_a_reason(cluster: EdgeCluster, how: str) -> None:
     client = HostileClient(cluster.addresses, _SCOPE, f"offended-{how}", 0, seed=1)
     client.connect()

@@ -46,10 +46,23 @@ class Asked:
 
 
 class HostileClient:
-    """One session. `edges`: where requests may go. `first`: the number of its first request."""
+    """One session. `edges`: where requests may go. `first`: the number of its first request. `strays`: whether copies of which
+    nobody hears the answer may arrive anywhere, also when others were answered since: then it may be ended, with a reason.
+    `overlap`: whether several requests may be under way."""
 
-    def __init__(self, edges: Sequence[Address], scope: str, name: str, first: int, seed: int) -> None:
+    def __init__(
+        self,
+        edges: Sequence[Address],
+        scope: str,
+        name: str,
+        first: int,
+        seed: int,
+        strays: bool = False,
+        overlap: bool = True,
+    ) -> None:
         self.name = name
+        self._overlap = overlap
+        self._strays: list[gevent.Greenlet[..., None]] | None = [] if strays else None
         self._edges, self._scope = list(edges), scope
         self._chance = random.Random(seed)
         self._rtmp = Connection.client()
@@ -144,9 +157,11 @@ class HostileClient:
 
     def _deliver(self, verb: Verb, bodies: list[bytes]) -> None:
         """Let requests arrive, each in some way that must do no harm, and take the answers."""
-        one = (self._once, self._repeated, self._again, self._cut_off, self._unread)
+        one = [self._once, self._repeated, self._again, self._cut_off, self._unread]
+        if self._strays is not None:
+            one += [self._astray] * 3
         while bodies:
-            if len(bodies) > 2 and self._chance.random() < 0.5:
+            if self._overlap and len(bodies) > 2 and self._chance.random() < 0.5:
                 # The first alone: an edge that takes a session over cannot know that one before what comes is missing.
                 requests = [self._ask(verb, body) for body in bodies]
                 bodies = []
@@ -188,6 +203,19 @@ class HostileClient:
         if self._chance.random() < 0.5:
             gevent.sleep(self._late())
         self._post(request, self._anywhere())
+
+    def _astray(self, request: Asked) -> None:
+        """Once, and a copy of it arrives somewhere, some time."""
+        assert self._strays is not None
+        self._note("a copy astray", request)
+        copy = gevent.Greenlet(self._post_stray, request, self._chance.choice(self._edges))
+        copy.start_later(self._chance.uniform(0, 3 * _LATE_S))
+        self._strays.append(copy)
+        self._post(request, self._anywhere())
+
+    def end_strays(self) -> None:
+        """Wait for the copies that are under way."""
+        gevent.joinall(self._strays or (), raise_error=True)
 
     def _shuffled(self, requests: list[Asked]) -> None:
         """In any order, at the edge that has the session."""
@@ -234,6 +262,13 @@ class HostileClient:
         assert known == answer, f"{self.name}: two answers to {request.target}: {known!r}, {answer!r}"
         self._here = edge
 
+    def _post_stray(self, request: Asked, edge: Address) -> None:
+        with create_connection(edge, timeout=_PATIENCE_S) as sock:
+            try:
+                post(sock, request.target, request.body)
+            except ConnectionError:
+                pass  # Nobody waits for it.
+
     def _post_part(self, request: Asked, edge: Address) -> None:
         data = _encoded(request)
         with create_connection(edge, timeout=_PATIENCE_S) as sock:
@@ -252,14 +287,14 @@ class HostileClient:
     # What no session survives
 
     def offend(self, how: str) -> str:
-        """Do what the proxy must not: `old`, an older request again; `far`, one that is too far ahead; `hole`, one is missing for
-        good. Returns the status of the answer."""
+        """Do what the proxy must not: `far`, a request that is too far ahead; `hole`, one is missing for good. Returns the
+        status of the answer."""
         for _ in range(2):
             # Twice here: after a take-over an edge cannot know the number of the next request.
             last = self._ask(Verb.IDLE, b"\0")
             self._post(last, self._here)
             self._take([last])
-        steps = {"old": -3, "far": 50, "hole": 1}[how]
+        steps = {"far": 50, "hole": 1}[how]
         data = self._rtmp.send(encode_command("count", self._calls + 2, None, float(self._calls + 1)))
         number = self.offence = (self._next + steps) & _MASK
         try:

@@ -193,7 +193,7 @@ class TunnelFront:
             return "200 OK", session.answer
         if verdict is not Verdict.NEXT:
             return "409 Conflict", b""
-        session.sequence.took(asked.sequence)
+        session.sequence.took(asked.sequence, asked.verb)
         session.answer = self._next(session, asked.verb, body)
         return "200 OK", session.answer
 

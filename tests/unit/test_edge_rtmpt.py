@@ -100,6 +100,53 @@ def test_a_request_whose_predecessors_never_come_ends_the_session(request: pytes
     assert one.request(peer.target(Verb.IDLE), b"\x00").status == 404
 
 
+def test_an_old_copy_is_refused_and_the_session_goes_on(one: TunnelEdge) -> None:
+    peer = TunnelPeer(one).attached()
+    call(peer, "first")
+    old = Request(peer.target(Verb.SEND), peer.out)
+    peer.post()
+    peer.post()
+    one.edge.tunnels.request(old)  # type: ignore[arg-type]  # all that it needs of a request
+    assert (old.status, one.edge.counters.requests_refused) == (409, 1)
+    call(peer, "second")
+    peer.post()
+    assert names(one) == ["first", "second"]
+
+
+def test_what_is_told_to_an_old_copy_ends_the_session_when_the_client_asks(
+    one: TunnelEdge, request: pytest.FixtureRequest
+) -> None:
+    two = TunnelEdge("edge-2", request.node.name, tunnel_hold_s=2.0, tunnel_early_s=0.0)
+    peer = TunnelPeer(one).attached()
+    peer.until(lambda: not peer.out)
+    copied = peer.target(Verb.IDLE)
+    for _ in range(3):
+        peer.post()  # Nothing is told: it is not stored how many there were.
+    copy = Request(copied, b"\x00")
+    two.edge.tunnels.request(copy)  # type: ignore[arg-type]  # all that it needs of a request
+    eventually(lambda: two.link.of(traffic.Attach), 10, "taken over")
+    assert not copy.done
+    session = two.link.of(traffic.Attach)[0].session
+    answer = encode_command("hello", 0, None)
+    two.say(
+        traffic.Attached(session, 0, False), traffic.ToClient(session, answer.type_id, 0, 0, answer.payload)
+    )
+    eventually(lambda: copy.done, 10, "the answer to the copy")
+    assert copy.status == 200
+    assert len(copy.reply) > 1
+    peer.edge = two
+    asked = Request(peer.target(Verb.IDLE), b"\x00")
+    two.edge.tunnels.request(asked)  # type: ignore[arg-type]  # all that it needs of a request
+    assert not asked.done
+
+    def refused() -> bool:
+        two.edge.tunnels.check_deadlines(time.monotonic())
+        return asked.done
+
+    eventually(refused, 10, "refused")
+    assert asked.status == 409
+
+
 def test_a_session_that_was_refused_is_found_by_no_other_edge(one: TunnelEdge, two: TunnelEdge) -> None:
     peer = TunnelPeer(one).attached()
     peer.post()

@@ -55,7 +55,7 @@ def taken(*numbers: int) -> Sequence:
     sequence = Sequence()
     for number in numbers:
         assert sequence.judge(number) is Verdict.NEXT
-        sequence.took(number)
+        sequence.took(number, Verb.SEND)
     return sequence
 
 
@@ -63,7 +63,7 @@ def taken(*numbers: int) -> Sequence:
 def test_the_first_may_be_any_and_then_each_is_one_more(first: int) -> None:
     sequence = taken(first, (first + 1) % 2**32, (first + 2) % 2**32)
     assert sequence.judge((first + 2) % 2**32) is Verdict.REPEAT
-    assert sequence.judge((first + 1) % 2**32) is Verdict.WRONG
+    assert sequence.judge((first + 1) % 2**32) is Verdict.OLD
     assert sequence.judge((first + 4) % 2**32) is Verdict.EARLY
     assert sequence.judge((first + 11) % 2**32) is Verdict.EARLY
     assert sequence.judge((first + 12) % 2**32) is Verdict.WRONG
@@ -73,11 +73,30 @@ def test_the_first_may_be_any_and_then_each_is_one_more(first: int) -> None:
 def test_behind_what_another_server_knew_any_later_one_may_come_once() -> None:
     sequence = Sequence.restored(10)
     assert sequence.judge(10) is Verdict.REPEAT
-    assert sequence.judge(9) is Verdict.WRONG
+    assert sequence.judge(9) is Verdict.OLD
     assert sequence.judge(500) is Verdict.NEXT
-    sequence.took(500)
+    sequence.took(500, Verb.SEND)
     assert sequence.judge(502) is Verdict.EARLY
     assert Sequence.restored(-1).judge(3) is Verdict.NEXT
+
+
+def test_a_request_that_asks_may_be_an_old_copy_as_long_as_nothing_is_told() -> None:
+    sequence = Sequence.restored(10)
+    sequence.took(12, Verb.IDLE)
+    assert (sequence.open, sequence.unsure) == (True, False)
+    assert sequence.judge(20) is Verdict.NEXT
+    sequence.took(20, Verb.IDLE)
+    sequence.told()
+    assert (sequence.open, sequence.unsure) == (False, True)
+    for known in (sequence, Sequence.restored(20, unsure=True)):
+        # Who has heard that goes on with the next number. For who has not it is lost.
+        assert known.judge(22) is Verdict.EARLY
+        assert known.judge(40) is Verdict.WRONG
+        assert known.judge(20) is Verdict.REPEAT
+        assert known.judge(21) is Verdict.NEXT
+        known.took(21, Verb.IDLE)
+        known.told()
+        assert (known.open, known.unsure) == (False, False)
 
 
 def test_who_hears_nothing_is_asked_to_wait_longer() -> None:

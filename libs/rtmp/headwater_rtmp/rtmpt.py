@@ -81,29 +81,35 @@ class Verdict(Enum):
     """It is to be carried out."""
     REPEAT = "repeat"
     """It is the last one again, and gets the same answer; what it brings was taken."""
+    OLD = "old"
+    """It was taken before the last one: nobody can wait for its answer any more."""
     EARLY = "early"
     """Others come before it."""
     WRONG = "wrong"
-    """It is one that was, or too far ahead."""
+    """Too many would come before it."""
 
 
 class Sequence:
     """The numbers of a session's requests: each one more than the last, modulo 2**32; the first may be any (FFmpeg begins with 0,
-    librtmp with 2). `last` is that of the last one that was begun, -1 before the first."""
+    librtmp with 2). `last` is that of the last one that was begun, -1 before the first.
 
-    __slots__ = ("_after_gap", "last")
+    `open`: requests that changed nothing may have been answered since, by a server that did not say so. Then any later number may
+    be the next. `unsure`: the last request was taken so and told something, and it may have been an old copy, which nobody waited
+    for. Only the number right behind it, which who has heard that sends, shows that it was none."""
+
+    __slots__ = ("last", "open", "unsure")
 
     def __init__(self) -> None:
         self.last = -1
-        self._after_gap = False
+        self.open = self.unsure = False
 
     @classmethod
-    def restored(cls, last: int) -> "Sequence":
-        """Of a session that another server had: requests that changed nothing may have come since `last`, the last that did. So
-        any later number may be the next."""
+    def restored(cls, last: int, unsure: bool = False) -> "Sequence":
+        """Of a session that another server had. `last` that changed something, and whether it is `unsure`."""
         sequence = cls()
         sequence.last = last
-        sequence._after_gap = last >= 0
+        sequence.unsure = unsure
+        sequence.open = last >= 0 and not unsure
         return sequence
 
     @property
@@ -122,14 +128,24 @@ class Sequence:
         if number == self.last:
             return Verdict.REPEAT
         ahead = self.ahead(number)
-        if ahead == 0 or (self._after_gap and ahead < _HALF):
+        if ahead >= _HALF:
+            return Verdict.OLD
+        if ahead == 0 or self.open:
             return Verdict.NEXT
         return Verdict.EARLY if ahead <= _AHEAD else Verdict.WRONG
 
-    def took(self, number: int) -> None:
-        """A request that is NEXT was begun."""
+    def took(self, number: int, verb: Verb) -> None:
+        """A request that is NEXT was begun. One that says something comes behind the answers to all others; one that asks may be
+        an old copy, where they are open."""
         self.last = number & _MASK
-        self._after_gap = False
+        self.unsure = False
+        if verb is not Verb.IDLE:
+            self.open = False
+
+    def told(self) -> None:
+        """The answer to the last request says something."""
+        if self.open:
+            self.open, self.unsure = False, True
 
 
 class PollPacing:

@@ -47,6 +47,8 @@ class Counters:
     """Requests of RTMPT sessions."""
     requests_repeated: int = 0
     """Those that came again and got the same answer."""
+    requests_refused: int = 0
+    """Copies of such as were answered long since."""
     records_written: int = 0
     links_lost: int = 0
     sessions_resumed: int = 0

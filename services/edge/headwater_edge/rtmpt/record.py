@@ -12,6 +12,7 @@ import msgpack
 from headwater_bus.traffic import FromClient, FromGuest
 from headwater_rtmp.connection import Connection
 from headwater_rtmp.message import Message
+from headwater_rtmp.rtmpt import Sequence
 
 from headwater_edge.attachment import Attachment
 from headwater_edge.client import Phase
@@ -33,8 +34,9 @@ class RecordError(ValueError):
 
 @dataclass(slots=True)
 class Record:
-    """`sequence` and `answer` of the last request that changed something, `polls` as `PollPacing` dumps it; `output` waits for
-    the next answers. `edge`: the boot id of who wrote it. `phase` of the client; CLOSED: only the answer is left.
+    """`sequence` and `answer` of the last request that changed something (`unsure`: see `rtmpt.Sequence`), `polls` as
+    `PollPacing` dumps it; `output` waits for the next answers. `edge`: the boot id of who wrote it. `phase` of the client;
+    CLOSED: only the answer is left.
 
     `connect` [type id, payload] or empty; `early` and `gated` rows [type id, stream id, timestamp, payload]. `attachments`: the
     home first, rows [group, accepted, sent, applied, heard, state, kept], `kept` rows [number, type id, stream id, timestamp,
@@ -68,9 +70,12 @@ class Record:
     players: list[list[Any]] = field(default_factory=list)
     publications: list[list[Any]] = field(default_factory=list)
     objects: list[list[Any]] = field(default_factory=list)
+    unsure: bool = False
 
 
 _COUNT = len(fields(Record))
+_LEAST_COUNT = _COUNT - 1
+"""Of the first version."""
 
 
 def pack(record: Record) -> bytes:
@@ -86,17 +91,17 @@ def unpack(data: bytes) -> Record:
         version, *values = msgpack.unpackb(data, unicode_errors="surrogatepass", strict_map_key=False)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise RecordError(f"no record: {error}") from error
-    if version != VERSION or len(values) < _COUNT:
+    if version != VERSION or len(values) < _LEAST_COUNT:
         raise RecordError(
-            f"a record of version {version} with {len(values)} fields, expected {VERSION} and {_COUNT}"
+            f"a record of version {version} with {len(values)} fields, expected {VERSION} and {_LEAST_COUNT}"
         )
     return Record(*values[:_COUNT])
 
 
-def record_of(client: TunnelClient, boot: str, sequence: int, answer: bytes, polls: int) -> Record:
+def record_of(client: TunnelClient, boot: str, sequence: Sequence, answer: bytes, polls: int) -> Record:
     """The session as it is now, but for what waits in the fan-outs of streams, which it was not told. `boot`: this edge's."""
     record = Record(
-        sequence,
+        sequence.last,
         answer,
         polls,
         client.outbox.rest(),
@@ -105,6 +110,7 @@ def record_of(client: TunnelClient, boot: str, sequence: int, answer: bytes, pol
         client.address,
         client.transport == "rtmpts",
         int(client.phase),
+        unsure=sequence.unsure,
     )
     if not client.closed:
         _describe(client, record)

@@ -119,7 +119,7 @@ class Tunnel:
                 self._away(request)
                 return
             self.fence = client.fence = found.fence
-            self._write(client, self._sequence.last, b"", written)
+            self._write(client, b"", written)
 
         def written(stored: bool | None) -> None:
             if stored and not client.closed:
@@ -163,9 +163,12 @@ class Tunnel:
             if verdict is Verdict.EARLY and self._checked:
                 return
             self._waiting.remove(work)
-            if not work.awaited and verdict is not Verdict.NEXT:
+            if not work.awaited and (verdict is not Verdict.NEXT or work.verb is Verb.IDLE):
                 continue
-            if verdict is Verdict.REPEAT:
+            if verdict is Verdict.OLD:
+                self._edge.counters.requests_refused += 1
+                work.answer(409, b"")
+            elif verdict is Verdict.REPEAT:
                 self._edge.counters.requests_repeated += 1
                 self._checked = False
                 work.answer(200, self._answer)
@@ -193,7 +196,8 @@ class Tunnel:
         assert client is not None
         self._current = work
         self._checked = False
-        self._sequence.took(work.sequence)
+        work.changes = self._sequence.unsure
+        self._sequence.took(work.sequence, work.verb)
         self._edge.counters.requests += 1
         work.waits = True
         if client.closed:
@@ -253,6 +257,8 @@ class Tunnel:
             answer = _CLOSED
         else:
             answer = bytes((self._pacing.answered(len(output)),)) + output
+        if output:
+            self._sequence.told()
         due = now - self._written_at > config.tunnel_refresh_s
         if not (work.changes or output or client.closed or self._must_write or due):
             self._answered(work, answer)
@@ -274,11 +280,11 @@ class Tunnel:
                 client.taken()
 
         self._edge.counters.records_written += 1
-        self._write(client, work.sequence, answer, written)
+        self._write(client, answer, written)
 
-    def _write(self, client: TunnelClient, sequence: int, answer: bytes, written: OnWritten) -> None:
+    def _write(self, client: TunnelClient, answer: bytes, written: OnWritten) -> None:
         """Store the session as it is now, with the answer to its last request."""
-        record = record_of(client, self._edge.node.boot, sequence, answer, self._pacing.dump())
+        record = record_of(client, self._edge.node.boot, self._sequence, answer, self._pacing.dump())
         self._written = pack(record)
         self._owner.records.write(self.key, self.fence, self._written, written)
 
@@ -288,7 +294,7 @@ class Tunnel:
             # Whoever asked has gone, and has asked another edge, maybe, and that one has answered more since, of which the store
             # need not know. The next answer must be stored, so that we learn who has the session.
             self._must_write = True
-            self._sequence = Sequence.restored(work.sequence)
+            self._sequence = Sequence.restored(work.sequence, self._sequence.unsure)
         work.answer(200, answer)
         client = self.client
         if client is not None and client.closed and not client.backlog_bytes:
@@ -326,7 +332,7 @@ class Tunnel:
         """Another edge may have the session: ask the store with the next answer."""
         self._must_write = True
         if self._current is None and self._sequence.last >= 0:
-            self._sequence = Sequence.restored(self._sequence.last)
+            self._sequence = Sequence.restored(self._sequence.last, self._sequence.unsure)
             self._checked = False
 
     def hand_over(self) -> None:
@@ -423,7 +429,8 @@ class Tunnel:
             except RecordError:
                 client.close("its record cannot be read", gone=True)
                 raise
-            self._sequence, self._pacing = Sequence.restored(record.sequence), PollPacing.load(record.polls)
+            self._sequence = Sequence.restored(record.sequence, record.unsure)
+            self._pacing = PollPacing.load(record.polls)
         except RecordError as error:
             edge.counters.internal_errors += 1
             _log.error("session not restored", error=str(error))
