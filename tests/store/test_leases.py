@@ -158,3 +158,38 @@ def test_many_are_written_at_once_and_each_says_whether_it_was(open_one: Open) -
     assert other.write_many([LeaseWrite("b", stolen.fence, b"theirs")], 0.0) == [True]
     assert [one.take(key, "one", 0.0).data for key in ("a", "b", "c")] == [b"a", b"theirs", b"c"]
     assert one.write_many([], 0.0) == []
+
+
+@every_engine
+def test_many_are_taken_over_at_once_whoever_holds_them(open_one: Open) -> None:
+    one, other = open_one(), open_one()
+    held = {key: one.take(key, "one", LONG_S) for key in ("a", "b", "c")}
+    one.write("a", held["a"].fence, b"1", LONG_S)
+    one.write("b", held["b"].fence, b"2", LONG_S)
+    a, none, b, unwritten = other.take_over(["a", "nobody's", "b", "c"], "other")
+    assert a is not None
+    assert b is not None
+    assert unwritten is not None
+    assert (a.data, b.data, unwritten.data, none) == (b"1", b"2", None, None)
+    assert a.fence > held["a"].fence
+    writes = [LeaseWrite(key, held[key].fence, b"late") for key in ("a", "b")]
+    assert one.write_many(writes, 0.0) == [False, False]
+    assert other.write_many([LeaseWrite("a", a.fence, b"3")], 0.0) == [True]
+    # Nobody waits for the end of anything.
+    again = one.take_over(["a"], "one")[0]
+    assert again is not None
+    assert (again.data, again.fence > a.fence) == (b"3", True)
+    # There was none, so there is none now.
+    assert one.take("nobody's", "one", LONG_S).data is None
+    assert other.take_over([], "other") == []
+
+
+@every_engine
+def test_what_was_forgotten_is_not_taken_over(open_one: Open) -> None:
+    leases = open_one(keep_s=0.2)
+    keys = [f"s{number}" for number in range(200)]
+    for key in keys:
+        leases.write(key, leases.take(key, "one", SHORT_S).fence, b"1", SHORT_S)
+    # Whoever looks takes it, and it is kept for as long again: so another one each time.
+    unseen = iter(keys)
+    eventually(lambda: leases.take_over([next(unseen)], "one") == [None], within_s=1.9)

@@ -7,6 +7,7 @@ from headwater_bus import traffic
 from headwater_bus.view import Assignment
 from headwater_edge.config import EdgeConfig
 from headwater_edge.edge import Edge
+from headwater_edge.gate import Gate
 from headwater_rtmp.command import Command, decode_command, encode_command
 from headwater_rtmp.connection import Connection
 from headwater_rtmp.message import Message
@@ -51,14 +52,14 @@ class Request:
 class TunnelEdge:
     """An edge with a link to `origin-1`; edges with the same `store` share its sessions."""
 
-    def __init__(self, name: str, store: str, **settings: Any) -> None:
+    def __init__(self, name: str, store: str, gate: Gate | None = None, **settings: Any) -> None:
         node = self.node = FakeNode()
         node.node_id, node.boot = name, f"boot-{name}"
         node.add_origin()
         node.view.groups[GROUP] = Assignment(GROUP, "origin-1", 3)
         leases = open_leases(f"memory:{store}", "rtmpt")
         settings.setdefault("tunnel_hold_s", 0.02)
-        self.edge = Edge(node, EdgeConfig(**settings), leases)  # type: ignore[arg-type]  # all that it needs of a Node
+        self.edge = Edge(node, EdgeConfig(**settings), leases, gate)  # type: ignore[arg-type]  # all that it needs of a Node
         edges._edges.append(self.edge)
         self.link = FakeLink()
         self.edge.cluster.links["origin-1"] = self.link  # type: ignore[assignment]  # all that it needs of a Link

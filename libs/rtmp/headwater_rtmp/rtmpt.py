@@ -118,18 +118,19 @@ class Sequence:
         return (self.last + 1) & _MASK
 
     def ahead(self, number: int) -> int:
-        """How many come before this one; 0 for the next, and where any may be."""
-        return 0 if self.last < 0 else (number - self.last - 1) & _MASK
+        """How many come before this one; 0 for the next, and where any may be. Below 0: it was taken already."""
+        if self.last < 0:
+            return 0
+        ahead = (number - self.last - 1) & _MASK
+        return ahead if ahead < _HALF else ahead - _MASK - 1
 
     def judge(self, number: int) -> Verdict:
         """See Verdict."""
         if self.last < 0:
             return Verdict.NEXT
-        if number == self.last:
-            return Verdict.REPEAT
         ahead = self.ahead(number)
-        if ahead >= _HALF:
-            return Verdict.OLD
+        if ahead < 0:
+            return Verdict.REPEAT if ahead == -1 else Verdict.OLD
         if ahead == 0 or self.open:
             return Verdict.NEXT
         return Verdict.EARLY if ahead <= _AHEAD else Verdict.WRONG

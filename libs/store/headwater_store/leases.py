@@ -35,6 +35,11 @@ class Leases(Protocol):
         counts. Raises Held while another holder's lease runs; one's own may be taken again, with a new fence."""
         ...
 
+    def take_over(self, keys: Sequence[str], holder: str) -> list[Taken | None]:
+        """Hold these records, whoever holds them, each with a new fence, all in one transaction or round trip; anybody may take
+        them again at once. None for one that there is not: nothing is written for it."""
+        ...
+
     def write(self, key: str, fence: int, data: bytes, lease_s: float) -> None:
         """Replace the data, and hold it for `lease_s` from now. Raises Lost where somebody took it since; a lease that
         ended is no loss as long as nobody did."""

@@ -194,6 +194,21 @@ class MemoryLeases:
             self._leases[key] = _Lease(holder, fence, now + lease_s, data)
             return Taken(data, fence)
 
+    def take_over(self, keys: Sequence[str], holder: str) -> list[Taken | None]:
+        """See Leases."""
+        now = time.monotonic()
+        taken: list[Taken | None] = []
+        with self._place.lock:
+            for key in keys:
+                found = self._leases.get(key)
+                if found is None or found.until < now - self._keep_s:
+                    taken.append(None)
+                    continue
+                found.holder, found.until = holder, now
+                found.fence = max(time.monotonic_ns(), found.fence + 1)
+                taken.append(Taken(found.data, found.fence))
+        return taken
+
     def write(self, key: str, fence: int, data: bytes, lease_s: float) -> None:
         """See Leases."""
         with self._place.lock:

@@ -24,6 +24,17 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2] + ARGV[3])
 return {0, fence, had[4]}
 """
 )
+_TAKE_OVER = script(
+    _NOW
+    + """
+local had = redis.call('HMGET', KEYS[1], 'fence', 'data')
+if not had[1] then return {} end
+local fence = string.format('%.0f', math.max(now, tonumber(had[1]) + 1))
+redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'fence', fence, 'until', string.format('%.0f', math.floor(now / 1000)))
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return {fence, had[2]}
+"""
+)
 _WRITE = script(
     _NOW
     + """
@@ -60,6 +71,15 @@ class RedisLeases:
         if answer[0]:
             raise Held(key, answer[1].decode())
         return Taken(answer[2] if len(answer) > 2 else None, int(answer[1]))
+
+    def take_over(self, keys: Sequence[str], holder: str) -> list[Taken | None]:
+        """See Leases."""
+        commands = [call(_TAKE_OVER, self._keys(key), holder, self._keep_ms) for key in keys]
+        answers = self._server.run(commands) if commands else []
+        return [
+            Taken(answer[1] if len(answer) > 1 else None, int(answer[0])) if answer else None
+            for answer in answers
+        ]
 
     def write(self, key: str, fence: int, data: bytes, lease_s: float) -> None:
         """See Leases."""

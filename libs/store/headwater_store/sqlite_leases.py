@@ -50,6 +50,26 @@ class SqliteLeases:
             )
         return Taken(data, fence)
 
+    def take_over(self, keys: Sequence[str], holder: str) -> list[Taken | None]:
+        """See Leases."""
+        now = time.time()
+        known = "SELECT fence, data FROM leases WHERE key = ? AND until >= ?"
+        with self._file.reading() as db:
+            there = [key for key in keys if db.execute(known, (key, now - self._keep_s)).fetchone()]
+        taken: dict[str, Taken] = {}
+        if there:
+            with self._file.transaction() as db:
+                for key in there:
+                    row = db.execute(known, (key, now - self._keep_s)).fetchone()
+                    if row is None:
+                        continue
+                    taken[key] = Taken(row[1], max(int(now * 1e6), row[0] + 1))
+                    db.execute(
+                        "UPDATE leases SET holder = ?, fence = ?, until = ? WHERE key = ?",
+                        (holder, taken[key].fence, now, key),
+                    )
+        return [taken.get(key) for key in keys]
+
     def write(self, key: str, fence: int, data: bytes, lease_s: float) -> None:
         """See Leases."""
         if not self.write_many([LeaseWrite(key, fence, data)], lease_s)[0]:

@@ -124,7 +124,9 @@ class Attachment:
         if phase is _ENDED:
             return
         self.keep(envelope)
-        if (phase is _ATTACHED or phase is _RESUMING) and not self.client.holds:
+        if self.client.holds:
+            self.client.held()
+        elif phase is _ATTACHED or phase is _RESUMING:
             self.link.send(envelope)  # type: ignore[union-attr]  # it has one then, and this is a hot path
 
     def release(self, number: int) -> None:

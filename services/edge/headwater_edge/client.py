@@ -187,7 +187,8 @@ class Client(ABC):
     def _take(self, now: float) -> None:
         rtmp, config = self.rtmp, self._edge.config
         for _ in range(_EVENTS_PER_TURN):
-            if self.kept_messages >= config.kept_messages or self.kept_bytes >= config.kept_bytes:
+            full = self.kept_messages >= config.kept_messages or self.kept_bytes >= config.kept_bytes
+            if full or self.gated is not None:
                 self._more = True
                 break
             event = rtmp.next_event(now)
@@ -255,6 +256,15 @@ class Client(ABC):
         self.heard_at = time.monotonic()
         self._read_on()
 
+    def forget_restored(self, number: int, stream_id: int | None = None) -> None:
+        """What another edge had it play by the attachment of this number, on one message stream or all, does not go on."""
+        if self.restored is not None:
+            self.restored = {
+                at: one
+                for at, one in self.restored.items()
+                if one.number != number or stream_id not in (None, at)
+            }
+
     # Writing
 
     @property
@@ -291,6 +301,17 @@ class Client(ABC):
             outbox.drop()
             reason = f"slow client: more than {limit} bytes queued"
             self.close_with(StatusCode.CONNECT_CLOSED, reason, error=True)
+
+    def held(self) -> None:
+        """Something that it has sent is held back (`holds`), until that is stored."""
+
+    def let_go(self, guest: Attachment, reason: str) -> None:
+        """It is no guest of a group any more: the group is told."""
+        self._edge.cluster.detach(guest, reason)
+
+    def recall(self, group: str) -> Attachment | None:
+        """It is a guest of a group again, which was not told yet that it was none: its attachment there."""
+        return None
 
     @abstractmethod
     def _outbox_for_more(self) -> "Outbox":

@@ -96,6 +96,7 @@ class Cluster:
         """End an attachment and tell its origin: the number means nothing any more. Where there is none, the next one is told."""
         phase, link = attachment.phase, attachment.link
         attachment.ended()
+        attachment.client.forget_restored(attachment.number)
         if link is not None:
             link.send(Detach(attachment.number, reason))
         group = self.groups.get(attachment.group)
@@ -127,13 +128,17 @@ class Cluster:
                 group.gone.clear()
                 self.drop_unused(group)
 
-    def vanish(self, client: Client) -> None:
-        """Another edge has a session: its attachments here end, and no origin is told."""
+    def vanish(self, client: Client) -> list[tuple[Link, int]]:
+        """Another edge has a session, or is to have it: its attachments here end, and no origin is told. Returns the numbers by
+        which origins know them, each with its link."""
         self._leave_objects(client)
         attachments = client.attachments
         client.guests = client.routes = None
+        known: list[tuple[Link, int]] = []
         for attachment in attachments:
             awaited = attachment.accepted and attachment.phase != AttachmentPhase.ATTACHED
+            if attachment.link is not None:
+                known.append((attachment.link, attachment.number))
             attachment.ended()
             group = self.groups.get(attachment.group)
             if group is None:
@@ -142,6 +147,7 @@ class Cluster:
                 self.resuming.ended(group)
             group.remove(attachment)
             self.drop_unused(group)
+        return known
 
     def _leave_objects(self, client: Client) -> None:
         for shared_object, number in client.objects.items() if client.objects is not None else ():

@@ -29,13 +29,13 @@ class Guests:
     def routed(self, home: Attachment, envelope: Routed) -> None:
         """Send a client's message on to the group that its home says."""
         client = home.client
-        guest = client.guests.get(envelope.group) if client.guests is not None else None
+        if client.guests is None:
+            client.guests = {}
+        guest = client.guests.get(envelope.group) or client.recall(envelope.group)
         new = guest is None
         if guest is None:
             guest = Attachment(client, self._edge.next_number(), envelope.group)
-            if client.guests is None:
-                client.guests = {}
-            client.guests[envelope.group] = guest
+        client.guests[envelope.group] = guest
         if client.routes is not None and envelope.type_id in OBJECTS:
             message = Message(envelope.type_id, envelope.stream_id, envelope.timestamp, envelope.payload)
             about = peek_shared_object(message)
@@ -55,14 +55,14 @@ class Guests:
             client.routes.unrouted((envelope.name, envelope.persistent))
 
     def idle(self, guest: Attachment, envelope: GuestIdle) -> None:
-        """The group has nothing of a guest: it is detached, unless more is on its way there."""
+        """The group has nothing of a guest: it is let go, unless more is on its way there."""
         client = guest.client
-        if guest.is_home or envelope.number != guest.sent or client.guests is None:
+        if client.guests is None or client.guests.get(guest.group) is not guest or envelope.number != guest.sent:
             return
         del client.guests[guest.group]
         if client.routes is not None:
             client.routes.forget(guest)
-        self._edge.cluster.detach(guest, "nothing is used here")
+        client.let_go(guest, "nothing is used here")
 
     def late(self, attachment: Attachment, stream_id: int) -> bool:
         """Whether what begins on a message stream is what its client wanted before: it was ended when something of another

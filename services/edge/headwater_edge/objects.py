@@ -264,11 +264,10 @@ class ObjectFanout:
             self._away[number] = (self.slots.version, self.events)
 
     def member_state(self, number: int) -> tuple[int, int]:
-        """What a member was told: version and count; less than all where it is slow, and of nothing that it could go on with
-        where it has missed messages between changes."""
-        if number in self._missed:
-            return self._missed[number], _NOTHING
-        return self.told(number)
+        """What a member was told: version and count. One that is slow lacks changes since its version, but has every message and
+        answer up to the count."""
+        version, count = self.told(number)
+        return self._missed.get(number, version), count
 
     def restore(self, number: int, client: "Client", told: tuple[int, int]) -> None:
         """A member that another edge had, which was `told` so much. Until its origin goes on with it, it is away."""

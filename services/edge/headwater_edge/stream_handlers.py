@@ -97,6 +97,7 @@ class StreamHandlers:
     def _end_publication(self, client: Client, stream_id: int) -> None:
         publication = client.publications.pop(stream_id, None) if client.publications is not None else None
         if publication is not None:
+            publication.stream = 0
             number = publication.attachment.number
             self._guests.stream(number, client, stream_id, publishes=True, started=False)
 
@@ -185,8 +186,11 @@ class StreamHandlers:
 
     def _play_stopped(self, directory: Directory, envelope: traffic.PlayStopped) -> None:
         player = self._player(directory, envelope.session, envelope.stream_id)
+        attachment = self._attachment(directory, envelope.session)
         if player is not None:
             self._end_player(player.client, envelope.stream_id)
+        elif attachment is not None:
+            attachment.client.forget_restored(envelope.session, envelope.stream_id)
 
     def _end_player(self, client: Client, stream_id: int) -> None:
         if client.restored is not None:

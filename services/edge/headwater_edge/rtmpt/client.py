@@ -2,10 +2,16 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from headwater_rtmp.errors import RemoteProtocolError
+from headwater_rtmp.status import StatusCode
+
+from headwater_edge.attachment import Attachment
 from headwater_edge.client import Client
 from headwater_edge.outbox import Outbox
+from headwater_edge.publishing import Publication
 
 if TYPE_CHECKING:
     from headwater_edge.edge import Edge
@@ -40,12 +46,27 @@ class TunnelOutbox(Outbox):
         """All of it; it stays."""
         return b"".join(self._pieces)
 
+    def restore(self, rest: bytes) -> None:
+        """What another edge's `rest` gave: it may begin inside a chunk."""
+        self._pieces.append(memoryview(rest))
+        self.backlog_bytes += len(rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """How far everything of a session is that waits to be stored: the number of the last message of an attachment, with what it
+    was told (see Attachment), or of a publication; and the guests that are let go."""
+
+    attachments: list[tuple[Attachment, int, int, int]]
+    publications: list[tuple[Publication, int]]
+    leaving: list[tuple[Attachment, str]]
+
 
 class TunnelClient(Client):
     """See Client. What it sends goes on to the origins when the edge has stored that it did. `on_change()` is called when
     something was queued, or it may be asked for more; `on_taken()` when another edge has it."""
 
-    __slots__ = ("_dirty", "_on_change", "_on_taken", "listens")
+    __slots__ = ("_dirty", "_leaving", "_on_change", "_on_taken", "listens")
 
     holds = True
     outbox: TunnelOutbox
@@ -62,6 +83,8 @@ class TunnelClient(Client):
         self.outbox = TunnelOutbox()
         self.listens = True
         """Whether more is to be read of it: not while its origins do not keep up."""
+        self._leaving: list[tuple[Attachment, str]] = []
+        """Guests that are detached when it is stored that they are."""
         self._dirty = False
         self._on_change, self._on_taken = on_change, on_taken
 
@@ -70,10 +93,31 @@ class TunnelClient(Client):
         if changed and reads:
             self._on_change()
 
-    def _outbox_for_more(self) -> Outbox:
+    def receive(self, data: bytes) -> None:
+        """See Client. While its origins do not keep up, what comes waits here, as it has been asked for; so there is a limit."""
+        if not (data and self.paused):
+            super().receive(data)
+            return
+        self._edge.counters.bytes_in += len(data)
+        try:
+            self.rtmp.feed(data)
+        except RemoteProtocolError as error:
+            self.close_for(error)
+            return
+        self._more = True
+        limit = self._edge.config.http_body_bytes + self._edge.chunk_limits.media_bytes
+        if self.rtmp.held_bytes > limit:
+            reason = f"more than {limit} bytes sent while what came before waits for an origin"
+            self.close_with(StatusCode.CONNECT_CLOSED, reason, error=True)
+
+    def held(self) -> None:
+        """See Client."""
         if not self._dirty:
             self._dirty = True
             self._edge.dirty.append(self)
+
+    def _outbox_for_more(self) -> Outbox:
+        self.held()
         return self.outbox
 
     def transmit(self, data: bytes) -> None:
@@ -99,18 +143,47 @@ class TunnelClient(Client):
 
     # What is stored
 
-    def marks(self) -> list[tuple[Any, ...]]:
-        """How far everything is that waits to be stored: for `stored`."""
-        marks: list[tuple[Any, ...]] = [(a, a.sent, a.applied, a.heard) for a in self.attachments]
-        marks += [(publication, publication.number) for publication in (self.publications or {}).values()]
-        return marks
+    @property
+    def unstored(self) -> bool:
+        """Whether something waits to be stored before it goes on."""
+        return (
+            bool(self._leaving)
+            or any(attachment.sent > attachment.released for attachment in self.attachments)
+            or any(one.number > one.released for one in (self.publications or {}).values())
+        )
 
-    def stored(self, marks: list[tuple[Any, ...]]) -> None:
+    def marks(self) -> Marks:
+        """What a record says that is made now: for `stored`."""
+        return Marks(
+            [(a, a.sent, a.applied, a.heard) for a in self.attachments],
+            [(publication, publication.number) for publication in (self.publications or {}).values()],
+            self._leaving[:],
+        )
+
+    def stored(self, marks: Marks) -> None:
         """All of this is stored: what the client has sent goes on, and the origins need not keep what it was told."""
-        for owner, number, *told in marks:
-            owner.release(number)
-            if told:
-                owner.is_stored(*told)
+        for attachment, number, applied, heard in marks.attachments:
+            attachment.release(number)
+            attachment.is_stored(applied, heard)
+        for publication, number in marks.publications:
+            publication.release(number)
+        for leaving in marks.leaving:
+            if leaving in self._leaving:
+                self._leaving.remove(leaving)
+                self._edge.cluster.detach(*leaving)
+
+    def let_go(self, guest: Attachment, reason: str) -> None:
+        """See Client. What is stored has it still, with messages that another edge would send again."""
+        self._leaving.append((guest, reason))
+        self.held()
+
+    def recall(self, group: str) -> Attachment | None:
+        """See Client."""
+        for leaving in self._leaving:
+            if leaving[0].group == group:
+                self._leaving.remove(leaving)
+                return leaving[0]
+        return None
 
     # The end
 
@@ -120,7 +193,10 @@ class TunnelClient(Client):
         self._on_taken()
 
     def _stop(self) -> None:
-        pass
+        # They end as its other attachments do.
+        leaving, self._leaving = self._leaving, []
+        if leaving:
+            self.guests = {**(self.guests or {}), **{guest.group: guest for guest, _ in leaving}}
 
     def _let_go(self, gone: bool, last: bytes) -> None:
         if last:

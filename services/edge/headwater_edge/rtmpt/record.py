@@ -72,6 +72,11 @@ class Record:
     objects: list[list[Any]] = field(default_factory=list)
     unsure: bool = False
 
+    @property
+    def wants_to_connect(self) -> bool:
+        """Whether its credentials are still looked at, before its home hears of it."""
+        return self.phase == Phase.CONNECTING and bool(self.gated)
+
 
 _COUNT = len(fields(Record))
 _LEAST_COUNT = _COUNT - 1
@@ -90,10 +95,10 @@ def unpack(data: bytes) -> Record:
     try:
         version, *values = msgpack.unpackb(data, unicode_errors="surrogatepass", strict_map_key=False)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise RecordError(f"no record: {error}") from error
+        raise RecordError(f"no record, expected a msgpack array [version, fields...]: {error}") from error
     if version != VERSION or len(values) < _LEAST_COUNT:
         raise RecordError(
-            f"a record of version {version} with {len(values)} fields, expected {VERSION} and {_LEAST_COUNT}"
+            f"a record of version {version} with {len(values)} fields, expected {VERSION} and at least {_LEAST_COUNT}"
         )
     return Record(*values[:_COUNT])
 
@@ -210,7 +215,7 @@ def _restore(edge: "Edge", record: Record, client: TunnelClient) -> None:
     config = edge.config
     client.session_id, client.phase = record.session_id, Phase(record.phase)
     if record.output:
-        client.outbox.put(record.output)
+        client.outbox.restore(record.output)
     if client.phase == Phase.CLOSED:
         return
     client.object_encoding, client.spread_objects = record.object_encoding, record.spread_objects
@@ -258,7 +263,7 @@ def _attachments(edge: "Edge", record: Record, client: TunnelClient) -> list[Att
             if client.guests is None:
                 client.guests = {}
             client.guests[group] = attachment
-        if group:
+        if group and not (at == 0 and record.wants_to_connect):
             edge.cluster.restore(attachment)
         attachments.append(attachment)
     return attachments

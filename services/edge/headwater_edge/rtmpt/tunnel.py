@@ -65,6 +65,7 @@ class Tunnel:
 
     __slots__ = (
         "_answer",
+        "_answer_stored",
         "_checked",
         "_current",
         "_edge",
@@ -94,6 +95,7 @@ class Tunnel:
         self._pacing = PollPacing()
         self._answer = b""
         """To the last request."""
+        self._answer_stored = True
         self._current: Work | None = None
         self._waiting: list[Work] = []
         self._loading = False
@@ -127,11 +129,11 @@ class Tunnel:
             else:
                 self._away(request)
 
-        self._owner.records.take(self.key, taken)
+        self._owner.records.make(self.key, taken)
 
     def _away(self, request: HttpRequest) -> None:
         request.answer(503, b"")
-        self._end("its session cannot be stored")
+        self._end(f"its session cannot be stored for {self._edge.config.tunnel_patience_s:g} s")
 
     def _new_client(self, address: str, secure: bool) -> TunnelClient:
         return TunnelClient(self._edge, address, secure, self._changed, self._taken)
@@ -168,6 +170,10 @@ class Tunnel:
             if verdict is Verdict.OLD:
                 self._edge.counters.requests_refused += 1
                 work.answer(409, b"")
+            elif verdict is Verdict.REPEAT and not (self._answer_stored or self._checked):
+                # Another edge may have answered it since, and more.
+                self._waiting.insert(0, work)
+                self._check()
             elif verdict is Verdict.REPEAT:
                 self._edge.counters.requests_repeated += 1
                 self._checked = False
@@ -220,7 +226,9 @@ class Tunnel:
         config = self._edge.config
         if not client.listens and not client.closed:
             wait_s = config.tunnel_pause_s
-        elif work.verb is Verb.IDLE and not (client.closed or client.publishes or client.backlog_bytes):
+        elif work.verb is Verb.IDLE and not (
+            client.closed or client.publishes or client.backlog_bytes or client.unstored
+        ):
             wait_s = config.tunnel_hold_s
         else:
             wait_s = 0.0
@@ -251,6 +259,12 @@ class Tunnel:
         """Make the answer, and store it unless nothing has changed."""
         self._stop_waiting()
         work.waits = False
+        try:
+            self._store(work, client, now)
+        except Exception as error:
+            self.fail(error)
+
+    def _store(self, work: Work, client: TunnelClient, now: float) -> None:
         config = self._edge.config
         output = client.take_output(config.tunnel_answer_bytes)
         if work.verb is Verb.CLOSE or (client.closed and not output):
@@ -260,8 +274,9 @@ class Tunnel:
         if output:
             self._sequence.told()
         due = now - self._written_at > config.tunnel_refresh_s
-        if not (work.changes or output or client.closed or self._must_write or due):
-            self._answered(work, answer)
+        changed = work.changes or output or client.closed or client.unstored
+        if not (changed or self._must_write or due):
+            self._answered(work, answer, stored=False)
             return
         marks = client.marks()
 
@@ -272,10 +287,10 @@ class Tunnel:
                 self._must_write = False
                 self._written_at = time.monotonic()
                 client.stored(marks)
-                self._answered(work, answer)
+                self._answered(work, answer, stored=True)
             elif stored is None:
                 work.abort()
-                self._end("its session cannot be stored", error=True)
+                self._end(f"its session cannot be stored for {config.tunnel_patience_s:g} s", error=True)
             else:
                 client.taken()
 
@@ -288,8 +303,8 @@ class Tunnel:
         self._written = pack(record)
         self._owner.records.write(self.key, self.fence, self._written, written)
 
-    def _answered(self, work: Work, answer: bytes) -> None:
-        self._answer, self._current = answer, None
+    def _answered(self, work: Work, answer: bytes, stored: bool) -> None:
+        self._answer, self._answer_stored, self._current = answer, stored, None
         if any(request.closed for request in work.requests):
             # Whoever asked has gone, and has asked another edge, maybe, and that one has answered more since, of which the store
             # need not know. The next answer must be stored, so that we learn who has the session.
@@ -367,6 +382,18 @@ class Tunnel:
             work.answer(404, b"")
         self._waiting.clear()
 
+    def fail(self, error: Exception) -> None:
+        """Something went wrong with this session: it ends, and others go on."""
+        self._edge.counters.internal_errors += 1
+        _log.error("session failed", error=repr(error))
+        work, self._current = self._current, None
+        if work is not None:
+            work.abort()
+        try:
+            self._end("internal error", error=True)
+        except Exception as again:
+            _log.error("session not ended", error=repr(again))
+
     # The store
 
     def _check(self) -> None:
@@ -402,11 +429,11 @@ class Tunnel:
         self._loading = False
         self._checked = True
         if taken is None or taken.data is None:
-            if taken is not None:
-                self._owner.records.drop(self.key, taken.fence)
-            else:
+            if taken is None:
                 for work in self._waiting:
                     work.abort()
+            elif taken.fence:
+                self._owner.records.drop(self.key, taken.fence)
             self._gone_from_store()
             return
         self._restore(taken.data, taken.fence)
@@ -436,7 +463,8 @@ class Tunnel:
             _log.error("session not restored", error=str(error))
             self._gone_from_store()
             return
-        self.client, self._answer, self._written, self._must_write = client, record.answer, data, True
+        self.client, self._written, self._must_write = client, data, True
+        self._answer, self._answer_stored = record.answer, True
         if client.closed:
             del edge.clients[client.session]
             return
@@ -444,11 +472,12 @@ class Tunnel:
         _log.info(
             "session taken over", session=client.session_id, group=client.home.group, address=client.address
         )
-        gated = [Message(*row[:4]) for row in record.gated]
         for attachment in client.attachments:
-            if attachment.group:
+            if attachment.group and not (attachment.is_home and record.wants_to_connect):
                 edge.cluster.attach(attachment)
-        edge.router.route_again(client, gated)
+        edge.router.route_again(client, [Message(*row[:4]) for row in record.gated])
+        # What the former edge has read may not be taken yet.
+        edge.turns.add(client)
 
     def _gone_from_store(self) -> None:
         client, self.client = self.client, None

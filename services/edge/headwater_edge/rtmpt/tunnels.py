@@ -28,7 +28,7 @@ class Tunnels:
         self._admission = Admission(config.max_connections, config.max_per_address)
         self._tunnels: dict[str, Tunnel] = {}
         self._checked_at = time.monotonic()
-        self.records = Records(leases, edge.node.boot, config.tunnel_patience_s)
+        self.records = Records(leases, edge.node.boot, config.tunnel_patience_s, self._failed)
 
     def __len__(self) -> int:
         return len(self._tunnels)
@@ -66,6 +66,11 @@ class Tunnels:
         tunnel = self._tunnels[key] = Tunnel(self, self._edge, key, address)
         self._admission.enter(address)
         return tunnel
+
+    def _failed(self, key: str, error: Exception) -> None:
+        tunnel = self._tunnels.get(key)
+        if tunnel is not None:
+            tunnel.fail(error)
 
     def forget(self, tunnel: Tunnel) -> None:
         """The session has ended, or is another edge's. A second call does nothing."""
