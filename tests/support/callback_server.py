@@ -38,7 +38,7 @@ class Form:
 class CallbackServer:
     """Answers 403 to what it does not know. `/slow` never answers, `/drip` a byte at a time, `/long` more than is read, `/named`
     allows the stream `cam`, `/held` waits for `release`, `/once` closes its connection after an answer that does not say so,
-    `/impatient` says 408 unasked."""
+    `/impatient` says 408 unasked, after its answer and `release`."""
 
     def __init__(self, port: int = 0, **tls: Any) -> None:
         self._server = StreamServer(("127.0.0.1", port), self._serve, **tls)
@@ -130,7 +130,7 @@ class CallbackServer:
         )
         if path == "/impatient":
             # Not with the answer: that would be read with it.
-            gevent.sleep(0.05)
+            self.release.wait()
             sock.sendall(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
         return path != "/once"
 

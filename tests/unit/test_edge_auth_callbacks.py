@@ -112,6 +112,13 @@ def test_which_fields_an_action_has(action: str, names: set[str]) -> None:
     assert {"name", "type"} & set(fields) == names
 
 
+@pytest.mark.parametrize("action", ["connect", "play", "publish"])
+def test_no_field_can_be_forged_whatever_the_action(action: str) -> None:
+    fields = parse_qsl(form_of(asked("publish", type="live")).decode(), keep_blank_values=True)
+    forged = "&".join(f"{name.upper()}=forged" for name, _ in fields)
+    assert b"forged" not in form_of(asked(action, query=forged))
+
+
 def test_text_that_cannot_be_encoded_does_no_harm() -> None:
     form = form_of(asked(query="a=\ud800", stream="\ud800&name=x", tc_url="\x00"))
     assert dict(parse_qsl(form.decode(), keep_blank_values=True))["name"] == "?&name=x"
@@ -278,7 +285,8 @@ def test_a_connection_is_used_again(server: CallbackServer) -> None:
     for _ in range(5):
         assert asker.answer() == ""
     assert (server.connections, len(server.forms)) == (1, 5)
-    asker.http.close()
+    Authentication(callbacks=asker.callbacks).close()
+    Authentication().close()
     eventually(lambda: server.open == 0, 10, "closed")
 
 
@@ -293,7 +301,9 @@ def test_what_a_server_says_unasked_is_nobodys_answer(server: CallbackServer) ->
     """Some say 408 before they close an idle connection."""
     asker = Asker(f"{server.url}/impatient")
     for _ in range(3):
+        server.release.clear()
         assert asker.answer() == ""
+        server.release.set()
         eventually(lambda: server.at_once == 0, 10, "it has said that, too")
     assert (server.connections, len(server.forms)) == (3, 3)
 

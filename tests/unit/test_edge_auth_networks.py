@@ -1,8 +1,9 @@
 """From where clients may connect, publish and play; and what may be logged of their addresses."""
 
 import pytest
+from headwater_edge.addresses import NetworkError
 from headwater_edge.auth import redacted
-from headwater_edge.auth.networks import NetworkError, Networks, Rule
+from headwater_edge.auth.networks import Networks, Rule
 
 
 def networks(*rules: str) -> Networks:

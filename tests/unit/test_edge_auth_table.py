@@ -39,7 +39,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[CallbackServer]:
         yield running
         end_tunnels()
         for callbacks in made:
-            callbacks._http.close()
+            callbacks.close()
         eventually(lambda: running.open == 0, 10, "all connections are closed")
 
 

@@ -201,6 +201,23 @@ def test_an_idle_guest_is_detached_unless_more_is_on_its_way(parts: Parts) -> No
     assert parts.home.of(traffic.Detach) == []
 
 
+def test_a_guest_that_its_client_has_let_go_is_not_let_go_again(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that is stored waits until that says so; the group's next origin says meanwhile that it is idle, too."""
+    let_go: list[int] = []
+    monkeypatch.setattr(
+        type(parts.client), "let_go", lambda client, guest, reason: let_go.append(guest.number)
+    )
+    number = parts.use()
+    guest = parts.groups.data.attachments[number]
+    for _ in range(2):
+        say(parts.edge, parts.groups, traffic.GuestIdle(number, 1))
+    assert let_go == [number]
+    assert parts.edge.counters.internal_errors == 0
+    parts.edge.cluster.detach(guest, "the test is over")
+
+
 def test_a_lost_commit_is_asked_for_over_the_object_s_link(parts: Parts) -> None:
     number = parts.use()
     opened = traffic.ObjectOpened(5, "board", False, 0, 0, 0, BOARD, NOTHING)

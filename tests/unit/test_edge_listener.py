@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from headwater_edge import service
-from headwater_edge.listener import Listener, ListenError, block_of, is_loopback, resolve, shown
+from headwater_edge.listener import Listener, ListenError, resolve, shown
 from support.ports import free_base_port
 from support.waiting import TIME_FACTOR, eventually
 
@@ -154,18 +154,6 @@ def test_addresses_and_names_are_resolved(given: str, address: str) -> None:
 def test_what_is_no_address_is_refused(given: str) -> None:
     with pytest.raises(ListenError, match="no such name; give an IP address"):
         resolve(given)
-
-
-def test_loopback() -> None:
-    assert [is_loopback(a) for a in ("127.0.0.1", "127.9.9.9", "::1")] == [True] * 3
-    assert [is_loopback(a) for a in ("0.0.0.0", "::", "203.0.113.1", "2001:db8::1", "x")] == [False] * 5
-
-
-def test_an_ipv6_client_owns_its_network() -> None:
-    assert block_of("203.0.113.1") == "203.0.113.1"
-    assert block_of("2001:db8:1:2:3:4:5:6") == block_of("2001:db8:1:2::9") == "2001:db8:1:2::"
-    assert block_of("2001:db8:1:3::9") != block_of("2001:db8:1:2::9")
-    assert block_of("fe80::1%eth0") == "fe80::"
 
 
 def test_addresses_are_shown_as_in_urls() -> None:

@@ -84,14 +84,21 @@ def test_a_part_of_a_header_waits_for_the_rest(data: bytes) -> None:
         (b"PROXY TCP4 localhost 192.0.2.2 1 2\r\n", "localhost"),
         (b"PROXY TCP4 \xff 192.0.2.2 1 2\r\n", "xff"),
         (b"PROXY \r\n", "expected TCP4"),
-        (b"PROXY TCP4 " + b"1" * 100, "a line of more than 107 bytes"),
+        (b"PROXY TCP4 " + b"1" * 100, "no end of the line within 107 bytes: b'PROXY TCP4 1"),
         (v2(0x11, 0x11, IPV4), "version 1"),
         (v2(0x22, 0x11, IPV4), "command 2"),
         (v2(0x21, 0x11, IPV4[:11]), "at least 28"),
         (v2(0x21, 0x21, IPV4), "at least 52"),
         (v2(0x21, 0x11, b"", 4097), "a header of 4113 bytes, at most 4112"),
-        (v2(0x21, 0x11, IPV4 + b"\x20\x00"), "longer than the header"),
-        (v2(0x21, 0x11, IPV4 + b"\x20\x00\x06\x01\0\0\0\0"), "longer than the header"),
+        (v2(0x21, 0x11, IPV4 + b"\x20\x00"), "byte 28: a value that is longer than the header of 30 bytes"),
+        (
+            v2(0x21, 0x11, IPV4 + b"\x20\x00\x06\x01\0\0\0\0"),
+            "byte 28: a value that is longer than the header of 36 bytes",
+        ),
+        (
+            v2(0x21, 0x11, IPV4 + b"\x04\0\x01x\x20\0\x01"),
+            "byte 32: a value that is longer than the header of 35 bytes: b' ",
+        ),
     ],
 )
 def test_what_is_no_header_is_said(data: bytes, text: str) -> None:

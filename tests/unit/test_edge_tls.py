@@ -140,7 +140,7 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 @pytest.mark.parametrize("version", VERSIONS)
 def test_bytes_go_both_ways(make: Callable[..., Pair], version: ssl.TLSVersion) -> None:
     pair = make(version=version)
-    assert pair.server.version() == {771: "TLSv1.2", 772: "TLSv1.3"}[version]
+    assert pair.client.version() == {771: "TLSv1.2", 772: "TLSv1.3"}[version]
     pair.say(b"hello")
     assert pair.server.recv(65536) == b"hello"
     assert pair.server.send(b"and to you") == 10
@@ -332,7 +332,7 @@ class FullSocket:
 
 
 def test_a_half_that_is_only_read_cannot_be_closed(make: Callable[..., Pair]) -> None:
-    with pytest.raises(ValueError, match="only the half that is written"):
+    with pytest.raises(ValueError, match=r"shutdown\(2\): only the half that is written can be ended"):
         make().server.shutdown(socket.SHUT_RDWR)
 
 
@@ -512,7 +512,7 @@ def test_a_certificate_that_changes_is_taken_over_under_load(
 def test_the_files_are_looked_at_by_themselves(
     made: dict[str, Certificate], certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headwater_edge.doors.tls._LOOK_S", 0.01)
+    monkeypatch.setattr("headwater_edge.doors.tls.SETTLED_S", 0.01)
     with Served(certificate) as served:
         assert subject(served) == "first"
         certificate.become(made["second"])

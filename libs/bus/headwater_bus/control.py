@@ -296,8 +296,8 @@ class BalanceState:
 @dataclass(frozen=True, slots=True)
 class DrainEdge:
     """Operator -> edge: take no more clients, and let go of all within `deadline_s` seconds; those that can go on elsewhere
-    unnoticed do so at once. `stop`: end then. Asked again it has another deadline; with one below 0 it only says how far it is.
-    Answered by EdgeDrain."""
+    unnoticed do so at once. `stop`: end then. Sent again it sets another deadline; a deadline below 0 changes nothing and only
+    asks. Answered by EdgeDrain."""
 
     deadline_s: float
     stop: bool = False

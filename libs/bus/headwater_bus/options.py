@@ -81,7 +81,9 @@ def operator_errors(*kinds: type[Exception]) -> Iterator[None]:
         raise OperatorError(str(error)) from error
 
 
-def _stack(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def option_stack(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """One decorator of several; help shows their options in this order."""
+
     def decorate(command: Command) -> Command:
         for option in reversed(options):
             command = option(command)
@@ -130,7 +132,7 @@ _REGISTRY_NODE = click.option(
     help="Node id of the registry, whose key it must have; once for each --registry [default: registry-1, registry-2 ...].",
 )
 
-node_options = _stack(
+node_options = option_stack(
     _NODE_ID,
     _BASE_PORT,
     _REGISTRY,
@@ -188,7 +190,7 @@ node_options = _stack(
 )
 """Options of a `serve` command; `node_config` takes them."""
 
-client_options = _stack(
+client_options = option_stack(
     _BASE_PORT,
     _REGISTRY,
     _REGISTRY_NODE,

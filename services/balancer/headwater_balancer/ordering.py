@@ -3,8 +3,8 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import click
@@ -18,14 +18,12 @@ from headwater_bus.control import (
     Snapshot,
     Subscribe,
 )
-from headwater_bus.options import ClusterClient, OperatorError, console, operator_errors
+from headwater_bus.options import ClusterClient, OperatorError, operator_errors
+from headwater_bus.progress import interrupt_here, progress_bar
 from headwater_bus.requests import RefusedError, RequestError, ask
 from headwater_bus.view import NodeInfo, leading_balancer
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 
 from headwater_balancer import tables
-from headwater_balancer.interrupting import interrupt_here
 
 _ANSWER_S = 5.0
 _AGAIN_S = 0.3
@@ -33,6 +31,7 @@ _ELECTION_S = 4.0
 """So long a command goes on asking, while balancers change the lead or none answers."""
 _FAILED = 1
 """Exit status when the order was taken, but not all of it could be done."""
+_INTERRUPTED = "it goes on by itself; headwater-balancer status --watch shows it"
 _STUCK_S = 15.0
 """A drain that gets no further for so long, for reasons that the balancer names, has failed."""
 
@@ -244,21 +243,8 @@ class Operator:
     def _groups_of(self, origin: str) -> list[str]:
         return [row[0] for row in self.snapshot().groups if row[1] == origin]
 
-    @contextmanager
-    def _bar(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A progress bar, where somebody looks at it and there is something to wait for."""
-        if self.as_json or not total or not sys.stdout.isatty():
-            yield lambda completed: None
-            return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Bar(*columns, console=console()) as bar:
-            task = bar.add_task(what, total=total)
-            try:
-                yield lambda completed: bar.update(task, completed=completed)
-            except KeyboardInterrupt:
-                bar.stop()
-                click.echo("it goes on by itself; headwater-balancer status --watch shows it")
-                raise
+    def _bar(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        return progress_bar(what, total, _INTERRUPTED, wanted=not self.as_json)
 
 
 def _groups(count: int) -> str:

@@ -136,7 +136,7 @@ def drain(node: str, deadline_s: float, no_wait: bool, stop: bool, **options: An
     RTMPT sessions go on at other edges at once, and their clients do not notice. Clients that understand Enhanced RTMP's
     ReconnectRequest are asked to connect elsewhere. The rest has until the deadline.
     """
-    raise SystemExit(drain_edge(options, node, deadline_s, wait=not no_wait, stop=stop))
+    drain_edge(options, node, deadline_s, wait=not no_wait, stop=stop)
 
 
 main.add_command(token)

@@ -1,6 +1,6 @@
 """How many connections there may be, in all and from one address."""
 
-from headwater_edge.listener import block_of, is_loopback
+from headwater_edge.addresses import block_of, is_loopback
 
 
 class Admission:

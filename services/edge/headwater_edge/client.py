@@ -302,7 +302,7 @@ class Client(ABC):
             reason = f"slow client: more than {limit} bytes queued"
             self.close_with(StatusCode.CONNECT_CLOSED, reason, error=True)
 
-    def held(self) -> None:
+    def held(self) -> None:  # noqa: B027  # Where nothing is held back there is nothing to do.
         """Something that it has sent is held back (`holds`), until that is stored."""
 
     def let_go(self, guest: Attachment, reason: str) -> None:

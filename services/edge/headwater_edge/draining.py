@@ -10,8 +10,7 @@ from headwater_bus.control import DrainEdge, EdgeDrain
 from headwater_bus.logs import get_log
 from headwater_bus.requests import Caller
 from headwater_rtmp.capabilities import CapsEx, parse_capabilities
-from headwater_rtmp.command import decode_command, encode_command
-from headwater_rtmp.status import StatusCode, status
+from headwater_rtmp.command import decode_command
 
 from headwater_edge.client import Client, Phase
 
@@ -28,7 +27,7 @@ class Draining:
     def __init__(self, edge: "Edge", stop_listening: Callable[[], None], stop: Callable[[], None]) -> None:
         self._edge = edge
         self._stop_listening, self._stop = stop_listening, stop
-        self._stops = False
+        self._stops = self._waits = False
         self._total = 0
         self._until: float | None = None
         """Monotonic seconds; None: it is not being drained."""
@@ -41,6 +40,9 @@ class Draining:
                 self._begin()
             self._until = now + request.deadline_s
             self._stops = self._stops or request.stop
+            if not self._waits:
+                self._waits = True
+                gevent.spawn(self._wait)
         left_s = -1.0 if self._until is None else max(0.0, self._until - now)
         return EdgeDrain(self._left, self._total, left_s)
 
@@ -49,36 +51,27 @@ class Draining:
         return len(self._edge.clients)
 
     def _begin(self) -> None:
-        edge = self._edge
         self._total = self._left
         _log.info("draining", clients=self._total)
-        edge.draining = True
         self._stop_listening()
-        edge.hand_over()
-        for client in list(edge.clients.values()):
-            if client.phase == Phase.CONNECTED and _can_reconnect(client):
-                info = status(StatusCode.CONNECT_RECONNECT_REQUEST, "this edge is about to end")
-                client.send(encode_command("onStatus", 0, None, info, amf3=client.amf3))
-        edge.flush_clients()
-        gevent.spawn(self._wait)
+        self._edge.let_go()
 
     def _wait(self) -> None:
-        """Greenlet: until nobody is left, or the time is over."""
+        """Greenlet: until nobody is left, or the time is over: who is left then is closed."""
         edge = self._edge
         while self._left and self._until is not None and time.monotonic() < self._until:
             gevent.sleep(_LOOK_S)
-        closed = list(edge.clients.values())
-        for client in closed:
-            client.close_with(StatusCode.CONNECT_APP_SHUTDOWN, "this edge ends")
-        edge.flush_clients()
-        _log.info("drained", closed=len(closed))
+        left = list(edge.clients.values())
+        edge.close_clients(left, "this edge ends")
+        _log.info("drained", closed=sum(client.closed for client in left))
+        self._waits = False
         if self._stops:
             self._stop()
 
 
-def _can_reconnect(client: Client) -> bool:
-    """Whether a client has said that it understands a ReconnectRequest (Enhanced RTMP v2)."""
-    if client.connect is None:
+def can_reconnect(client: Client) -> bool:
+    """Whether a client does as a ReconnectRequest asks (Enhanced RTMP v2); one by RTMPT need not."""
+    if client.holds or client.phase != Phase.CONNECTED or client.connect is None:
         return False
     capabilities = parse_capabilities(decode_command(client.connect).command_object)
     return bool(capabilities.caps_ex & CapsEx.RECONNECT)

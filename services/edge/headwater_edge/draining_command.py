@@ -1,20 +1,20 @@
 """`headwater-edge drain`: asks an edge to let go of its clients, and shows how far it is."""
 
 import json
-import sys
 import time
 from typing import Any
 
 import click
 from headwater_bus.control import DrainEdge, EdgeDrain, Snapshot, Subscribe
-from headwater_bus.options import ClusterClient, OperatorError, console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from headwater_bus.options import ClusterClient, OperatorError
+from headwater_bus.progress import interrupt_here, progress_bar
 
 _LOOK_S = 0.3
 
 
-def drain_edge(options: dict[str, Any], node: str, deadline_s: float, *, wait: bool, stop: bool) -> int:
-    """Returns the exit status. Raises OperatorError."""
+def drain_edge(options: dict[str, Any], node: str, deadline_s: float, *, wait: bool, stop: bool) -> None:
+    """Raises OperatorError."""
+    interrupt_here()
     client = ClusterClient(options)
     endpoint = _control_endpoint(client, node)
     state = _ask(client, node, endpoint, DrainEdge(deadline_s, stop))
@@ -29,7 +29,6 @@ def drain_edge(options: dict[str, Any], node: str, deadline_s: float, *, wait: b
         click.echo(f"{node} has no client any more, and ends")
     else:
         click.echo(f"{node} has no client any more, and takes none until it is started again")
-    return 0
 
 
 def _control_endpoint(client: ClusterClient, node: str) -> str:
@@ -50,10 +49,8 @@ def _ask(client: ClusterClient, node: str, endpoint: str, request: DrainEdge) ->
 
 def _follow(client: ClusterClient, node: str, endpoint: str, state: EdgeDrain, stop: bool) -> EdgeDrain:
     """Until nobody is left."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    shown = not client.as_json and sys.stdout.isatty()
-    with Progress(*columns, console=console(), disable=not shown) as bar:
-        task = bar.add_task(f"draining {node}", total=state.total)
+    interrupted = f"{node} is being drained, and goes on by itself; headwater-edge drain {node} follows it"
+    with progress_bar(f"draining {node}", state.total, interrupted, wanted=not client.as_json) as show:
         while state.clients:
             time.sleep(_LOOK_S)
             try:
@@ -62,5 +59,5 @@ def _follow(client: ClusterClient, node: str, endpoint: str, state: EdgeDrain, s
                 if not stop:
                     raise
                 state = EdgeDrain(0, state.total, 0.0)  # It has ended.
-            bar.update(task, completed=state.total - state.clients)
+            show(state.total - state.clients)
     return state

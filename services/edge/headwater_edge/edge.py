@@ -1,13 +1,15 @@
 """The edge's clients: accepted, flushed, swept, closed."""
 
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gevent
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node
 from headwater_rtmp.chunk import ChunkLimits
-from headwater_rtmp.status import StatusCode
+from headwater_rtmp.command import encode_command
+from headwater_rtmp.status import StatusCode, status
 from headwater_store import Leases
 
 from headwater_edge.admission import Admission
@@ -20,7 +22,9 @@ from headwater_edge.deadlines import check_deadlines
 from headwater_edge.doors.door import Door, TrustedProxies
 from headwater_edge.doors.http import HttpConnection
 from headwater_edge.doors.opening import Opening
+from headwater_edge.draining import can_reconnect
 from headwater_edge.gate import Gate
+from headwater_edge.handed_over import HandedOver
 from headwater_edge.outbox import Outbox
 from headwater_edge.routing import Router
 from headwater_edge.rtmpt.tunnels import Tunnels
@@ -30,6 +34,7 @@ from headwater_edge.turns import Turns
 _log = get_log("edge")
 _SWEEP_S = 0.25
 _SWEEPS_PER_DEADLINE = 4
+_LOOK_S = 0.02
 
 
 class Edge:
@@ -62,8 +67,9 @@ class Edge:
         self.requests: set[HttpConnection] = set()
         """Connections that bring HTTP requests."""
         self.lingering: set[LingeringSocket] = set()
-        self._last_number = 0
         self.draining = False
+        self._handed_over = HandedOver()
+        self._last_number = 0
 
     # Accepting and closing
 
@@ -108,9 +114,11 @@ class Edge:
             _log.warning("client closed", session=client.session, address=client.address, reason=reason)
 
     def client_taken(self, client: Client) -> None:
-        """Another edge has the session of a client: forget it here without a word."""
+        """Another edge has the session of a client, or is to have it: forget it here without a word."""
         self._forget(client)
-        self.cluster.vanish(client)
+        known = self.cluster.vanish(client)
+        if self.draining:
+            self._handed_over.add(known, time.monotonic() + self.config.tunnel_idle_s)
         self.counters.sessions_taken += 1
 
     def _forget(self, client: Client) -> None:
@@ -185,28 +193,53 @@ class Edge:
         for connection in list(self.requests):
             connection.check(now)
         self.cluster.forget_forsaken(now)
+        self._handed_over.check(now)
 
-    def shutdown(self, reason: str, within_s: float = 1.0) -> None:
-        """Tell every client that the edge goes, close them, end the links. Waits until they have read it, or for so long."""
+    # The end of the edge
+
+    def let_go(self) -> set[Client]:
+        """The edge is about to end: it takes no more clients, other edges go on with RTMPT sessions, and clients that understand
+        it are asked to connect elsewhere. Returns those. A second call does nothing."""
+        if self.draining:
+            return set()
         self.draining = True
-        self.hand_over()
-        for client in list(self.clients.values()):
-            if not client.holds:
-                client.close_with(StatusCode.CONNECT_APP_SHUTDOWN, reason)
-        self.cluster.close(reason)
-        deadline = time.monotonic() + within_s
-        while (self.lingering or len(self.tunnels)) and time.monotonic() < deadline:
-            gevent.sleep(0.02)
-        for lingering in list(self.lingering):
-            lingering.end()
-
-    def hand_over(self) -> None:
-        """Let other edges go on with RTMPT sessions, and take no more requests for them. The edge is `draining`."""
         self.tunnels.hand_over()
         for opening in list(self.openings):
             opening.close()
         for connection in list(self.requests):
             connection.drain()
+        asked = {client for client in self.clients.values() if can_reconnect(client)}
+        for client in asked:
+            info = status(StatusCode.CONNECT_RECONNECT_REQUEST, "this edge is about to end")
+            client.send(encode_command("onStatus", 0, None, info, amf3=client.amf3))
+        self.flush_clients()
+        return asked
+
+    def close_clients(self, clients: Iterable[Client], reason: str) -> None:
+        """Tell clients that the edge goes, and close them; but for RTMPT sessions, which are handed over as soon as their last
+        answer is stored."""
+        for client in clients:
+            if not client.holds:
+                client.close_with(StatusCode.CONNECT_APP_SHUTDOWN, reason)
+        self.flush_clients()
+
+    def shutdown(self, reason: str, within_s: float = 1.0) -> None:
+        """Let go of all clients, close those that do not leave, end the links. Waits until they have read it, or for so long.
+        Who was asked to connect elsewhere has half of that for it."""
+        until = time.monotonic() + within_s
+        asked = self.let_go()
+        self.close_clients(set(self.clients.values()) - asked, reason)
+        self._wait_while(lambda: not all(client.closed for client in asked), until - within_s / 2)
+        self.close_clients(asked, reason)
+        self.cluster.close(reason)
+        self._wait_while(lambda: bool(self.lingering or len(self.tunnels)), until)
+        for lingering in list(self.lingering):
+            lingering.end()
+
+    @staticmethod
+    def _wait_while(condition: Callable[[], bool], until: float) -> None:
+        while condition() and time.monotonic() < until:
+            gevent.sleep(_LOOK_S)
 
     def health(self) -> dict[str, Any]:
         """What the health answer says of the edge."""

@@ -1,6 +1,5 @@
 """Where a client's credentials are looked at: before it connects, publishes or plays, when anything was configured about that."""
 
-import hashlib
 from collections.abc import Callable
 
 from headwater_rtmp.command import Command, decode_command, encode_command
@@ -9,31 +8,11 @@ from headwater_rtmp.status import StatusCode, status
 
 from headwater_edge.auth import Asked, Authentication, Verdict
 from headwater_edge.client import Client
+from headwater_edge.proof import identity_proof, query_of
 
 _DENIALS = {"publish": StatusCode.PUBLISH_DENIED, "play": StatusCode.PLAY_FAILED}
 _SHORT_STRING = 0x02
 _LONGEST = max(map(len, _DENIALS))
-
-
-def proof_of(client: Client, command: Command) -> bytes:
-    """A digest of what a client shows with its connect: the queries of its address and its arguments, else where it comes from.
-    What its credentials say of it takes their place: see `Gate`."""
-    app, tc_url = command.command_object.get("app"), command.command_object.get("tcUrl")
-    shown = [text for text in (_query(app), _query(tc_url)) if text]
-    shown += [text for text in command.args if isinstance(text, str) and text]
-    return _digest("shown", *shown) if shown else _digest("address", client.address)
-
-
-def _query(url: object) -> str:
-    return url.partition("?")[2] if isinstance(url, str) else ""
-
-
-def _digest(*parts: str) -> bytes:
-    hashed = hashlib.sha256()
-    for part in parts:
-        data = part.encode(errors="surrogatepass")
-        hashed.update(len(data).to_bytes(4, "big") + data)
-    return hashed.digest()
 
 
 class Gate:
@@ -76,7 +55,7 @@ class Gate:
                 return
             if verdict.identity:
                 client.identity = verdict.identity
-                client.proof = _digest("identity", verdict.identity)
+                client.proof = identity_proof(verdict.identity)
             if verdict.allowed:
                 passed(client)
             elif connect:
@@ -100,7 +79,7 @@ def _asked(client: Client, command: Command) -> Asked:
         value = properties.get(name)
         return value if isinstance(value, str) else ""
 
-    connect_query = _query(text("app")) or _query(text("tcUrl"))
+    connect_query = query_of(text("app")) or query_of(text("tcUrl"))
     stream, query, kind = "", connect_query, None
     if command is not connect:
         stream, _, query = str(command.args[0]).partition("?")

@@ -57,7 +57,11 @@ class Guests:
     def idle(self, guest: Attachment, envelope: GuestIdle) -> None:
         """The group has nothing of a guest: it is let go, unless more is on its way there."""
         client = guest.client
-        if client.guests is None or client.guests.get(guest.group) is not guest or envelope.number != guest.sent:
+        if (
+            client.guests is None
+            or client.guests.get(guest.group) is not guest
+            or envelope.number != guest.sent
+        ):
             return
         del client.guests[guest.group]
         if client.routes is not None:

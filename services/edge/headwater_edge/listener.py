@@ -145,22 +145,3 @@ def resolve(host: str) -> str:
     # IPv4 first: what `localhost` means to most programs.
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)
     return str(found[0][4][0])
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches a listener on an IP address, or a client with it is this machine."""
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
-
-
-def block_of(address: str) -> str:
-    """Whose connections count together: an IPv4 address, or the /64 network of an IPv6 one, which one client has whole."""
-    if ":" not in address:
-        return address
-    try:
-        packed = int(ipaddress.IPv6Address(address.partition("%")[0]))
-    except ValueError:
-        return address
-    return str(ipaddress.IPv6Address(packed >> 64 << 64))

@@ -15,7 +15,7 @@ from headwater_rtmp.status import StatusCode
 from headwater_rtmp.url import split_app
 
 from headwater_edge.client import Client, Phase
-from headwater_edge.gate import proof_of
+from headwater_edge.proof import client_proof
 from headwater_edge.routes import ObjectRoutes
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Router:
         except ValueError as error:
             client.reject(StatusCode.CONNECT_INVALID_APP, str(error))
             return
-        client.proof = proof_of(client, command)
+        client.proof = client_proof(client, command)
         if self._gate is None:
             self._attach(client)
         else:

@@ -60,6 +60,8 @@ def run(
         stop_listening()
         edge.shutdown("the edge is stopping", within_s=deadline_s / 2)
         edge.tunnels.records.close()
+        if authentication is not None:
+            authentication.close()
 
     return node.run(drain=drain)
 

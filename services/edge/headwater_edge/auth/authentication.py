@@ -51,6 +51,11 @@ class Authentication:
 
         self._callbacks.ask(asked, called)
 
+    def close(self) -> None:
+        """Nobody is asked about any more: let go of connections that are kept."""
+        if self._callbacks is not None:
+            self._callbacks.close()
+
     def _judge(self, asked: Asked) -> Verdict:
         if self._networks is not None and not self._networks.allow(asked.action, asked.address):
             return Verdict(False, f"{asked.action} is not allowed from {asked.address}")

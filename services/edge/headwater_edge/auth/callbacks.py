@@ -38,6 +38,7 @@ class _Job:
 def form_of(asked: Asked) -> bytes:
     """The body of a request. The client's own parameters come first, without those that are named as ours: no server, whichever
     of two it takes, reads what a client claims as what the edge says. Raises ValueError for too many of them."""
+    # None: it is not of this action; nor may a client claim it.
     ours = {
         "app": asked.app,
         "flashver": asked.flash_ver,
@@ -49,22 +50,16 @@ def form_of(asked: Asked) -> bytes:
         "call": asked.action,
         "session": asked.session_id,
         "transport": asked.transport,
+        "name": asked.stream if asked.action != "connect" else None,
+        "type": asked.type if asked.action == "publish" else None,
     }
-    if asked.action != "connect":
-        ours["name"] = asked.stream
-    if asked.action == "publish":
-        ours["type"] = asked.type
     theirs = [
         (name, value)
         for name, value in parse_qsl(asked.query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
-        if name.lower() not in _OURS
+        if name.lower() not in ours
     ]
-    return urlencode([*theirs, *ours.items()], errors="replace").encode()
-
-
-_OURS = frozenset(
-    ("app", "flashver", "swfurl", "tcurl", "pageurl", "addr", "clientid", "call", "session", "transport", "name", "type")
-)  # fmt: skip
+    sent = [(name, value) for name, value in ours.items() if value is not None]
+    return urlencode([*theirs, *sent], errors="replace").encode()
 
 
 class Callbacks:
@@ -104,6 +99,10 @@ class Callbacks:
             if self._workers < self._in_flight:
                 self._workers += 1
                 gevent.spawn(self._work)
+
+    def close(self) -> None:
+        """Let go of connections that are kept."""
+        self._http.close()
 
     def _work(self) -> None:
         """Ask for those who wait until there are none."""

@@ -11,9 +11,9 @@ import click
 import jwt
 from headwater_bus.options import CommandGroup, OperatorError
 
+from headwater_edge.addresses import NetworkError, parse_network
 from headwater_edge.auth.asked import ACTIONS
 from headwater_edge.auth.keys import SECRET_ALGORITHMS, TokenKeyError, load_key
-from headwater_edge.auth.networks import NetworkError, parse_network
 from headwater_edge.auth.tokens import sign
 
 _SECRET_BYTES = 48

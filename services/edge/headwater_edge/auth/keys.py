@@ -11,6 +11,8 @@ from typing import Any
 import jwt
 from headwater_bus.logs import get_log
 
+from headwater_edge.watched_files import SETTLED_S, WatchedFiles
+
 _log = get_log("edge")
 SECRET_ALGORITHMS = {"HS256": 32, "HS384": 48, "HS512": 64}
 """And how many bytes a secret has to have at least: as many as the hash (RFC 7518, 3.2)."""
@@ -20,9 +22,7 @@ _USUAL = ("HS256", "RS256", "ES256", "ES384", "ES512", "EdDSA")
 """What a key is used with when nothing is said: one for each kind of key."""
 _RSA_BITS = 2048
 _MOST_BYTES = 64 * 1024
-_LOOK_S = 2.0
 _ONE_LINE = frozenset(string.ascii_letters + string.digits + string.punctuation)
-_Stamp = tuple[int, int, int] | None
 
 
 class TokenKeyError(ValueError):
@@ -130,24 +130,20 @@ class KeyFiles:
     ) -> None:
         self._paths, self._wanted, self._clock = tuple(paths), tuple(wanted), clock
         self._looked_at = clock()
-        self._stamps = self._stamps_now()
+        self._files = WatchedFiles(paths)
         self._keys = self._load()
 
     def __call__(self) -> Sequence[TokenKey]:
         """The keys as they are now: the files are looked at every few seconds. While one cannot be used, all stay as they
         were."""
         now = self._clock()
-        if now - self._looked_at >= _LOOK_S:
+        if now - self._looked_at >= SETTLED_S:
             self._looked_at = now
-            self._look()
+            if self._files.changed():
+                self._reload()
         return self._keys
 
-    def _look(self) -> None:
-        # Taken before they are read: what is written meanwhile is seen the next time.
-        stamps = self._stamps_now()
-        if stamps == self._stamps:
-            return
-        self._stamps = stamps
+    def _reload(self) -> None:
         try:
             self._keys = self._load()
         except TokenKeyError as error:
@@ -157,15 +153,3 @@ class KeyFiles:
 
     def _load(self) -> tuple[TokenKey, ...]:
         return tuple(load_key(path, self._wanted) for path in self._paths)
-
-    def _stamps_now(self) -> list[_Stamp]:
-        return [_stamp(path) for path in self._paths]
-
-
-def _stamp(path: Path) -> _Stamp:
-    """What tells whether a file has changed; None: it is not there."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return (stat.st_mtime_ns, stat.st_ino, stat.st_size)

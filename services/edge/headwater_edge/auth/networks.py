@@ -1,40 +1,11 @@
 """From where what is allowed. Written as nginx-rtmp's `allow` and `deny`, but the order means nothing: the most specific rule
 decides."""
 
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from headwater_edge.addresses import Network, NetworkError, parse_address, parse_network
 from headwater_edge.auth.asked import ACTIONS
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
-
-
-class NetworkError(ValueError):
-    """A network or a rule that cannot be read; the text is for the operator."""
-
-
-def parse_network(text: str) -> Network:
-    """`10.0.0.0/8`, `10.1.2.3`, `2001:db8::/32`. Raises NetworkError."""
-    try:
-        network = ipaddress.ip_network(text)
-    except ValueError as error:
-        raise NetworkError(str(error)) from error
-    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
-        # Clients are known by their IPv4 address then: it would never fit.
-        raise NetworkError(f"{text!r} is IPv4, mapped into IPv6; expected it as IPv4")
-    return network
-
-
-def parse_address(text: str) -> Address | None:
-    """A client's address, IPv4 where it is that; None: it is none."""
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from headwater_bus.options import OperatorError
+from headwater_bus.options import OperatorError, option_stack
 
+from headwater_edge.addresses import NetworkError
 from headwater_edge.auth.asked import ACTIONS
 from headwater_edge.auth.authentication import Authentication
 from headwater_edge.auth.callbacks import Callbacks
 from headwater_edge.auth.http_calls import HttpCalls, Target, UrlError, parse_target, tls_context
 from headwater_edge.auth.keys import ALGORITHMS, KeyFiles, TokenKeyError
-from headwater_edge.auth.networks import NetworkError, Networks, Rule
+from headwater_edge.auth.networks import Networks, Rule
 from headwater_edge.auth.redacting import redacted
 from headwater_edge.auth.tokens import Tokens
 
@@ -30,7 +31,7 @@ def _callback_option(action: str) -> Command:
     )
 
 
-_OPTIONS = (
+auth_options = option_stack(
     click.option(
         "--allow",
         "allowed",
@@ -84,13 +85,7 @@ _OPTIONS = (
         help="Authorities for the certificates of https servers, PEM [default: the system's].",
     ),
 )
-
-
-def auth_options(command: Command) -> Command:
-    """Options of a `serve` command; `authentication_of` takes them."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+"""Options of a `serve` command; `authentication_of` takes them."""
 
 
 def authentication_of(options: dict[str, Any]) -> Authentication | None:

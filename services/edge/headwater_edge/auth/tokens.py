@@ -16,9 +16,9 @@ from urllib.parse import parse_qsl
 
 import jwt
 
+from headwater_edge.addresses import NetworkError, parse_address, parse_network
 from headwater_edge.auth.asked import ACTIONS, Asked
 from headwater_edge.auth.keys import TokenKey
-from headwater_edge.auth.networks import NetworkError, parse_address, parse_network
 
 _MOST_CHARACTERS = 8192
 """Of a query."""
@@ -108,9 +108,9 @@ class Tokens:
         self._check_times(claims)
         self._check_parties(claims)
         self._check_bindings(claims, asked)
-        for name, prefix in (("sub", "sub"), ("jti", "jti")):
+        for name in ("sub", "jti"):
             if isinstance(claims.get(name), str) and claims[name]:
-                return f"{prefix}:{claims[name]}"
+                return f"{name}:{claims[name]}"
         return ""
 
     def _verified(self, token: str) -> Mapping[str, Any]:

@@ -1,34 +1,22 @@
 """What may come in by a listener, and whose word for others' addresses is taken."""
 
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from headwater_edge.addresses import parse_address, parse_network, plain_address
 from headwater_edge.doors.tls import TlsStore
 
 _REMEMBERED = 4096
 """Addresses of which is remembered whether they are trusted."""
 
 
-def plain_address(text: str) -> str:
-    """An IP address in the one form that all of the edge knows it by: an IPv4 one that was mapped to IPv6 is an IPv4 one. Raises
-    ValueError for what is none, and for what means something on one machine only (fe80::1%eth0)."""
-    address = ipaddress.ip_address(text)
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.scope_id is not None:
-            raise ValueError(f"{text[:100]!r} has a scope")
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-    return str(address)
-
-
 class TrustedProxies:
     """Networks of load-balancers whose PROXY header and X-Forwarded-For are believed."""
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
-        """Raises ValueError for what is no network."""
-        self._networks = tuple(ipaddress.ip_network(network) for network in networks)
+        """Raises NetworkError."""
+        self._networks = tuple(parse_network(network) for network in networks)
         self._holds = lru_cache(_REMEMBERED)(self._look_up)
 
     def __contains__(self, address: str) -> bool:
@@ -38,11 +26,8 @@ class TrustedProxies:
         return bool(self._networks)
 
     def _look_up(self, address: str) -> bool:
-        try:
-            known = ipaddress.ip_address(plain_address(address.partition("%")[0]))
-        except ValueError:
-            return False
-        return any(known in network for network in self._networks)
+        known = parse_address(address)
+        return known is not None and any(known in network for network in self._networks)
 
     def client_of(self, peer: str, forwarded_for: str) -> str:
         """Whom a request is from that came from `peer` with this X-Forwarded-For. Each proxy adds at the right end whom it has

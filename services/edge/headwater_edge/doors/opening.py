@@ -130,7 +130,7 @@ class Opening:
 
     def _hand_over(self, data: bytes) -> None:
         if not (self._wrapped or self._door.plain):
-            raise OpeningError("no TLS, which is all that this port takes")
+            raise OpeningError("plain bytes, expected TLS: this port takes nothing else (--rtmps-port)")
         self._stop()
         if data[0] in _HTTP:
             self._edge.open_http(self._sock, self.address, data, self._secure, self._door.trusted)

@@ -1,23 +1,22 @@
 """Where and how connections come in, on the command line."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-from headwater_bus.options import OperatorError, operator_errors
+from headwater_bus.options import OperatorError, operator_errors, option_stack
 from headwater_bus.ports import edge_proxy_port, edge_rtmp_port, shared_rtmp_port
 
+from headwater_edge.addresses import NetworkError, is_loopback
 from headwater_edge.doors.door import Door, TrustedProxies
 from headwater_edge.doors.listening import Doors, Place
 from headwater_edge.doors.tls import TlsError, TlsStore
-from headwater_edge.listener import ListenError, is_loopback, resolve
+from headwater_edge.listener import ListenError, resolve
 
-Command = Callable[..., Any]
 _PORT = click.IntRange(1, 65_535)
 _OWN_PORT = click.IntRange(0, 65_535)
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_OPTIONS = (
+door_options = option_stack(
     click.option(
         "--listen",
         "hosts",
@@ -76,13 +75,7 @@ _OPTIONS = (
         help="Serve anyone who reaches a listener that is not on loopback.",
     ),
 )
-
-
-def door_options(command: Command) -> Command:
-    """Options of a `serve` command; `doors_of` takes them."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+"""Options of a `serve` command; `doors_of` takes them."""
 
 
 def doors_of(options: dict[str, Any], base_port: int, node_id: str, authenticated: bool) -> Doors:
@@ -136,7 +129,7 @@ def _trusted(networks: tuple[str, ...]) -> TrustedProxies:
     for network in networks:
         try:
             TrustedProxies([network])
-        except ValueError as error:
+        except NetworkError as error:
             raise OperatorError(f"--trust {network}: {error}; expected 10.0.0.0/8 or 10.1.2.3") from error
     return TrustedProxies(networks)
 

@@ -7,7 +7,7 @@ TLVs).
 import ipaddress
 from dataclasses import dataclass
 
-from headwater_edge.doors.door import plain_address
+from headwater_edge.addresses import plain_address
 
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _WORD = b"PROXY "
@@ -52,7 +52,7 @@ def _version_1(data: bytes) -> ProxyHeader | None:
     end = data.find(b"\r\n", 0, _LINE_BYTES)
     if end < 0:
         if len(data) >= _LINE_BYTES:
-            raise ProxyError(f"a line of more than {_LINE_BYTES} bytes")
+            raise ProxyError(f"no end of the line within {_LINE_BYTES} bytes: {data[:_LINE_BYTES]!r}")
         return None
     words = data[:end].decode("latin-1").split(" ")
     if words[1] == "UNKNOWN":
@@ -87,19 +87,20 @@ def _version_2(data: bytes) -> ProxyHeader | None:
     if size < _FIXED_BYTES + both:
         raise ProxyError(f"a header of {size} bytes, at least {_FIXED_BYTES + both} for its addresses")
     address = ipaddress.ip_address(data[_FIXED_BYTES : _FIXED_BYTES + one])
-    return ProxyHeader(size, plain_address(str(address)), _is_secure(data[_FIXED_BYTES + both : size]))
+    return ProxyHeader(size, plain_address(str(address)), _is_secure(data[:size], _FIXED_BYTES + both))
 
 
-def _is_secure(values: bytes) -> bool:
-    """Whether one of these type-length-values says that the client spoke TLS. Raises ProxyError."""
-    at = 0
+def _is_secure(header: bytes, at: int) -> bool:
+    """Whether one of the type-length-values from byte `at` on says that the client spoke TLS. Raises ProxyError."""
     secure = False
-    while at < len(values):
-        length = int.from_bytes(values[at + 1 : at + 3], "big")
-        value = values[at + 3 : at + 3 + length]
-        if at + 3 > len(values) or len(value) < length:
-            raise ProxyError("a value that is longer than the header")
-        if values[at] == _TLV_SSL and value:
+    while at < len(header):
+        end = at + 3 + int.from_bytes(header[at + 1 : at + 3], "big")
+        if end > len(header):
+            raise ProxyError(
+                f"byte {at}: a value that is longer than the header of {len(header)} bytes: {header[at : at + 16]!r}"
+            )
+        value = header[at + 3 : end]
+        if header[at] == _TLV_SSL and value:
             secure = bool(value[0] & _CLIENT_SSL)
-        at += 3 + length
+        at = end
     return secure

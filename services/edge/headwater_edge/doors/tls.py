@@ -8,9 +8,9 @@ from typing import Any
 import gevent
 from headwater_bus.logs import get_log
 
+from headwater_edge.watched_files import SETTLED_S, WatchedFiles
+
 _log = get_log("edge")
-_LOOK_S = 2.0
-_Stamps = tuple[tuple[int, int, int], ...]
 
 
 class TlsError(Exception):
@@ -23,15 +23,14 @@ class TlsStore:
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self._files = (certificate, key)
-        self._loaded = self._stamps()
-        self._changed = self._loaded
+        self._watched = WatchedFiles(self._files)
         self.context = _context(*self._files)
         self._timer: Any = None
         self._signal: Any = None
 
     def watch(self, loop: Any) -> None:
         """Look at the files from now on, and at once on SIGHUP."""
-        self._timer = loop.timer(_LOOK_S, _LOOK_S)
+        self._timer = loop.timer(SETTLED_S, SETTLED_S)
         self._timer.start(self.look)
         self._signal = gevent.signal_handler(signal.SIGHUP, self.reload)
 
@@ -44,31 +43,23 @@ class TlsStore:
             self._signal.cancel()
 
     def look(self) -> None:
-        """Read the files again when they have changed, and then stayed as they are until the next look: certificate and key are
-        replaced one after the other. The event loop calls this: nothing may escape."""
-        stamps = self._stamps()
-        settled = stamps == self._changed
-        self._changed = stamps
-        if settled and stamps != self._loaded:
-            self.reload()
+        """Read the files again when they have changed. The event loop calls this: nothing may escape."""
+        if self._watched.changed():
+            self._load()
 
     def reload(self) -> None:
-        """Read the files again now. If they cannot be used, what was read before stays."""
-        self._loaded = self._stamps()
+        """Read the files again now."""
+        self._watched.reading()
+        self._load()
+
+    def _load(self) -> None:
+        """If they cannot be used, what was read before stays."""
         try:
             self.context = _context(*self._files)
         except TlsError as error:
             _log.error("certificate not loaded, the one before stays", error=str(error))
         else:
             _log.info("certificate loaded", file=str(self._files[0]))
-
-    def _stamps(self) -> _Stamps | None:
-        """What tells whether the files have changed; None: they are not there."""
-        try:
-            stats = [path.stat() for path in self._files]
-        except OSError:
-            return None
-        return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
 
 
 def _context(certificate: Path, key: Path) -> ssl.SSLContext:

@@ -54,10 +54,6 @@ class TlsSocket:
         """Of the socket."""
         self._sock.setsockopt(*option)
 
-    def version(self) -> str | None:
-        """The version of TLS, `TLSv1.3`; None before the handshake is done."""
-        return self._tls.version()
-
     # Reading
 
     def recv(self, size: int) -> bytes:
@@ -165,7 +161,7 @@ class TlsSocket:
     def shutdown(self, how: int) -> None:
         """End our half (SHUT_WR) as soon as everything has left. Raises OSError."""
         if how != socket.SHUT_WR:
-            raise ValueError("only the half that is written can be ended")
+            raise ValueError(f"shutdown({how}): only the half that is written can be ended, SHUT_WR")
         if not self._write_ended:
             self._write_ended = True
             try:
