@@ -3,14 +3,12 @@
 from abc import ABC, abstractmethod
 from array import array
 
-from headwater_rtmp.rtmpt import CONTENT_TYPE, Verb, session_target
+from headwater_rtmp.rtmpt import CONTENT_TYPE, POLL_UNIT_S, Verb, session_target
 from httptools import HttpResponseParser
 
 from bench.session import SessionError
 
 _NOTHING = b"\x00"
-_POLL_UNIT_S = 0.015
-"""Of the poll byte: 0x21, the longest that servers say, is half a second."""
 NEVER = float("inf")
 
 
@@ -132,7 +130,7 @@ class TunnelWire(Wire):
         poll, rtmp = body[0], body[1:]
         if not poll:
             raise SessionError("the server has ended the session")
-        self.due_s = now_s + (poll * _POLL_UNIT_S if self._polite and not rtmp else 0.0)
+        self.due_s = now_s + (poll * POLL_UNIT_S if self._polite and not rtmp else 0.0)
         return rtmp
 
     def on_body(self, data: bytes) -> None:

@@ -122,8 +122,7 @@ class WatchedConnection(NetConnection):
     def watch_object(self, name: str, persistent: bool, replica: Replica, pauses: Pauses) -> WatchedObject:
         """In place of `shared_object`."""
         shared = WatchedObject(self, name, persistent, replica, pauses)
-        shared.use()
-        self._objects[name, persistent] = shared
+        self.objects.add(shared)
         shared.wait_synced()
         return shared
 

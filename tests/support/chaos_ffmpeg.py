@@ -4,10 +4,9 @@ import signal
 import subprocess
 from pathlib import Path
 
-from headwater_client import NetConnection, StreamError
-
 from support.chaos_checks import Findings, History, check_run_of
 from support.media import H264_AAC, make_source, packets, packets_of_file, start_publisher, start_recorder
+from support.recorder import playable
 from support.waiting import eventually
 
 NAME = "ffmpeg"
@@ -33,18 +32,10 @@ class Recording:
         self._processes.append(
             start_publisher(self._ffmpeg, self._source, publish_url, H264_AAC, log, repeated=True)
         )
-        eventually(self._playable, within_s=15, what="ffmpeg publishes")
+        scope, _, name = play_url.rpartition("/")
+        eventually(lambda: playable(scope, name), within_s=15, what="ffmpeg publishes")
         self._processes.append(start_recorder(self._ffmpeg, play_url, _LONG_S, self._hashes))
         eventually(lambda: len(self._lines()) > 50, within_s=30, what="ffmpeg records")
-
-    def _playable(self) -> bool:
-        scope, _, name = self._urls[1].rpartition("/")
-        try:
-            with NetConnection(scope, "looks") as connection:
-                connection.create_stream().play(name)
-        except StreamError:
-            return False
-        return True
 
     def _lines(self) -> list[str]:
         return self._hashes.read_text().splitlines() if self._hashes.exists() else []

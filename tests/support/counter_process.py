@@ -54,7 +54,7 @@ class Counter(Application):
 class SocketLink:
     """The one edge: what it is told becomes lines."""
 
-    peer = "driver"
+    peer = boot = "driver"
     data: Any = None
     queued_bytes = acknowledged = 0
     """The driver says what it has heard when it comes back, not before."""

@@ -25,7 +25,7 @@ from support.chaos_clients import Group, Member, Player, Publisher
 from support.chaos_crowd import Crowd
 from support.edge_chaos_cluster import BALANCERS, EdgeCluster, needed, running
 from support.edge_chaos_programs import Programs
-from support.edge_chaos_results import HUNG_S, KILLED_S, Config, Fault, Result, TimedMedia, Timings, table
+from support.edge_chaos_results import Config, Fault, Result, TimedMedia, Timings, table
 from support.waiting import eventually
 
 _HANG_S = 6.0
@@ -129,7 +129,7 @@ class EdgeChaos(Crowd):
 
     def _kill(self, name: str) -> None:
         away_s = self._chance.uniform(0.0, 2.0)
-        fault = self._begins(f"kill -9 {name}, start it after {away_s:.1f} s", KILLED_S)
+        fault = self._begins(f"kill -9 {name}, start it after {away_s:.1f} s", kill=True)
         self._cluster.kill(name)
         gevent.sleep(away_s)
         self._cluster.start_process(name)
@@ -137,15 +137,15 @@ class EdgeChaos(Crowd):
         self._ends(fault)
 
     def _hang(self, name: str) -> None:
-        fault = self._begins(f"SIGSTOP {name} for {_HANG_S:g} s", HUNG_S)
+        fault = self._begins(f"SIGSTOP {name} for {_HANG_S:g} s", kill=False)
         self._cluster.kill(name, signal.SIGSTOP)
         gevent.sleep(_HANG_S)
         self._cluster.kill(name, signal.SIGCONT)
         self._cluster.wait_known(name)
         self._ends(fault)
 
-    def _begins(self, text: str, worst_s: float) -> Fault:
-        fault = Fault(text, self.findings.clock(), worst_s)
+    def _begins(self, text: str, kill: bool) -> Fault:
+        fault = Fault(text, self.findings.clock(), kill)
         self.faults.append(fault)
         self._history.note(text)
         return fault

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import gevent
-from headwater_client import NetConnection, StreamError
 
 from support.chaos_checks import Findings, History, check_run_of
 from support.media import (
@@ -18,6 +17,7 @@ from support.media import (
     start_publisher,
     start_recorder,
 )
+from support.recorder import playable
 from support.waiting import TIME_FACTOR, eventually
 
 _SOURCE_S = 20
@@ -82,7 +82,7 @@ class Programs:
         """Publish, play, and wait until all is on its way."""
         self._source = make_source(self._tools["ffmpeg"], H264_AAC, _SOURCE_S, self._folder)
         self._programs.append(Program("publisher", self._publish, self.history.now_s))
-        eventually(self._playable, 15, what="ffmpeg publishes by RTMPT")
+        eventually(lambda: playable(self._direct, _STREAM), 15, what="ffmpeg publishes by RTMPT")
         for name, start in (("ffmpeg", self._record), ("rtmpdump", self._dump)):
             self._programs.append(Program(name, start, self.history.now_s))
         eventually(lambda: all(self._size(path) > _SETTLED_BYTES for path in self._files()), 30, "all record")
@@ -113,14 +113,6 @@ class Programs:
 
     def _size(self, path: Path) -> int:
         return path.stat().st_size if path.exists() else 0
-
-    def _playable(self) -> bool:
-        try:
-            with NetConnection(self._direct, "looks") as connection:
-                connection.create_stream().play(_STREAM)
-        except StreamError:
-            return False
-        return True
 
     def _watch(self) -> None:
         while True:

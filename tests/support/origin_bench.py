@@ -70,6 +70,8 @@ class FakeLink:
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
+        self.boot = "session"
+        """Ids of sessions begin with it."""
         self.data: Any = None
         self.queued_bytes = 0
         self.log: list[Any] = []

@@ -28,6 +28,7 @@ class LinkEnd:
 
     def __init__(self, peer: str, deliver: Callable[[Any, list[Any]], None]) -> None:
         self.peer, self._deliver = peer, deliver
+        self.boot = peer.replace("origin-", "b")
         self.data: Any = None
         self.failure: str | None = None
         self.queued_bytes = 0

@@ -22,7 +22,6 @@ class Tally:
     """Of answers other than 200."""
     wrong: list[str] = field(default_factory=list)
     slowest_s: float = 0.0
-    times_s: list[float] = field(default_factory=list)
     moves: int = 0
     servers: dict[str, int] = field(default_factory=dict)
 
@@ -70,7 +69,6 @@ class Posting:
                 gevent.sleep(0.02)
                 continue
             took_s = time.monotonic() - began_s
-            self.tally.times_s.append(took_s)
             self.tally.slowest_s = max(took_s, self.tally.slowest_s)
             if "connection: close" in (line.lower() for line in headers):
                 sock.close()

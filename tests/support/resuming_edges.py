@@ -26,7 +26,7 @@ class BatchLink:
     """The origin's end of a link. What it sends since the last `take` is one batch; `ack` acknowledges what was taken."""
 
     def __init__(self, peer: str) -> None:
-        self.peer = peer
+        self.peer = self.boot = peer
         self.data: Any = None
         self.queued_bytes = 0
         self.position = self.acknowledged = 0

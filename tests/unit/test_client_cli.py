@@ -57,6 +57,18 @@ def test_publish(server: FakeServer, flv: Path) -> None:
     assert [command.name for command in peer.commands if command.name[0] != "_"][-1] == "deleteStream"
 
 
+def test_a_query_may_be_the_applications(server: FakeServer, flv: Path, tmp_path: Path) -> None:
+    """There stands what connect is to show."""
+    url = server.url("live?token=x/a")
+    assert run("publish", flv, url, "--fast").exit_code == 0
+    server.to_play = FRAMES
+    assert run("play", url, tmp_path / "out.flv").exit_code == 0
+    for peer, asked in zip(server.peers, ("publish", "play"), strict=True):
+        assert peer.connect is not None
+        assert peer.connect.command_object["app"] == "live?token=x"
+        assert [command.args[0] for command in peer.commands if command.name == asked] == ["a"]
+
+
 def test_publish_in_a_loop_for_a_while_in_an_instance(server: FakeServer, flv: Path) -> None:
     result = run("publish", flv, server.url("live/room/a?key=x"), "--fast", "--loop", "--duration", "10")
     assert result.exit_code == 0

@@ -1,6 +1,6 @@
 """NetConnection with `reconnect`: a lost connection is made again, and what was goes on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import gevent
@@ -394,11 +394,17 @@ def test_there_is_an_end_to_it(server: FakeServer) -> None:
         stream.send_audio(AUDIO, 0)
 
 
-def test_a_server_that_throws_us_out_each_time_is_left_alone(
-    server: FakeServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reconnecting, "_LONGEST_PAUSE_S", 0.1)
+def test_pauses_double_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(gevent, "sleep", pauses.append)
+    backoff = reconnecting.Backoff(60.0, first_s=0.02, longest_s=0.1)
+    assert [backoff.pause() for _ in range(6)] == [True] * 6
+    assert pauses == pytest.approx([0.0, 0.02, 0.04, 0.08, 0.1, 0.1])
+    short = reconnecting.Backoff(10.0, first_s=20.0, longest_s=20.0)
+    assert [short.pause() for _ in range(3)] == [True, False, False]
 
+
+def test_a_server_that_throws_us_out_each_time_is_left_alone(server: FakeServer) -> None:
     def throw_out(peer: Peer, command: Command) -> None:
         peer.do_connect(command)
         peer.sock.close()
@@ -512,7 +518,6 @@ def test_a_session_of_rtmpt_that_is_gone_is_made_again(server: FakeServer) -> No
 def test_an_answer_to_the_server_goes_where_it_was_asked(
     server: FakeServer, connection: NetConnection
 ) -> None:
-    going: Callable[[], bool] = connection.closed.is_set
     answers: list[Any] = []
     for name in ("_result", "_error"):
         server.answers[name] = lambda peer, command: answers.append((server.peers.index(peer), command.args))
@@ -532,7 +537,7 @@ def test_an_answer_to_the_server_goes_where_it_was_asked(
     server.peers[1].command("quick", 7.0)
     eventually(lambda: len(answers) == 2, 10)
     assert answers[1] == (1, ["quick"])
-    assert not going()
+    assert not connection.closed.is_set()
 
 
 def test_a_move_waits_no_longer_than_it_may(

@@ -1,10 +1,13 @@
 """The origin: a player goes on over another edge, which has told it a part of the stream. No sockets."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from headwater_bus import traffic
+from headwater_rtmp.message import Message
 from support.resuming_edges import Reader
+from support.resuming_media import command, picture
 from support.stream_cast import Cast
 
 
@@ -41,6 +44,27 @@ class Taking:
             if isinstance(envelope, traffic.ToClient) and envelope.type_id == 9
         ]
         return started.resumed, told
+
+    def all_shown(self) -> Callable[[], list[int]]:
+        """What the player is shown from here on: what it alone is told, and what its edge gets of the stream while it plays."""
+        shown: list[int] = []
+        playing = False
+
+        def see(envelope: Any) -> None:
+            nonlocal playing
+            playing = playing or isinstance(envelope, traffic.PlayStarted)
+            alone = isinstance(envelope, traffic.ToClient) and envelope.type_id == 9
+            if (alone or (isinstance(envelope, traffic.StreamMedia) and playing)) and len(
+                envelope.payload
+            ) > 5:
+                shown.append(int(envelope.payload[5:]))
+
+        def look() -> list[int]:
+            for envelope in self.seen:
+                see(envelope)
+            return shown
+
+        return look
 
 
 @pytest.fixture
@@ -79,3 +103,113 @@ def test_what_is_not_kept_any_more_starts_it_anew(cast: Cast) -> None:
     cast.pictures(3, 1020)
     cast.quiet()
     assert taking.resume() == (False, [])
+
+
+@pytest.mark.parametrize(
+    ("audio", "video", "paused", "told"),
+    [
+        (True, False, False, [8]),
+        (False, True, False, [9]),
+        (True, True, True, []),
+        (True, True, False, [9, 8]),
+    ],
+)
+def test_a_player_is_told_of_the_kinds_that_it_wants(
+    cast: Cast, audio: bool, video: bool, paused: bool, told: list[int]
+) -> None:
+    command(cast.players[0], "receiveAudio", audio)
+    command(cast.players[0], "receiveVideo", video)
+    command(cast.players[0], "pause", paused, 0.0)
+    cast.quiet()
+    taking = Taking(cast, behind=0)
+    cast.send(picture(3, False))
+    cast.send(Message(8, 1, 30, b"\xaf\x01\x00\x00\x004"))
+    cast.quiet()
+    assert taking.resume() == (True, [3] if 9 in told else [])
+    kinds = [envelope.type_id for envelope in taking.seen if isinstance(envelope, traffic.ToClient)]
+    assert [kind for kind in kinds if kind in (8, 9)] == told
+
+
+# Its origin, too
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("behind", [0, 2, 5])
+def test_a_player_goes_on_when_the_publisher_has_come_to_where_it_was(
+    cast: Cast, order: tuple[int, ...], behind: int
+) -> None:
+    cast.pictures(3, 14)
+    cast.quiet()
+    taking = Taking(cast, behind)
+    cast.crash()
+    cast.pictures(14, 16)
+    shown = taking.all_shown()
+    for edge in order:
+        cast.resume(edge)
+    cast.pictures(16, 18)
+    cast.quiet()
+    started = [one for one in taking.seen if isinstance(one, traffic.PlayStarted)]
+    assert [one.resumed for one in started] == [True]
+    assert shown() == [*range(14 - behind, 18)]
+
+
+def test_a_player_of_which_the_ring_holds_not_all_is_started_anew() -> None:
+    cast = Cast(ring_bytes=1000)
+    cast.pictures(3, 8)
+    cast.quiet()
+    taking = Taking(cast, behind=5)
+    cast.crash()
+    cast.pictures(8, 30)
+    for edge in (1, 0):
+        cast.resume(edge)
+    cast.pictures(30, 32)
+    cast.quiet()
+    started = [one for one in taking.seen if isinstance(one, traffic.PlayStarted)]
+    assert [one.resumed for one in started] == [False]
+
+
+def test_a_player_whose_publisher_begins_anew_does_not_wait(cast: Cast) -> None:
+    taking = Taking(cast, behind=0)
+    cast.crash()
+    cast.resume(1)
+    assert [one for one in taking.seen if isinstance(one, traffic.PlayStarted)] == []
+    # Another one publishes.
+    cast.edges[0].clients.clear()
+    cast.edges[0].publications.clear()
+    cast.resume(0)
+    cast.publisher = cast.edges[0].join(200)
+    cast.quiet()
+    command(cast.publisher, "createStream", stream_id=0)
+    cast.publish("a")
+    started = [one for one in taking.seen if isinstance(one, traffic.PlayStarted)]
+    assert [one.resumed for one in started] == [False]
+
+
+def test_a_player_whose_publisher_does_not_come_is_told(cast: Cast) -> None:
+    taking = Taking(cast, behind=0)
+    cast.crash()
+    cast.resume(1)
+    cast.told()
+    cast.grace_over()
+    cast.grace_over()
+    assert cast.told()[1] == ["NetStream.Play.UnpublishNotify"]
+    started = [one for one in taking.seen if isinstance(one, traffic.PlayStarted)]
+    assert [one.resumed for one in started] == [False]
+
+
+def test_a_player_for_which_something_waits_goes_on_behind_that(cast: Cast) -> None:
+    """What waits for the journal would come behind what its edge gets of the stream meanwhile."""
+    taking = Taking(cast, behind=0)
+    cast.crash()
+    shown = taking.all_shown()
+    cast.resume(1)
+    session = cast.group.by_id[taking.player.session_id]
+    session.waiting += 1
+    cast.resume(0)
+    cast.pictures(3, 5)
+    cast.quiet()
+    assert [one for one in taking.seen if isinstance(one, traffic.PlayStarted)] == []
+    session.waiting -= 1
+    cast.pictures(5, 7)
+    cast.quiet()
+    assert shown() == [3, 4, 5, 6]

@@ -14,7 +14,8 @@ from headwater_bus.traffic import (
 )
 from headwater_origin import Application, Client, Reject
 from headwater_origin.session_state import unpack_state
-from headwater_origin.streams.timeline import Timeline, proof_of
+from headwater_origin.streams.reserved import publisher_proof
+from headwater_origin.streams.timeline import Timeline
 from headwater_rtmp.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,7 +138,7 @@ def test_a_stranger_is_refused_and_hears_for_how_long(stage: Stage) -> None:
         stranger = stage.joined(stage.bench.edge())
         assert stage.publish(stranger, name) == 0
         assert refusal(stranger) == BAD_NAME
-        why = stage.group.streams.hindrance(stranger.session, stranger.session.streams[1], "a", b"other")
+        why = stage.group.streams.hindrance(stranger.session.streams[1], "a", b"other")
         assert "reserved" in why
         assert " 7 s" in why
     # Its hook was not even asked.
@@ -184,7 +185,7 @@ def test_without_a_grace_all_is_told_at_once() -> None:
 
 
 def test_who_shows_nothing_is_the_same_as_nobody() -> None:
-    assert proof_of(b"", "") == b""
+    assert publisher_proof(b"", "") == b""
     stage = Stage()
     stage.begin()
     other = stage.joined(stage.bench.edge())
@@ -270,7 +271,7 @@ def test_another_origin_learns_whose_it_is_and_how_its_time_is_moved(stage: Stag
     stage.media(follower, stream, (VIDEO, 500, KEY))
     settle()
     state = unpack_state(follower.link.states[follower.number])
-    assert state.publications == [[1, proof_of(b"", "key=secret"), 1040 - 500]]
+    assert state.publications == [[1, publisher_proof(b"", "key=secret"), 1040 - 500]]
 
 
 @given(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from headwater_bus.traffic import GuestStream, PublisherMedia
 from headwater_origin import Application, Client, Reject
-from headwater_origin.streams.timeline import proof_of
+from headwater_origin.streams.reserved import publisher_proof
 from headwater_rtmp.command import decode_command
 from headwater_rtmp.message import Message
 from support.origin_bench import Bench, FakeClient, settle
@@ -252,7 +252,7 @@ def test_what_is_sent_on_is_for_the_stream_s_own_group() -> None:
     group = "app/room#stream:"
     assert routed(edge) == [
         # The query itself is for the home alone.
-        (f"{group}a b/c", 1, "publish", "a b/c", "live", proof_of(b"", "secret").hex()),
+        (f"{group}a b/c", 1, "publish", "a b/c", "live", publisher_proof(b"", "secret").hex()),
         (f"{group}d", 2, "play", "d", -1.0, -1.0, True),
         (f"{group}a b/c", 1, "closeStream"),
     ]

@@ -21,6 +21,9 @@ from headwater_rtmp.url import parse_rtmp_url, split_app
         ("rtmp://h/vod/x/mp4:dir/a.mp4", "h", 1935, "vod/x", "mp4:dir/a.mp4", "rtmp://h/vod/x"),
         ("rtmp://h", "h", 1935, "", "", "rtmp://h/"),
         ("rtmp://h/live/a?token=x/y", "h", 1935, "live", "a?token=x/y", "rtmp://h/live"),
+        ("rtmp://h/live?token=x/a", "h", 1935, "live?token=x", "a", "rtmp://h/live?token=x"),
+        ("rtmp://h/live?token=x/a/b?key=1", "h", 1935, "live?token=x", "a/b?key=1", "rtmp://h/live?token=x"),
+        ("rtmp://h/live?token=x/", "h", 1935, "live?token=x", "", "rtmp://h/live?token=x"),
     ],
 )
 def test_addresses(url: str, host: str, port: int, app: str, stream: str, tc_url: str) -> None:

@@ -129,7 +129,8 @@ def _split(url: str) -> tuple[str, str]:
 def main() -> None:
     """An RTMP client: publish and record FLV files, look at and change SharedObjects, find a way to a server.
 
-    URL is rtmp://, rtmps:// (within TLS), rtmpt:// (in HTTP requests) or rtmpts:// (in HTTPS requests)."""
+    URL is rtmp://, rtmps:// (within TLS), rtmpt:// (in HTTP requests) or rtmpts:// (in HTTPS requests). A
+    query, such as a token, may stand behind the application, for connect, or behind the stream."""
 
 
 @main.command()

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import gevent
 from gevent.event import AsyncResult
 from headwater_rtmp.message import Message
 
-from headwater_client.errors import ConnectionClosed
+from headwater_client.errors import ConnectionClosed, TimedOut
 from headwater_client.transport import Transport
 
 CONNECT_TRANSACTION = 1
@@ -46,6 +47,19 @@ class Calls:
 
     def __contains__(self, transaction: float) -> bool:
         return transaction in self._waiting
+
+    def wait(self, transaction: float, call: Call, timeout_s: float, at: str) -> tuple[Transport, Any]:
+        """Wait for the answer to a call that was queued just now; returns what carried it, too. Raises CallFailed, TimedOut,
+        ConnectionClosed."""
+        self.add(transaction, call)
+        try:
+            answer = call.answer.get(timeout=timeout_s)
+            assert answer is not None
+            return answer
+        except gevent.Timeout:
+            raise TimedOut(f"call of {call.name!r} at {at}: no answer within {timeout_s:g} s") from None
+        finally:
+            self.pop(transaction)
 
     def pop(self, transaction: float) -> Call | None:
         """The one that is answered, or waited for no longer."""

@@ -54,7 +54,7 @@ class Dialer:
         return sock
 
 
-def said(error: OSError) -> str:
+def error_text(error: OSError) -> str:
     """What an error says, without numbers and places in a source."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not accepted: {error.verify_message}"

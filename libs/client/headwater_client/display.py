@@ -100,7 +100,7 @@ def tried_table(found: Sequence[Tried]) -> Table:
     table.add_column("what was said", overflow="fold")
     for tried in found:
         result = "ok" if tried.accepted else "refused" if tried.works else "no"
-        table.add_row(tried.scheme, str(tried.port), result, f"{tried.seconds * 1000:.0f}", Text(tried.said))
+        table.add_row(tried.scheme, str(tried.port), result, f"{tried.took_s * 1000:.0f}", Text(tried.said))
     return table
 
 

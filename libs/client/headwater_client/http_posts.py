@@ -8,7 +8,7 @@ from gevent.socket import socket as Socket  # noqa: N812
 from headwater_rtmp.rtmpt import CONTENT_TYPE
 from httptools import HttpParserError, HttpResponseParser
 
-from headwater_client.dialing import Dialer, said
+from headwater_client.dialing import Dialer, error_text
 
 _RECEIVE_BYTES = 64 * 1024
 _MOST_ANSWER_BYTES = 16 * 1024 * 1024
@@ -24,7 +24,7 @@ class NobodyThere(PostFailed):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """Of any status but 1xx."""
 
     status: int
@@ -43,14 +43,14 @@ class HttpPosts:
         self._host = host if dialer.port == default_port else f"{host}:{dialer.port}"
         self._sock: Socket | None = None
 
-    def post(self, target: str, body: bytes, timeout_s: float) -> Answer:
+    def post(self, target: str, body: bytes, timeout_s: float) -> Response:
         """Post, and wait for the answer for so long, connecting included. Raises PostFailed."""
         until = time.monotonic() + timeout_s
         if self._sock is None:
             try:
                 self._sock = self._dialer.dial(timeout_s)
             except OSError as error:
-                raise NobodyThere(said(error)) from error
+                raise NobodyThere(error_text(error)) from error
         # In one piece: a head alone would travel alone.
         request = (
             f"POST {target} HTTP/1.1\r\nHost: {self._host}\r\nUser-Agent: headwater-client\r\nContent-Type: {CONTENT_TYPE}\r\n"
@@ -62,16 +62,16 @@ class HttpPosts:
                 max(0.0, until - time.monotonic()), PostFailed(f"no answer within {timeout_s:g} s")
             ):
                 self._sock.sendall(request)
-                reader = _AnswerReader()
+                reader = _ResponseReader()
                 while not reader.complete:
                     data = self._sock.recv(_RECEIVE_BYTES)
                     if not data:
                         raise PostFailed("the connection was closed before the answer was there")
                     reader.feed(data)
             keep = reader.keeps_alive
-            return Answer(reader.status, bytes(reader.body))
+            return Response(reader.status, bytes(reader.body))
         except OSError as error:
-            raise PostFailed(f"connection lost: {said(error)}") from error
+            raise PostFailed(f"connection lost: {error_text(error)}") from error
         finally:
             if not keep:
                 self.close()
@@ -83,7 +83,7 @@ class HttpPosts:
             sock.close()
 
 
-class _AnswerReader:
+class _ResponseReader:
     """One answer. The parser calls the `on_` methods."""
 
     def __init__(self) -> None:

@@ -14,7 +14,6 @@ from headwater_rtmp.connection import HandshakeCompleted
 from headwater_rtmp.control import UserControl, UserControlEvent, set_chunk_size
 from headwater_rtmp.errors import LocalProtocolError
 from headwater_rtmp.message import COMMANDS, MEDIA, OBJECTS, Message
-from headwater_rtmp.shared_object import decode_shared_object
 from headwater_rtmp.status import StatusCode
 
 from headwater_client.calls import CONNECT_TRANSACTION, Call, Calls
@@ -25,15 +24,14 @@ from headwater_client.errors import (
     ClientError,
     ConnectError,
     ConnectionClosed,
-    SharedObjectError,
     StreamError,
-    TimedOut,
 )
 from headwater_client.net_stream import NetStream
+from headwater_client.objects import Objects
 from headwater_client.opening import Opening, command_object, target_of
 from headwater_client.reconnecting import Reconnecting, worth_while
 from headwater_client.server_calls import ServerCalls
-from headwater_client.shared_object import CLIENT_OBJECT_LIMITS, SharedObject
+from headwater_client.shared_object import SharedObject
 from headwater_client.streams import Streams
 from headwater_client.transport import CLOSED_HERE, Transport
 
@@ -128,7 +126,8 @@ class NetConnection:
         self._reconnect_handlers: list[Callable[[], object]] = []
         self.streams = Streams()
         """For the parts of this package."""
-        self._objects: dict[tuple[str, bool], SharedObject] = {}
+        self.objects = Objects(self)
+        """Likewise."""
 
     def __repr__(self) -> str:
         if self.closed.is_set():
@@ -282,8 +281,7 @@ class NetConnection:
         self._up.set()
         self._calls.fail(self.url, self._close_reason)
         self.streams.ended(discard=False)
-        for shared in self._objects.values():
-            shared.ended()
+        self.objects.ended()
 
     def _connect_again(self, deadline: float) -> None:
         """One try. Raises ConnectError."""
@@ -294,15 +292,14 @@ class NetConnection:
         transport = self._transport
         assert transport is not None
         try:
-            for shared in self._objects.values():
-                shared.use_again(transport)
+            self.objects.use_again(transport)
             for message in self._calls.to_repeat():
                 transport.enqueue(message)
         except ConnectionClosed:
             return  # It is lost already, and will be made again.
         self.reconnects += 1
         self._up.set()
-        self.streams.resume(self._reconnecting.seconds)
+        self.streams.resume(self._reconnecting.for_s)
         for handler in self._reconnect_handlers:
             self.dispatcher.post(handler)
 
@@ -327,7 +324,7 @@ class NetConnection:
 
     @property
     def _unanswered(self) -> int:
-        return len(self._calls) + sum(shared.unanswered for shared in self._objects.values())
+        return len(self._calls) + self.objects.unanswered
 
     def on_reconnect(self, handler: Callable[[], object]) -> None:
         """Call `handler()` each time the connection was made again."""
@@ -347,17 +344,9 @@ class NetConnection:
         timeout_s = self.timeout_s if timeout_s is None else timeout_s
         transport = self.ready()
         transaction = self._calls.next_transaction()
-        call = Call(name, self._encode(name, transaction, args), once)
-        assert call.message is not None
-        self._calls.add(transaction, call)
-        try:
-            transport.enqueue(call.message)
-            transport, value = call.answer.get(timeout=timeout_s) or (transport, None)
-            return transport, value
-        except gevent.Timeout:
-            raise TimedOut(f"call of {name!r} at {self.url}: no answer within {timeout_s:g} s") from None
-        finally:
-            self._calls.pop(transaction)
+        message = self._encode(name, transaction, args)
+        transport.enqueue(message)
+        return self._calls.wait(transaction, Call(name, message, once), timeout_s, self.url)
 
     def notify(self, name: str, *args: Any) -> None:
         """Call a method of the application that does not answer. Raises ConnectionClosed."""
@@ -414,26 +403,7 @@ class NetConnection:
         persistent object of one name are two. `known`: a persistent object as it was when it was last used, on an earlier
         connection for example: the new one begins with that content, and the server may send only what has changed since.
         Raises ConnectionClosed, and ValueError where `known` is another object."""
-        key = (name, persistent)
-        shared = self._objects.get(key)
-        if shared is None:
-            self.ready()
-            shared = self._objects.get(key)  # Another greenlet may have asked meanwhile.
-        if shared is None:
-            if not name or len(name.encode()) > 65_535:
-                raise SharedObjectError(
-                    f"SharedObject {name[:64]!r} of {self.url}", text="expected 1 to 65535 bytes of name"
-                )
-            shared = SharedObject(self, name, persistent, known)
-            shared.use()
-            self._objects[key] = shared
-        return shared
-
-    def forget_object(self, shared: SharedObject) -> None:
-        """An object is released; for SharedObject."""
-        key = (shared.name, shared.persistent)
-        if self._objects.get(key) is shared:
-            del self._objects[key]
+        return self.objects.use(name, persistent, known)
 
     # What the server sends: all of this runs in the reading greenlet
 
@@ -449,7 +419,7 @@ class NetConnection:
             elif type_id in COMMANDS:
                 self._command(transport, decode_command(event))
             elif type_id in OBJECTS:
-                self._object(event)
+                self.objects.receive(event)
         elif isinstance(event, HandshakeCompleted):
             self._send_connect(transport)
         elif isinstance(event, UserControlEvent) and event.event == UserControl.STREAM_EOF:
@@ -500,15 +470,6 @@ class NetConnection:
             self.dispatcher.post(handler, info)
         if info.get("code") == StatusCode.CONNECT_RECONNECT_REQUEST and self._reconnecting.enabled:
             gevent.spawn(self._move, transport, info)
-
-    def _object(self, message: Message) -> None:
-        decoded = decode_shared_object(message, CLIENT_OBJECT_LIMITS)
-        shared = self._objects.get((decoded.name, decoded.persistent))
-        if shared is None:
-            # Some servers do not repeat the flags; never mind unless we use both kinds.
-            shared = self._objects.get((decoded.name, not decoded.persistent))
-        if shared is not None:
-            shared.receive(decoded)
 
 
 def _fields(value: Any) -> dict[str, Any]:

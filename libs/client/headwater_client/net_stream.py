@@ -328,9 +328,9 @@ class NetStream:
         if self._resuming is not None:
             self._resuming.kill(block=False)
 
-    def resume(self, seconds: float) -> None:
+    def resume(self, for_s: float) -> None:
         """There is a connection again: have the server do what it did. For so long it is asked again where it refuses."""
-        self._resuming = gevent.spawn(self._resume, Backoff(seconds))
+        self._resuming = gevent.spawn(self._resume, Backoff(for_s))
 
     def _resume(self, backoff: Backoff) -> None:
         """Greenlet. When this connection is lost, too, it ends, and begins anew with the next one."""

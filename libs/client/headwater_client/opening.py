@@ -11,7 +11,7 @@ from headwater_rtmp.connection import Connection
 from headwater_rtmp.connection import Event as RtmpEvent
 from headwater_rtmp.url import RtmpUrl, parse_rtmp_url
 
-from headwater_client.dialing import Dialer, TlsSettings, said
+from headwater_client.dialing import Dialer, TlsSettings, error_text
 from headwater_client.errors import ConnectError
 from headwater_client.http_posts import HttpPosts, PostFailed
 from headwater_client.tcp_transport import TcpTransport
@@ -45,7 +45,7 @@ class Opening:
         try:
             dialer = Dialer(target.host, target.port, self.tls if target.secure else None)
         except OSError as error:
-            raise ConnectError(asked, text=f"{self.tls.ca_file}: {said(error)}") from error
+            raise ConnectError(asked, text=f"{self.tls.ca_file}: {error_text(error)}") from error
         try:
             if not target.tunnelled:
                 return TcpTransport(dialer.dial(left_s), rtmp, target.tc_url, on_event, on_closed)
@@ -56,7 +56,7 @@ class Opening:
                 posts.close()
                 raise
         except OSError as error:
-            raise ConnectError(asked, text=f"{target.host}:{target.port}: {said(error)}") from error
+            raise ConnectError(asked, text=f"{target.host}:{target.port}: {error_text(error)}") from error
         except (PostFailed, TunnelRefused) as error:
             raise ConnectError(asked, text=f"{target.host}:{target.port}: {error}") from error
         return TunnelTransport(posts, session_id, rtmp, target.tc_url, on_event, on_closed, self.patience_s)

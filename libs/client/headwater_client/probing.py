@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headwater_rtmp.url import RtmpUrl
+from headwater_rtmp.url import SCHEMES, RtmpUrl
 
 from headwater_client.errors import ConnectError
 from headwater_client.net_connection import NetConnection
@@ -28,18 +28,14 @@ class Tried:
     works: bool
     accepted: bool
     said: str
-    seconds: float
+    took_s: float
 
 
 def parse_way(text: str) -> Way:
     """`SCHEME:PORT`, `rtmpt:8080` for example. Raises ValueError."""
     scheme, _, port = text.partition(":")
-    if (
-        scheme not in ("rtmp", "rtmps", "rtmpt", "rtmpts")
-        or not port.isdecimal()
-        or not 0 < int(port) < 65_536
-    ):
-        raise ValueError(f"{text!r}: expected SCHEME:PORT, of rtmp, rtmps, rtmpt, rtmpts")
+    if scheme not in SCHEMES or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise ValueError(f"{text!r}: expected SCHEME:PORT, of {', '.join(SCHEMES)}")
     return scheme, int(port)
 
 
@@ -68,14 +64,14 @@ def probe(
         said = ""
         try:
             with NetConnection(address, *connect_args, timeout_s=timeout_s, **options) as connection:
-                seconds = time.monotonic() - began
+                took_s = time.monotonic() - began
                 works = accepted = True
                 said = str(connection.connect_info.get("description", ""))
         except ConnectError as error:
-            seconds = time.monotonic() - began
+            took_s = time.monotonic() - began
             works = bool(error.code)
             said = str(error).partition(f"connect to {address}: ")[2] or str(error)
-        yield Tried(address, scheme, port, works, accepted, said, seconds)
+        yield Tried(address, scheme, port, works, accepted, said, took_s)
 
 
 def first_way(url: str, ways: Sequence[Way] = (), *connect_args: Any, **options: Any) -> str:

@@ -7,7 +7,6 @@ import gevent
 
 from headwater_client.errors import ConnectError
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 _LASTED_S = 3.0
 _ENDED_BY_THE_APPLICATION = frozenset(
     f"NetConnection.Connect.{what}" for what in ("Closed", "Rejected", "InvalidApp")
@@ -20,13 +19,15 @@ def worth_while(last_code: str) -> bool:
 
 
 class Backoff:
-    """Tries that are made at once, then after a little, then after more, until `seconds` have passed since the first."""
+    """Tries that are made at once, then after `first_s`, then after twice as much each time, after `longest_s` at most, until
+    `for_s` have passed since the beginning."""
 
-    __slots__ = ("_pause_s", "_seconds", "_until")
+    __slots__ = ("_first_s", "_longest_s", "_pause_s", "_until")
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._pause_s = seconds, 0.0
-        self._until = time.monotonic() + seconds
+    def __init__(self, for_s: float, first_s: float = 0.05, longest_s: float = 1.0) -> None:
+        self._first_s, self._longest_s = first_s, longest_s
+        self._pause_s = 0.0
+        self._until = time.monotonic() + for_s
 
     @property
     def left_s(self) -> float:
@@ -34,28 +35,28 @@ class Backoff:
         return max(0.0, self._until - time.monotonic())
 
     def pause(self) -> bool:
-        """Wait before the next try; False: there is none."""
+        """Wait before the next try, the first time for nothing; False: there is none."""
         if self._pause_s >= self.left_s:
             return False
         gevent.sleep(self._pause_s)
-        self._pause_s = min(max(_FIRST_PAUSE_S, self._pause_s * 2), _LONGEST_PAUSE_S)
+        self._pause_s = min(max(self._first_s, self._pause_s * 2), self._longest_s)
         return True
 
 
 class Reconnecting:
-    """Connects again, for so many seconds (0: never). `connect` tries once, until a moment (monotonic seconds), and raises
+    """Connects again, for `for_s` (0: never). `connect` tries once, until a moment (monotonic seconds), and raises
     ConnectError; `connected` is called when it did, `given_up` with the reason when it did not."""
 
-    __slots__ = ("_backoff", "_connect", "_connected", "_connected_at", "_given_up", "_job", "seconds")
+    __slots__ = ("_backoff", "_connect", "_connected", "_connected_at", "_given_up", "_job", "for_s")
 
     def __init__(
         self,
-        seconds: float,
+        for_s: float,
         connect: Callable[[float], None],
         connected: Callable[[], None],
         given_up: Callable[[str], None],
     ) -> None:
-        self.seconds = seconds
+        self.for_s = for_s
         self._connect, self._connected, self._given_up = connect, connected, given_up
         self._job: gevent.Greenlet[..., None] | None = None
         self._backoff: Backoff | None = None
@@ -64,13 +65,13 @@ class Reconnecting:
     @property
     def enabled(self) -> bool:
         """Whether lost connections are made again."""
-        return self.seconds > 0
+        return self.for_s > 0
 
     def begin(self, reason: str) -> None:
         """A connection is lost, for that reason. One that did not last counts as none: who is thrown out at once each time does
         not knock for ever."""
         if self._backoff is None or time.monotonic() - self._connected_at > _LASTED_S:
-            self._backoff = Backoff(self.seconds)
+            self._backoff = Backoff(self.for_s)
         self._job = gevent.spawn(self._run, reason)
 
     def stop(self) -> None:
@@ -80,7 +81,7 @@ class Reconnecting:
             job.kill()
 
     def _run(self, reason: str) -> None:
-        backoff = self._backoff or Backoff(self.seconds)
+        backoff = self._backoff or Backoff(self.for_s)
         last: ConnectError | None = None
         while backoff.pause():
             try:
@@ -91,4 +92,4 @@ class Reconnecting:
                 self._connected_at = time.monotonic()
                 self._connected()
                 return
-        self._given_up(f"{reason}; not back within {self.seconds:g} s" + (f": {last}" if last else ""))
+        self._given_up(f"{reason}; not back within {self.for_s:g} s" + (f": {last}" if last else ""))

@@ -30,7 +30,8 @@ CLIENT_OBJECT_LIMITS = SharedObjectLimits(
 _MOST_UNANSWERED = 4096
 _EVENTS_PER_MESSAGE = 128
 _BYTES_PER_MESSAGE = 64 * 1024
-_MOST_KEY_BYTES = 65_535
+_MOST_NAME_BYTES = 65_535
+"""Of an object, and of a slot."""
 _ERRORS_KEPT = 100
 
 ChangeHandler = Callable[[ChangeEvent], object]
@@ -52,6 +53,9 @@ class SharedObject(MutableMapping[str, Any]):
         persistent: bool,
         known: "SharedObject | None" = None,
     ) -> None:
+        if not 0 < len(name.encode()) <= _MOST_NAME_BYTES:
+            text = f"expected 1 to {_MOST_NAME_BYTES} bytes of name"
+            raise SharedObjectError(f"SharedObject {name[:64]!r} of {connection.url}", text=text)
         self._connection = connection
         self.name = name
         self.persistent = persistent
@@ -120,8 +124,8 @@ class SharedObject(MutableMapping[str, Any]):
     def _request(self, key: str, value: Any) -> Event:
         if not isinstance(key, str):
             raise TypeError(f"slot {key!r}: expected a str, got {type(key).__name__}")
-        if len(key.encode()) > _MOST_KEY_BYTES:
-            text = f"a name of {len(key.encode())} bytes, at most {_MOST_KEY_BYTES}"
+        if len(key.encode()) > _MOST_NAME_BYTES:
+            text = f"a name of {len(key.encode())} bytes, at most {_MOST_NAME_BYTES}"
             raise SharedObjectError(f"set {key[:64]!r}... of {self._named}", text=text)
         if value is None or value is UNDEFINED:
             return self._state.remove(key)
@@ -238,7 +242,7 @@ class SharedObject(MutableMapping[str, Any]):
         if self._released:
             return
         self._released = True
-        self._connection.forget_object(self)
+        self._connection.objects.forget(self)
         try:
             self._send([Event(EventType.RELEASE)])
         except ConnectionClosed:

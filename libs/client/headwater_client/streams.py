@@ -51,10 +51,10 @@ class Streams:
         for stream in self:
             stream.suspend()
 
-    def resume(self, seconds: float) -> None:
+    def resume(self, for_s: float) -> None:
         """There is another one."""
         for stream in self:
-            stream.resume(seconds)
+            stream.resume(for_s)
 
     def ended(self, discard: bool) -> None:
         """There will be no other."""

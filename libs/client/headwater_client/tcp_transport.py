@@ -11,7 +11,7 @@ from headwater_rtmp.connection import Connection
 from headwater_rtmp.connection import Event as RtmpEvent
 from headwater_rtmp.errors import RtmpError
 
-from headwater_client.dialing import said
+from headwater_client.dialing import error_text
 from headwater_client.transport import CLOSED_HERE, SERVER_CLOSED, Transport
 
 _RECEIVE_BYTES = 64 * 1024  # Larger ones the allocator maps and unmaps each time.
@@ -120,4 +120,4 @@ class TcpTransport(Transport):
 
 
 def _lost(error: OSError) -> str:
-    return f"connection lost: {said(error)}"
+    return f"connection lost: {error_text(error)}"

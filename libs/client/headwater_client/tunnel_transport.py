@@ -15,16 +15,15 @@ from gevent.event import Event
 from headwater_rtmp.connection import Connection
 from headwater_rtmp.connection import Event as RtmpEvent
 from headwater_rtmp.errors import RtmpError
-from headwater_rtmp.rtmpt import Verb, session_target
+from headwater_rtmp.rtmpt import POLL_UNIT_S, Verb, session_target
 
-from headwater_client.http_posts import Answer, HttpPosts, NobodyThere, PostFailed
+from headwater_client.http_posts import HttpPosts, NobodyThere, PostFailed, Response
+from headwater_client.reconnecting import Backoff
 from headwater_client.transport import CLOSED_HERE, SERVER_CLOSED, Transport
 
 REQUEST_S = 2.5
 """How long one request waits for its answer. Servers hold none back for more than a fraction of it."""
 _MOST_BODY_BYTES = 64 * 1024
-_POLL_UNIT_S = 0.015
-"""Of the poll byte: 0x21, the longest that servers say, is half a second."""
 _MOST_PAUSE_S = 1.0
 _SAID_PAUSE_S = 0.03
 """The most that we wait after we have said something: an answer may come."""
@@ -47,27 +46,24 @@ class TunnelRefused(Exception):
 
 
 def _repeated(
-    posts: HttpPosts, target: str, body: bytes, until: float, give_up: Callable[[PostFailed], bool]
-) -> Answer:
-    """Post, over and over while nobody answers. `until`: monotonic seconds. Raises PostFailed of the last time, when it is over
-    or `give_up` says so."""
-    pause_s = 0.0
+    posts: HttpPosts, target: str, body: bytes, for_s: float, give_up: Callable[[PostFailed], bool]
+) -> Response:
+    """Post, over and over while nobody answers. Raises the last PostFailed when `for_s` are over or `give_up` says so."""
+    backoff = Backoff(for_s, _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
     while True:
         try:
-            answer = posts.post(target, body, min(REQUEST_S, until - time.monotonic()))
+            answer = posts.post(target, body, min(REQUEST_S, backoff.left_s))
             if answer.status not in _PASSING:
                 return answer
             posts.close()
             failure = PostFailed(_refused(answer, target))
         except PostFailed as error:
             failure = error
-        if give_up(failure) or time.monotonic() + pause_s >= until:
+        if give_up(failure) or not backoff.pause():
             raise failure
-        gevent.sleep(pause_s)
-        pause_s = min(max(_FIRST_PAUSE_S, pause_s * 2), _LONGEST_PAUSE_S)
 
 
-def _refused(answer: Answer, target: str) -> str:
+def _refused(answer: Response, target: str) -> str:
     """Without the session's id: who has it has the session."""
     verb = target.split("/")[1]
     return f"the server answers {verb} with HTTP status {answer.status}"
@@ -77,13 +73,7 @@ def open_tunnel(posts: HttpPosts, timeout_s: float) -> str:
     """Ask for a session; returns its id. While the server does not answer it is asked again; a session whose id got lost on its
     way ends by itself. Raises NobodyThere at once where there is no server, PostFailed, TunnelRefused."""
     target = "/open/1"
-    answer = _repeated(
-        posts,
-        target,
-        _NOTHING,
-        time.monotonic() + timeout_s,
-        lambda failure: isinstance(failure, NobodyThere),
-    )
+    answer = _repeated(posts, target, _NOTHING, timeout_s, lambda failure: isinstance(failure, NobodyThere))
     if answer.status != 200:
         raise TunnelRefused(_refused(answer, target))
     session_id = answer.body.strip()
@@ -200,9 +190,8 @@ class TunnelTransport(Transport):
     def _request(self, verb: Verb, body: bytes) -> bytes:
         """The answer to the next request. Raises _Ended when there is none."""
         target = session_target(verb, self._session_id, self._sequence)
-        until = time.monotonic() + self._patience_s
         try:
-            answer = _repeated(self._posts, target, body, until, lambda _: self.closed.is_set())
+            answer = _repeated(self._posts, target, body, self._patience_s, lambda _: self.closed.is_set())
         except PostFailed as failure:
             raise _Ended(f"connection lost: asked again for {self._patience_s:g} s: {failure}") from None
         if answer.status != 200:
@@ -225,13 +214,13 @@ class TunnelTransport(Transport):
             self._arrived.set()
         if not poll:
             raise _Ended(SERVER_CLOSED)
-        polite_s = min(poll * _POLL_UNIT_S, _MOST_PAUSE_S)
+        polite_s = min(poll * POLL_UNIT_S, _MOST_PAUSE_S)
         if data:
             # Not at once: what is said in reply should find no request under way, which the server may hold back.
             self._pause_s = 0.0
             return polite_s
         # Who publishes says much and hears nothing, and need not ask in between; others wait for an answer.
-        pause_s, self._pause_s = self._pause_s, max(_POLL_UNIT_S, min(self._pause_s * 2, _MOST_PAUSE_S))
+        pause_s, self._pause_s = self._pause_s, max(POLL_UNIT_S, min(self._pause_s * 2, _MOST_PAUSE_S))
         return min(polite_s, pause_s, _SAID_PAUSE_S if said else _MOST_PAUSE_S)
 
     def _say_goodbye(self) -> None:

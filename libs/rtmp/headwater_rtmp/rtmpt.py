@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 CONTENT_TYPE = "application/x-fcs"
+POLL_UNIT_S = 0.015
+"""How long 1 of a poll byte is, for clients that heed it. By Red5's description 0x21, the longest, is about 0.5 s; others are
+read in proportion."""
 _MASK = 0xFFFFFFFF
 _HALF = 0x80000000
 _AHEAD = 8

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 DEFAULT_INSTANCE = "_definst_"
 _PORTS = {"rtmp": 1935, "rtmps": 443, "rtmpt": 80, "rtmpts": 443}
+SCHEMES = tuple(_PORTS)
 _NAME = re.compile(r"[A-Za-z0-9_.~\-]{1,128}")
 
 
@@ -43,30 +44,30 @@ class RtmpUrl:
 
 
 def parse_rtmp_url(url: str, with_stream: bool = True) -> RtmpUrl:
-    """Take an address apart. With a stream (`rtmp://host/app[/instance]/stream`) the last part of the path is its name;
-    without, the whole path is the application. Raises ValueError with what was expected."""
+    """Take an address apart. With a stream (`rtmp://host/app[/instance]/stream`) the last part of the path is its name, and a
+    query is the stream's; in `rtmp://host/app?query/stream` it is the application's. Without, the whole path is the application.
+    Raises ValueError with what was expected."""
     form = f"rtmp://HOST[:PORT]/APP[/INSTANCE]{'/STREAM' if with_stream else ''}"
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise ValueError(f"{url[:256]!r}: {error}; expected {form}") from error
-    if parts.scheme not in _PORTS or not parts.hostname or port == 0:
-        raise ValueError(f"{url[:256]!r}: expected {form}, of {', '.join(_PORTS)}")
+    if parts.scheme not in SCHEMES or not parts.hostname or port == 0:
+        raise ValueError(f"{url[:256]!r}: expected {form}, of {', '.join(SCHEMES)}")
     if port is None:
         port = _PORTS[parts.scheme]
     path = parts.path.strip("/")
     query = f"?{parts.query}" if parts.query else ""
-    app, stream = path, ""
+    app, stream = path + query, ""
     if with_stream and "/" in path:
         pieces = path.split("/")
         # A colon, as in `mp4:dir/file`, begins a stream's name.
         depth = 1 if len(pieces) < 3 or ":" in pieces[1] else 2
-        app, stream = "/".join(pieces[:depth]), "/".join(pieces[depth:])
-    if stream:
-        stream += query
-    else:
-        app += query
+        app, stream = "/".join(pieces[:depth]), "/".join(pieces[depth:]) + query
+    elif with_stream:
+        # `live?token=x/a`: the query is the application's.
+        app, _, stream = app.partition("/")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     shown = host if port == _PORTS[parts.scheme] else f"{host}:{port}"
     return RtmpUrl(parts.scheme, parts.hostname, port, app, stream, f"{parts.scheme}://{shown}/{app}")

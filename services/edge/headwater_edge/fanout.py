@@ -214,7 +214,7 @@ class StreamFanout:
         comes next."""
         self.flush()
         self.cache.clear()
-        self.last_number = 0
+        self.last_number = self._delivered_number = 0
 
     def flush(self) -> None:
         """Encode what is pending once, hand it to every player, and start those that joined."""

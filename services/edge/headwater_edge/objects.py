@@ -291,7 +291,8 @@ class ObjectFanout:
         if client is None or number not in self._away:
             return
         if told > self._away[number][1]:
-            self._away[number] = (self.slots.version, told)
+            held = next((held for held in self._held if held.count == told), None)
+            self._away[number] = (self.slots.version if held is None else held.version, told)
         self._let_out(number, client, self.events if count < 0 else count)
         if count < 0 and number in self._away:
             self._no_longer_away(number)

@@ -11,6 +11,7 @@ from headwater_rtmp.status import StatusCode, status
 from headwater_origin.application import Application
 from headwater_origin.attaches import Attaches
 from headwater_origin.connect import connect, join_guest
+from headwater_origin.durable.roaming import Stored
 from headwater_origin.edge_port import EdgePort
 from headwater_origin.session import Session
 
@@ -118,7 +119,9 @@ class Admission:
             guest,
             envelope.payload.decode(errors="replace") if guest else "",
         )
-        session.epoch, session.fence, session.proof = envelope.epoch, envelope.fence, envelope.proof
+        session.epoch, session.proof = envelope.epoch, envelope.proof
+        if envelope.fence:
+            session.stored = Stored(envelope.fence)
         before = port.sessions.get(envelope.session)
         if before is not None and before.session_id != envelope.session_id:
             before.ended("its edge gives its number to another one")
@@ -157,8 +160,8 @@ class Admission:
             session, waiting = port.sessions.get(row[0]), port.waiting.get(row[0])
             if waiting is not None:
                 waiting.hold(traffic.Heard(row))
-            elif session is not None:
-                session.heard(*row[1:])
+            elif session is not None and session.stored is not None:
+                session.stored.heard(*row[1:])
 
     # Sessions that end
 

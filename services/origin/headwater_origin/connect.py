@@ -79,6 +79,7 @@ def _begin(session: Session, attach: Attach, command: Command | None) -> None:
         if refused is None:
             group.depart(session)
     elif refused is None:
+        _begins(session)
         group.durable.joined(session, attach.type_id, bytes(attach.payload))
         if attach.resumed:
             group.counters.connects_accepted += 1
@@ -89,6 +90,12 @@ def _begin(session: Session, attach: Attach, command: Command | None) -> None:
         turn_away(session, refused)
     else:
         refuse(session, refused, StatusCode.CONNECT_REJECTED)
+
+
+def _begins(session: Session) -> None:
+    """Nothing that was said before concerns it."""
+    if session.stored is not None:
+        session.stored.heard(0, session.group.outputs.committed_number)
 
 
 def accept(session: Session, command: Command) -> None:
@@ -143,10 +150,14 @@ def join_guest(session: Session, attach: Attach) -> None:
             return
         if group.outputs.lost:
             session.send_away("another origin has it")
-        elif attach.resumed or before is not None:
+        elif attach.resumed:
             resume.restore(session, attach)
             tell_idle(session, session.applied)
         else:
+            if before is not None:
+                # It had left, and its edge died before it could say so, or was not told that it was here: it has sent nothing.
+                group.ended_before(before)
+            _begins(session)
             session.accepted = True
             group.reply(session, attached(session))
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from headwater_origin.attaches import Waiting
     from headwater_origin.objects.shared_object import SharedObject
     from headwater_origin.session import Session
-    from headwater_origin.streams.stream import Publication
+    from headwater_origin.streams.publication import Publication
 
 
 _MOST_DROPPED = 100_000
@@ -24,6 +24,9 @@ class LinkLike(Protocol):
 
     @property
     def peer(self) -> str: ...
+
+    @property
+    def boot(self) -> str: ...
 
     @property
     def queued_bytes(self) -> int: ...
@@ -96,8 +99,10 @@ class EdgePort:
         for session in news:
             # Also of one that goes on elsewhere now; what its edge has heard here it need not hear there.
             if self.sessions.get(session.number, session) is session:
-                session.told_entry = session.group.outputs.committed_number
-                rows += (session.number, session.done, session.told_entry)
+                entry, stored = session.group.outputs.committed_number, session.stored
+                if stored is not None:
+                    stored.told_entry = entry
+                rows += (session.number, session.done, entry)
         return Applied(rows) if rows else None
 
     def refuse(self, number: int, group: str, reason: str, epoch: int = 0) -> None:

@@ -16,10 +16,11 @@ from headwater_store import Fenced, StoreError
 from headwater_origin import hooks
 from headwater_origin.application import CHANGE_HOOKS, Application, overridden
 from headwater_origin.application_run import ApplicationRun
-from headwater_origin.durable.absent import NOTHING, Absent, absent_guest, absent_member
+from headwater_origin.durable.absent import Absent, absent_guest, absent_member
 from headwater_origin.durable.content import Durable
 from headwater_origin.durable.journal import JournalError, replay
 from headwater_origin.durable.outputs import Outputs
+from headwater_origin.durable.roaming import Roaming
 from headwater_origin.durable.said import Form, broadcast_form
 from headwater_origin.errors import GroupLost, StoreUnavailable
 from headwater_origin.held import Held
@@ -39,6 +40,11 @@ _log = get_log("origin")
 _LAST_WORK_S = 5.0
 """How long `on_stop` waits for hooks and methods that still run."""
 _FIRST_ATTACH_S = 1.0
+
+
+def _opened_by(session_id: str) -> str:
+    """The boot of the node that a session was opened at: which one has it the journal does not say."""
+    return session_id.partition("-")[0]
 
 
 class GroupLoad:
@@ -73,7 +79,7 @@ class Group:
         self.flushed = self.outputs.flushed
         self.sessions: dict[Session, None] = {}
         """All that are attached, also those that the application has not accepted yet."""
-        self.roaming: dict[Session, None] = {}
+        self.roaming = Roaming()
         """Those of them that may go from edge to edge."""
         self.by_id: dict[str, Session] = {}
         """The same by session id."""
@@ -83,6 +89,7 @@ class Group:
         self.objects = SharedObjects(self)
         # One that was just granted has at least so long until its first client attaches.
         self.idle_since: float | None = self.clock() + max(0.0, _FIRST_ATTACH_S - self.config.group_linger_s)
+        self._gathers_until = self.clock() + self.config.resume_grace_s
         self.stopped = False
         self.started = Event()
         """Set when `on_start` has returned or failed."""
@@ -100,6 +107,11 @@ class Group:
         self.ending: gevent.Greenlet[..., None] | None = None
         """Runs `on_stop`, after everything else."""
         self.host_application(None if spread else policy(self))
+
+    @property
+    def gathers(self) -> bool:
+        """Whether it has just begun here: sessions may come that had it at another origin, with what they publish."""
+        return self.clock() < self._gathers_until
 
     def host_application(self, application: Application | None) -> None:
         """From now on this is the application object."""
@@ -167,11 +179,11 @@ class Group:
         durable, until = self.durable, self.clock() + self.config.resume_grace_s
         for session_id, member in durable.members.known.items():
             session = absent_member(self, session_id, member)
-            self.absent.add(session, until, 0)
+            self.absent.add(session, until, 0, _opened_by(session_id))
             if session_id in durable.members.rooms:
                 self.rooms.joined[session] = durable.members.rooms[session_id]
         for session_id in durable.guests():
-            self.absent.add(absent_guest(self, session_id), until, 0)
+            self.absent.add(absent_guest(self, session_id), until, 0, _opened_by(session_id))
         if self.absent:
             self.idle_since = None
             self.counters.groups_taken += 1
@@ -234,8 +246,8 @@ class Group:
                 before.edge.taken(before, before.number, session.fence)
             self.suspend(before, "its edge attaches it again")
         self.sessions[session] = None
-        if session.fence:
-            self.roaming[session] = None
+        if session.stored is not None:
+            self.roaming.add(session, self.outputs.settled)
         self.by_id[session.session_id] = session
         self.idle_since = None
 
@@ -243,13 +255,6 @@ class Group:
         """Of the edge that has a session; 0 where it may be any."""
         session = self.by_id.get(session_id) or self.absent.get(session_id)
         return 0 if session is None else session.fence
-
-    def not_stored(self) -> int:
-        """Some session with a fence may lack what was said with entries above this one, should its edge die."""
-        return min(
-            (session.heard_entry for session in self.roaming if session.told_entry > session.heard_entry),
-            default=NOTHING,
-        )
 
     def _remove(self, session: "Session") -> bool:
         self.roaming.pop(session, None)
@@ -289,10 +294,11 @@ class Group:
             session.ended(reason, lost=True)
             return
         self._remove(session)
-        taken = self.outputs.taken_by(session.edge)
-        if session.fence and session.told_entry > session.heard_entry:
-            taken = min(taken, session.heard_entry)
-        self.absent.add(session, self.clock() + self.config.resume_grace_s, taken)
+        edge, until = session.edge, self.clock() + self.config.resume_grace_s
+        taken = self.outputs.taken_by(edge)
+        if session.stored is not None:
+            taken = min(taken, session.stored.needed)
+        self.absent.add(session, until, taken, edge.link.boot)
         session.suspend()
 
     def bounce(self, session: "Session", reason: str) -> None:
@@ -359,6 +365,12 @@ class Group:
             self.depart(session)
         self._look_idle()
 
+    def ended_before(self, guest: "Session") -> None:
+        """A guest begins anew: nothing of its former self is left."""
+        self.streams.gone(guest)
+        self.objects.gone(guest)
+        self.durable.left(guest)
+
     def expel(self, session: "Session", reason: str) -> None:
         """Close an absent member: its edge hears of it when it attaches it again."""
         _log.info("absent client closed", group=self.name, session=session.session_id, reason=reason)
@@ -415,22 +427,41 @@ class Group:
         self.objects.tick(now)
         if not self.started.is_set() or self.failure is not None or self.held is not None:
             return
-        gone = self.absent.due(now, self.host.edge_lives, self.config.living_edge_grace_s)
-        if self.outputs.said.size_bytes > self.config.said_bytes and self.absent:
-            _log.error("too much is kept for absent clients, they are taken for gone", group=self.name)
-            gone += self.absent.values()
-        elif self.outputs.said.size_bytes > self.config.said_bytes and self.roaming:
-            _log.error(
-                "too much is kept for clients that do not ask for it, a fault of their edge may cost it",
-                group=self.name,
-            )
-            for session in self.roaming:
-                session.heard_entry = session.told_entry
+        gone = self.absent.due(now, self.host.lives, self.config.living_edge_grace_s)
+        if not self.outputs.off:
+            gone += self._settle()
         for session in gone:
             self.gone(session)
         self.streams.tick(now)
-        if not self.outputs.off:
-            self.outputs.settle()
+
+    def _settle(self) -> list["Session"]:
+        """Look what nobody needs any more of what was said. Where too much is kept, those for whom it is kept do without; returns
+        absent members that have left so."""
+        outputs, limit = self.outputs, self.config.said_bytes
+        self.roaming.look(outputs.reached)
+        outputs.settle()
+        if outputs.said.size_bytes > limit and self.roaming.give_up(outputs.settled):
+            _log.error(
+                "more is kept for RTMPT clients than said_bytes: what their edges have not stored is dropped, and lost if an "
+                "edge dies now",
+                group=self.name,
+                bytes=outputs.said.size_bytes,
+                limit=limit,
+            )
+            self.roaming.look(outputs.reached)
+            outputs.settle()
+        # Where it is but for a slow link, or for those that have just been given up, nobody need go.
+        if outputs.said.size_bytes <= limit or self.absent.needed > outputs.settled:
+            return []
+        gone = [session for session in self.absent.values() if session.successor is None]
+        if gone:
+            _log.error(
+                "more is kept for absent clients than said_bytes: they are taken for gone",
+                group=self.name,
+                bytes=outputs.said.size_bytes,
+                limit=limit,
+            )
+        return gone
 
     def lingered(self, now: float) -> bool:
         """Whether it had no session for so long that it may stop. Where its application has started it stays while a job waits

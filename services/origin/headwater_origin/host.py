@@ -30,7 +30,6 @@ class Host:
     on_fenced: "Callable[[Group, int], None]" = lambda group, epoch: None
     """Told of a group that another origin has, and at which epoch."""
 
-    def edge_lives(self, session_id: str) -> bool:
-        """Whether the node that a session came by is registered still, as the process that it was."""
-        boot = session_id.partition("-")[0]
+    def lives(self, boot: str) -> bool:
+        """Whether a node is registered still, as the process that it was."""
         return any(node.boot == boot for node in self.node.view.nodes.values())

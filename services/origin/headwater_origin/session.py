@@ -15,6 +15,7 @@ from headwater_rtmp.status import StatusCode, status
 from headwater_origin import hooks
 from headwater_origin.client import Client
 from headwater_origin.client_calls import ClientCalls
+from headwater_origin.durable.roaming import Stored
 from headwater_origin.durable.said import Said, message_form
 from headwater_origin.durable.values import Changes, Values, unpack_values
 from headwater_origin.edge_port import EdgePort
@@ -65,14 +66,11 @@ class Session:
         "done",
         "edge",
         "epoch",
-        "fence",
         "group",
         "guest",
         "guest_streams",
         "handler",
         "handling",
-        "heard_applied",
-        "heard_entry",
         "number",
         "object_encoding",
         "objects",
@@ -80,8 +78,8 @@ class Session:
         "received",
         "scope",
         "session_id",
+        "stored",
         "successor",
-        "told_entry",
         "unfinished",
         "unheard",
         "waiting",
@@ -99,11 +97,8 @@ class Session:
         scope: str = "",
     ) -> None:
         self.edge, self.number, self.group = edge, number, group
-        self.fence = 0
-        """Which shows that its edge has it; 0: no other can have it."""
-        self.heard_applied = self.heard_entry = self.told_entry = 0
-        """With a fence: up to which of its messages, and which entry, all that it was told is stored where another edge finds
-        it; and the entry up to which it was told everything."""
+        self.stored: Stored | None = None
+        """Of one that may go from edge to edge."""
         self.proof = b""
         """A digest of what shows who the client is."""
         self.epoch = group.epoch
@@ -359,16 +354,16 @@ class Session:
 
     # Its link
 
-    def heard(self, number: int, entry: int) -> None:
-        """Its edge has stored what it was told for its messages up to `number`, and with entries up to `entry`."""
-        self.heard_applied = max(number, self.heard_applied)
-        self.heard_entry = max(entry, self.heard_entry)
+    @property
+    def fence(self) -> int:
+        """Which shows that its edge has it; 0: no other can have it."""
+        return 0 if self.stored is None else self.stored.fence
 
     def lacks(self, number: int, position: int | None) -> bool:
         """Whether what answers its message `number`, sent at this position of its link, may not have come to where it cannot be
         lost any more."""
-        if self.fence:
-            return number > self.heard_applied
+        if self.stored is not None:
+            return self.stored.lacks(number)
         return position is None or position > self.edge.link.acknowledged
 
     def suspend(self) -> None:

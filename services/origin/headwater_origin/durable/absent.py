@@ -2,9 +2,11 @@
 up."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headwater_origin.durable.members import Member
+from headwater_origin.durable.reached import NOTHING
 from headwater_origin.edge_port import EdgePort
 from headwater_origin.session import Session
 
@@ -16,7 +18,7 @@ class _NoLink:
     """Of a session that is not here."""
 
     data: Any = None
-    peer = "nobody"
+    peer, boot = "nobody", ""
     queued_bytes = position = acknowledged = 0
 
     def send(self, envelope: Any) -> None:
@@ -33,15 +35,19 @@ _NOWHERE = EdgePort(_NoLink())
 _NOWHERE.up = False
 
 
-NOTHING = 1 << 62
-"""Above the number of every entry."""
+@dataclass(slots=True)
+class _Away:
+    session: Session
+    until: float
+    heard: int
+    boot: str
 
 
 class Absent:
-    """Of one group, by session id. Each has its own time: `until`, of the group's clock."""
+    """Of one group, by session id."""
 
     def __init__(self) -> None:
-        self._sessions: dict[str, tuple[Session, float, int]] = {}
+        self._sessions: dict[str, _Away] = {}
         self.needed = NOTHING
         """They may lack what was said with entries above this one."""
 
@@ -56,16 +62,17 @@ class Absent:
 
     def values(self) -> list[Session]:
         """All of them."""
-        return [session for session, _, _ in self._sessions.values()]
+        return [away.session for away in self._sessions.values()]
 
     def get(self, session_id: str) -> Session | None:
         """The one of this id."""
         found = self._sessions.get(session_id)
-        return None if found is None else found[0]
+        return None if found is None else found.session
 
-    def add(self, session: Session, until: float, heard: int) -> None:
-        """One more; what was said with entries up to `heard` its edge has."""
-        self._sessions[session.session_id] = (session, until, heard)
+    def add(self, session: Session, until: float, heard: int, boot: str) -> None:
+        """One more, `until` then by the group's clock. Its edge, which is the process `boot`, has what was said with entries up
+        to `heard`."""
+        self._sessions[session.session_id] = _Away(session, until, heard, boot)
         self.needed = min(self.needed, heard)
 
     def pop(self, session_id: str) -> Session | None:
@@ -73,29 +80,28 @@ class Absent:
         found = self._sessions.pop(session_id, None)
         if not self._sessions:
             self.needed = NOTHING
-        return None if found is None else found[0]
+        return None if found is None else found.session
 
     def due(self, now: float, lives: Callable[[str], bool], longer_s: float) -> list[Session]:
         """Those whose time is up, taken out; but not one whose edge is here again, which waits for its former self to end. One
-        whose edge is there (`lives`, by its id) and looks for this origin still has so much longer."""
+        whose edge is there (`lives`, by its boot) and looks for this origin still has so much longer."""
         due = [
-            session
-            for session, until, _ in self._sessions.values()
-            if until <= now
-            and session.successor is None
-            and (until + longer_s <= now or not lives(session.session_id))
+            away.session
+            for away in self._sessions.values()
+            if away.until <= now
+            and away.session.successor is None
+            and (away.until + longer_s <= now or not lives(away.boot))
         ]
         for session in due:
             self.pop(session.session_id)
         # Of those that have come back meanwhile nothing need be kept, though others are absent still.
-        self.needed = min((heard for _, _, heard in self._sessions.values()), default=NOTHING)
+        self.needed = min((away.heard for away in self._sessions.values()), default=NOTHING)
         return due
 
     def postpone(self, by_s: float) -> None:
         """Their edges could not come for so long."""
-        self._sessions = {
-            id_: (session, until + by_s, heard) for id_, (session, until, heard) in self._sessions.items()
-        }
+        for away in self._sessions.values():
+            away.until += by_s
 
     def clear(self) -> None:
         """They are another origin's."""

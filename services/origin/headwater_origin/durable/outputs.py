@@ -327,6 +327,11 @@ class Outputs:
         reached = self._reached.of(edge, self.committed_number)
         return min([reached, *(entry.again.get(edge, reached) for entry in self._waiting())])
 
+    @property
+    def reached(self) -> int:
+        """Entries up to this one all edges have taken everything of."""
+        return self._reached.by_all(self.committed_number)
+
     def forget_edge(self, edge: "EdgePort") -> None:
         """Its link is down."""
         self._reached.forget(edge)
@@ -336,7 +341,7 @@ class Outputs:
     def settle(self) -> None:
         """Look what nobody needs any more."""
         group = self._group
-        settled = min(self._reached.by_all(self.committed_number), group.absent.needed, group.not_stored())
+        settled = min(self.reached, group.absent.needed, group.roaming.needed)
         # Whoever has come back may have to be told once more still, behind what waits.
         self.settled = min([settled, *(above for entry in self._waiting() for above in entry.again.values())])
         self.said.settle(self.settled)

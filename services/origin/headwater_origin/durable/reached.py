@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from headwater_origin.edge_port import EdgePort
 
+NOTHING = 1 << 62
+"""Above the number of every entry."""
+
 
 class Reached:
     """Of one group. Only what is under way is noted."""

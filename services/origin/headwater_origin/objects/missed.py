@@ -25,7 +25,8 @@ class Missed:
     back from it. `have`: what the session has been told of the object; None where it is no member of the replica, as it was never
     told that it has joined. Everything that its messages up to number `answered` have caused was told.
 
-    `is_new`: another edge had the session: it is told all by itself, as its requests are not known as its own at this one.
+    `is_new`: another edge had the session: it is told all by itself, as its requests are not known as its own at this one. That a
+    commit was told its edge hears. `since` means nothing.
 
     `told`: envelopes, each with the order of the commit that it is about; `ends`: those behind all that the group has done."""
 
@@ -55,12 +56,14 @@ class Missed:
                 self.ends.append(joined)
             self._tell_alone(own)
             return
-        self.ends.append(joined)
         known = shared.covers(have)
-        if is_new and known:
-            self._tell_all(recent.between(have.events, recent.last_events))
-            self.ends[:] = [ObjectJoined(session.number, number, -1, True, recent.last_events)]
+        if is_new:
+            self._tell_all(number, recent.between(have.events, recent.last_events))
+            self.ends.append(ObjectJoined(session.number, number, -1, True, recent.last_events))
+            if not known:
+                self._tell_content(number)
             return
+        self.ends.append(joined)
         if have.events < since:
             self._tell_alone(recent.between(have.events, since))
             known = False
@@ -71,10 +74,14 @@ class Missed:
             for commit in recent.between(max(have.events, since), recent.last_events)
         ]
         if not known:
-            self.ends.append(ObjectAnswer(session.number, number, pack_rows([(CLEAR, "")])))
+            self._tell_content(number)
 
-    def _tell_all(self, commits: Iterable[Commit]) -> None:
-        """All of these commits, to a session whose edge has got over them before it had the session."""
+    def _tell_content(self, number: int) -> None:
+        """In the end, all of it."""
+        self.ends.append(ObjectAnswer(self._session.number, number, pack_rows([(CLEAR, "")])))
+
+    def _tell_all(self, number: int, commits: Iterable[Commit]) -> None:
+        """All of these commits, to a session whose edge may have got over them before it had the session."""
         session, shared = self._session, self._shared
         for commit in commits:
             own = commit.asker is not None and commit.asker.session_id == session.session_id
@@ -85,6 +92,8 @@ class Missed:
             ]
             if events:
                 self.told.append((commit.order, _message(session, shared, commit.version, events)))
+            told = ObjectJoined(session.number, number, commit.events, True, commit.events)
+            self.told.append((commit.order, told))
 
     def _tell_alone(self, commits: Iterable[Commit]) -> None:
         """Messages and answers of these commits; in the end slots that are not what the session takes them for by then."""

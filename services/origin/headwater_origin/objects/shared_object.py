@@ -211,14 +211,12 @@ class SharedObject:
     ) -> Missed:
         """A session that used the object goes on. `have`: its edge's replica; `told`: what of it the session, a member of it, was
         told; both None where it is none, as it was never told that it has joined. Everything that its messages up to number
-        `answered` have caused was told. `is_new`: another edge had the session, so this one holds from it only what comes
-        behind what its replica has. Brings the replica up to date; returns what the session is to be told when it is
-        attached."""
+        `answered` have caused was told. `is_new`: another edge had the session. Brings the replica up to
+        date; returns what the session is to be told when it is attached."""
         users = self._bring_back(session, have)
         users.sessions[session] = None
         self.idle_since = None
-        since = max(users.since, have.events) if is_new and have is not None else users.since
-        return Missed(self, session, users.number, since, told, answered, is_new)
+        return Missed(self, session, users.number, users.since, told, answered, is_new)
 
     def covers(self, have: Have) -> bool:
         """Whether all is known that somebody lacks who has this."""

@@ -1,17 +1,21 @@
 """The streams of a group by name: who begins and who stops to publish and play them, and who is told."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from headwater_bus.logs import get_log
 from headwater_bus.traffic import PublishStopped
+from headwater_rtmp.command import encode_command
 from headwater_rtmp.control import stream_begin, stream_eof
+from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode, status
 
 from headwater_origin import hooks
+from headwater_origin.durable.said import message_form
 from headwater_origin.streams import routes as stream_routes
 from headwater_origin.streams.net_stream import NetStream
-from headwater_origin.streams.stream import Publication, Stream
+from headwater_origin.streams.publication import Publication
+from headwater_origin.streams.stream import Stream
 from headwater_origin.streams.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -19,6 +23,20 @@ if TYPE_CHECKING:
     from headwater_origin.session import Session
 
 _log = get_log("origin")
+
+
+def _published(player: "Session", stream_id: int, name: str) -> list[Message]:
+    info = status(StatusCode.PLAY_PUBLISH_NOTIFY, f"{name} is published")
+    return [stream_begin(stream_id), _status(player, stream_id, info)]
+
+
+def _unpublished(player: "Session", stream_id: int, name: str) -> list[Message]:
+    info = status(StatusCode.PLAY_UNPUBLISH_NOTIFY, f"{name} is not published any more")
+    return [_status(player, stream_id, info), stream_eof(stream_id)]
+
+
+def _status(player: "Session", stream_id: int, info: dict[str, Any]) -> Message:
+    return encode_command("onStatus", 0, None, info, stream_id=stream_id, amf3=player.amf3)
 
 
 class Streams:
@@ -29,8 +47,8 @@ class Streams:
         self.by_name: dict[str, Stream] = {}
         self.published_elsewhere: dict[str, tuple[str, int]] = {}
         """Where streams are spread: who publishes (session id), with which message stream, by the stream's group."""
-        self._suspended: dict[str, list[tuple[bool, str]]] = {}
-        """Of sessions whose links are lost, by id: what each published (True) and played."""
+        self._suspended: dict[str, list[tuple[bool, str, NetStream]]] = {}
+        """Of sessions whose links are lost, by id: what each published (True) and played, and on which message stream."""
         self._awaited: set[str] = set()
         """Names that are kept for publishers that have gone without a goodbye."""
 
@@ -47,6 +65,13 @@ class Streams:
         stream = self.open(name)
         goes_on = stream.reserved is not None
         self._awaited.discard(name)
+        if not goes_on:
+            outputs = self._group.outputs
+            before = outputs.count
+            self._tell_players(name, stream.players(), _published)
+            if outputs.count != before:
+                # Players hear of it before they see it.
+                outputs.hold(session)
         stream.start_publishing(session, net_stream)
         session.mark_state()
         _log.info(
@@ -57,11 +82,6 @@ class Streams:
             address=session.address,
             goes_on=goes_on,
         )
-        if goes_on:
-            return
-        for player, playing in stream.players():
-            player.reply(stream_begin(playing.id))
-            player.send_status(playing.id, status(StatusCode.PLAY_PUBLISH_NOTIFY, f"{name} is published"))
 
     def stop(
         self, session: "Session", net_stream: "NetStream", tell: bool = True, lost: bool = False
@@ -83,7 +103,7 @@ class Streams:
     def _unpublish(self, session: "Session", stream: Stream, tell: bool) -> None:
         stream.stop_publishing(tell)
         _log.info("unpublished", group=self._group.name, stream=stream.name, session=session.session_id)
-        self._tell_unpublished(stream, stream.players())
+        self._tell_players(stream.name, stream.players(), _unpublished)
         self._forget(stream)
         self._tell_of_end(session, True, stream.name)
 
@@ -106,7 +126,7 @@ class Streams:
         )
         self._tell_of_end(session, True, stream.name)
 
-    def hindrance(self, session: "Session", net_stream: "NetStream", name: str, proof: bytes) -> str:
+    def hindrance(self, net_stream: "NetStream", name: str, proof: bytes) -> str:
         """Why a message stream cannot publish a name, for the client; empty: it can."""
         stream = self.by_name.get(name)
         if stream is None:
@@ -142,12 +162,31 @@ class Streams:
         session.mark_state()
         self._tell_of_end(session, True, name)
 
-    def _tell_unpublished(self, stream: Stream, players: "list[tuple[Session, NetStream]]") -> None:
-        for player, playing in players:
-            if not player.closed:
-                info = status(StatusCode.PLAY_UNPUBLISH_NOTIFY, f"{stream.name} is not published any more")
-                player.send_status(playing.id, info)
-                player.reply(stream_eof(playing.id))
+    def _tell_players(
+        self,
+        name: str,
+        players: "list[tuple[Session, NetStream]]",
+        what: "Callable[[Session, int, str], list[Message]]",
+    ) -> None:
+        """Those who may go to another edge, or are on their way, hear it there if they have not here."""
+        for player, playing in [*players, *self._on_their_way(name)]:
+            if player.closed and not player.absent:
+                continue
+            for message in what(player, playing.id, name):
+                if player.stored is None:
+                    player.reply(message)
+                else:
+                    self._group.durable.say(player, message_form(message))
+
+    def _on_their_way(self, name: str) -> "Iterator[tuple[Session, NetStream]]":
+        for session_id, suspended in self._suspended.items():
+            session = self._group.absent.get(session_id)
+            if session is not None and session.stored is not None:
+                yield from (
+                    (session, net_stream)
+                    for published, played, net_stream in suspended
+                    if not published and played == name
+                )
 
     def _tell_of_end(self, session: "Session", published: bool, name: str) -> None:
         hook = "on_unpublish" if published else "on_stop_play"
@@ -192,22 +231,22 @@ class Streams:
     def suspend(self, session: "Session") -> None:
         """The link of a session is lost: what it publishes stays its own, with the players; what it plays goes on when it is
         back."""
-        ended: list[tuple[bool, str]] = []
+        ended: list[tuple[bool, str, NetStream]] = []
         for net_stream in session.streams.values():
             publication, playing = net_stream.publication, net_stream.playing
             if publication is not None:
                 publication.stream.suspend_publishing()
-                ended.append((True, publication.stream.name))
+                ended.append((True, publication.stream.name, net_stream))
             if playing is not None:
                 playing.suspend_player(session, net_stream)
                 self._forget(playing)
-                ended.append((False, playing.name))
+                ended.append((False, playing.name, net_stream))
         if ended:
             self._suspended[session.session_id] = ended
 
     def gone(self, session: "Session") -> None:
         """A session whose link was lost does not come back: what it did with streams has ended."""
-        for published, name in self._suspended.pop(session.session_id, ()):
+        for published, name, _ in self._suspended.pop(session.session_id, ()):
             if published and self._reserved_by(session, name) is not None:
                 stream = self.by_name[name]
                 self._lost(session, stream, stream.silent_s)
@@ -249,7 +288,7 @@ class Streams:
                 self.open(plays).take_over_player(session, net_stream, positions[stream_id])
             elif plays:
                 self.open(plays).resume_player(session, net_stream, numbers.get(plays, 0))
-        for published, name in before:
+        for published, name, _ in before:
             # What its edge never heard has begun will begin once more.
             if published and self._reserved_by(session, name) is not None:
                 self._unpublish(session, self.by_name[name], tell=False)
@@ -289,10 +328,10 @@ class Streams:
                     reason="its publisher did not come back",
                 )
                 self._awaited.discard(stream.name)
-                self._tell_unpublished(stream, stream.unreserve())
+                self._tell_players(stream.name, stream.unreserve(), _unpublished)
                 self._forget(stream)
             elif stream.tend(now):
-                self._tell_unpublished(stream, stream.give_up())
+                self._tell_players(stream.name, stream.give_up(), _unpublished)
                 self._forget(stream)
 
     def health(self) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from headwater_rtmp.message import Message, MessageType
+
 if TYPE_CHECKING:
     from headwater_origin.session import Session
-    from headwater_origin.streams.stream import Publication, Stream
+    from headwater_origin.streams.publication import Publication
+    from headwater_origin.streams.stream import Stream
 
 
 class NetStream:
@@ -22,6 +25,14 @@ class NetStream:
         self.playing: Stream | None = None
         self.audio = self.video = True
         self.paused = False
+
+    def wants(self, message: Message) -> bool:
+        """Whether it plays messages of this kind now."""
+        if self.paused:
+            return False
+        if message.type_id == MessageType.AUDIO:
+            return self.audio
+        return self.video or message.type_id != MessageType.VIDEO
 
 
 def uses_streams(session: "Session") -> bool:

@@ -16,8 +16,8 @@ from headwater_origin.names import BadName, split_stream_name
 from headwater_origin.session import Session
 from headwater_origin.streams import routes as stream_routes
 from headwater_origin.streams.net_stream import NetStream, new_stream
+from headwater_origin.streams.reserved import PROOF_BYTES, publisher_proof
 from headwater_origin.streams.stream import play_changed
-from headwater_origin.streams.timeline import PROOF_BYTES, proof_of
 
 _log = get_log("origin")
 _LIVE, _ENDLESS = -1.0, -1.0
@@ -95,7 +95,7 @@ def publish(session: Session, command: Command) -> None:
     group = session.group
     reason = None
     # What stands behind the name its home has seen, which a guest is told what it comes to.
-    proof = _guest_proof(command) if session.guest else proof_of(session.proof, query)
+    proof = _guest_proof(command) if session.guest else publisher_proof(session.proof, query)
     if not _hindrance(session, net_stream, name, proof):
         reason = hooks.allowed(group, "on_publish", session.client, name, query)
         # The hook may have waited: the client may be gone, its stream deleted, the name taken.
@@ -129,7 +129,7 @@ def _published(session: Session, name: str) -> bool:
 def _hindrance(session: Session, net_stream: NetStream, name: str, proof: bytes) -> str:
     """Why the name cannot be published by a message stream that is about to; empty: it can."""
     if not session.group.spread_streams:
-        return session.group.streams.hindrance(session, net_stream, name, proof)
+        return session.group.streams.hindrance(net_stream, name, proof)
     return (
         f"{name} is published already" if stream_routes.is_published(session, net_stream, name, proof) else ""
     )

@@ -29,7 +29,9 @@ from headwater_rtmp.message import DATA, Message
 
 from headwater_origin.edge_port import EdgePort
 from headwater_origin.streams.kept import Kept
-from headwater_origin.streams.timeline import Reserved, Timeline
+from headwater_origin.streams.publication import Counted, Publication
+from headwater_origin.streams.reserved import Reserved
+from headwater_origin.streams.timeline import Timeline
 
 if TYPE_CHECKING:
     from headwater_origin.group import Group
@@ -40,47 +42,6 @@ _KEPT_FACTOR = 2
 """What is kept for edges that come late takes so many times the bytes of the cache at most: as much as the rings of edges."""
 _MOST_RECENT = 1000
 """Messages, 13 s of a stream of 30 pictures a second with sound."""
-
-
-@dataclass(slots=True)
-class Counted(Message):
-    """A message of a publication with its number; the cache keeps it so."""
-
-    number: int = 0
-
-
-class Publication:
-    """A message stream of a session that publishes. `number` is what its PublisherMedia carries on the publisher's link.
-    `awaited`: its edge was asked for its ring, which begins with the next message that has a number. `resumed`: it was
-    asked once."""
-
-    __slots__ = ("awaited", "former", "net_stream", "number", "resumed", "session", "stream", "suspended")
-
-    def __init__(
-        self, session: "Session", net_stream: "NetStream", stream: "Stream", number: int, resumed: bool
-    ) -> None:
-        self.session, self.net_stream, self.stream, self.number = session, net_stream, stream, number
-        self.resumed = self.awaited = resumed
-        self.former: int | None = None
-        """The number before this one, by which live messages come until the ring begins."""
-        self.suspended = False
-        """Whether its link is lost: the name is its own until it is back, or is given up."""
-
-    def take_early(self, message: Message) -> None:
-        """One that its edge sent as a message of the client, before it knew of the publication. A ring has it, too."""
-        if not self.resumed:
-            self.stream.media(0, message)
-
-    def take(self, number: int, message: Message) -> None:
-        """One PublisherMedia."""
-        stream = self.stream
-        if number == 0:
-            stream.header(message)
-            return
-        if self.awaited:
-            self.awaited = False
-            stream.ring_begins(number)
-        stream.media(number, Counted(message.type_id, 0, message.timestamp, message.payload, number))
 
 
 class Subscription:
@@ -108,6 +69,17 @@ class Subscription:
         self.dropped = 0
 
 
+@dataclass(slots=True)
+class _Late:
+    """A player that goes on when the stream has come to where it was, at message `have`; at `until` it is started anew."""
+
+    session: "Session"
+    net_stream: "NetStream"
+    subscription: Subscription
+    have: int
+    until: float
+
+
 class Stream:
     """A stream name of a scope, while somebody publishes or plays it, or is waited for."""
 
@@ -120,6 +92,7 @@ class Stream:
         "_last",
         "_last_at",
         "_last_timestamp",
+        "_late",
         "_load",
         "_recent",
         "bytes_in",
@@ -156,6 +129,7 @@ class Stream:
         self._kept: Kept | None = None
         self._recent = self._none_recent()
         """The last messages, for players whose edge has died with some that it had not told them."""
+        self._late: list[_Late] = []
         self.due = 0.0
         """Until when its publisher is waited for, by players that had it somewhere else; 0: it is not."""
         self.messages_in = 0
@@ -187,7 +161,7 @@ class Stream:
             if reserved is not None:
                 self.timeline = Timeline(last, last_at)
                 self._empty()
-            elif any(
+            elif self._late or any(
                 subscription.have or subscription.waiting for subscription in self.subscriptions.values()
             ):
                 self._empty()
@@ -262,14 +236,15 @@ class Stream:
     def give_up(self) -> "list[tuple[Session, NetStream]]":
         """The publisher that players wait for does not come; returns these."""
         self.due = 0.0
-        waiting = [subscription for subscription in self.subscriptions.values() if subscription.waiting]
-        players = [
-            (session, net_stream)
-            for subscription in waiting
+        players = {
+            net_stream: session
+            for subscription in self.subscriptions.values()
+            if subscription.waiting
             for net_stream, session in subscription.players.items()
-        ]
+        }
+        players |= {late.net_stream: late.session for late in self._late if self._plays(late)}
         self._empty()
-        return players
+        return [(session, net_stream) for net_stream, session in players.items()]
 
     def _take_numbers(self, publication: Publication) -> None:
         numbers = publication.session.edge.publications
@@ -293,6 +268,9 @@ class Stream:
             subscription.have = 0
             subscription.headers_version = self.cache.headers_version
             subscription.edge.link.send(StreamReset(subscription.number))
+        late, self._late = self._late, []
+        for one in late:
+            self._start_late(one)
 
     # Media
 
@@ -323,6 +301,7 @@ class Stream:
             self.cache.clear()
             for header in headers:
                 self.cache.add(header)
+            self._recent = self._none_recent()
         until = self._group.clock() + self._config.resume_grace_s
         self._kept = Kept(first, _KEPT_FACTOR * self._config.cache_bytes, until)
         for subscription in self.subscriptions.values():
@@ -354,7 +333,10 @@ class Stream:
         if number and self._kept is not None:
             self._kept.add(number, message)
         if is_new and isinstance(message, Counted):
-            self._recent.add(number, message)
+            if self._someone_may_lack:
+                self._recent.add(number, message)
+            elif self._recent.last:
+                self._recent = self._none_recent()
         limit = self._config.link_media_bytes
         for subscription in self.subscriptions.values():
             if subscription.waiting:
@@ -369,6 +351,14 @@ class Stream:
             else:
                 subscription.headers_version = self.cache.headers_version
             self._send(subscription, number, message)
+        if self._late:
+            self._late = [late for late in self._late if not self._goes_on(late)]
+
+    @property
+    def _someone_may_lack(self) -> bool:
+        """Whether there is anybody who may come back over another edge."""
+        group = self._group
+        return bool(group.roaming or group.absent) or group.gathers
 
     def _resume(self, subscription: Subscription, flags: MediaFlags) -> bool:
         """Whether an edge that did not keep up gets this message. After a gap it first gets headers that it missed."""
@@ -469,30 +459,69 @@ class Stream:
 
     def take_over_player(self, session: "Session", net_stream: "NetStream", have: int) -> None:
         """A player goes on that another edge had, and that was told the stream up to message `have`: first it alone gets what
-        it lacks of what its new edge has been sent, then it plays with the others there. Where that is not known any more it is
-        started anew."""
-        subscription = self.open_for(session.edge)
+        it lacks of what its new edge has been sent, then it plays with the others there. Where the publisher has yet to come with
+        that it waits so long; where it is not known any more it is started anew."""
+        subscription, now = self.open_for(session.edge), self._group.clock()
         subscription.players[net_stream] = session
         net_stream.playing = self
 
         def go_on() -> None:
             while session.waiting and not session.closed:
                 session.group.outputs.flushed()
-            if not session.closed and net_stream.playing is self:
-                self._go_on(session, net_stream, subscription, have)
+            late = _Late(session, net_stream, subscription, have, now + self._config.resume_grace_s)
+            if not self._plays(late):
+                return
+            if self._may_come_to(have, subscription):
+                self._late.append(late)
+                if self.publication is None:
+                    self.due = late.until
+            else:
+                self._start_late(late)
 
         if session.waiting:
             session.group.run(go_on)
         else:
             go_on()
 
-    def _go_on(
-        self, session: "Session", net_stream: "NetStream", subscription: Subscription, have: int
-    ) -> None:
+    def _plays(self, late: _Late) -> bool:
+        """Whether it does still, over this link."""
+        return not late.session.closed and late.subscription.players.get(late.net_stream) is late.session
+
+    def _may_come_to(self, have: int, subscription: Subscription) -> bool:
+        """Whether the publisher may have yet to bring the stream up to message `have`, or to where an edge has it."""
+        if not have or self._has_come_to(have, subscription):
+            return False
+        publication = self.publication
+        if publication is None:
+            return self.reserved is None and self._group.gathers
+        return publication.suspended or publication.awaited or self._kept is not None
+
+    def _has_come_to(self, have: int, subscription: Subscription) -> bool:
+        """Whether an edge was sent the stream up to message `have`, and all of what it was sent is here, or was."""
+        sent = 0 if subscription.waiting else subscription.have
+        return have == sent or have <= sent <= self._last
+
+    def _goes_on(self, late: _Late) -> bool:
+        """Whether a player need not wait any longer: what it lacks has come."""
+        subscription = late.subscription
+        if not self._plays(late):
+            return True
+        if late.session.waiting or subscription.dropping or not self._has_come_to(late.have, subscription):
+            # With what waits the link would not keep the order.
+            return False
+        self._start_late(late)
+        return True
+
+    def _start_late(self, late: _Late) -> None:
         """Nothing waits in between: the link keeps the order of this and of what comes next of the stream."""
+        if not self._plays(late):
+            return
+        session, net_stream, subscription = late.session, late.net_stream, late.subscription
         group = session.group
-        lacking = self._lacking(have, subscription)
+        lacking = self._lacking(late.have, subscription)
         for message in lacking or ():
+            if not net_stream.wants(message):
+                continue
             told = ToClient(
                 session.number, message.type_id, net_stream.id, message.timestamp, message.payload
             )
@@ -578,6 +607,14 @@ class Stream:
         """What was kept for late edges is let go in time. Returns whether nobody needs to wait for the publisher any longer."""
         if self._kept is not None and now >= self._kept.until:
             self._kept = None
+        # Where it is because nobody publishes, `give_up` sees to them.
+        if self._late and (self.publication is not None or not self.due):
+            late, self._late = self._late, []
+            for one in late:
+                if one.until <= now and not one.session.waiting:
+                    self._start_late(one)
+                elif not self._goes_on(one):
+                    self._late.append(one)
         # Whoever is absent still may be the publisher.
         if self.publication is not None or self.reserved is not None:
             return False

@@ -1,7 +1,4 @@
-"""The publisher's grace: for whom a name is kept whose publisher has gone without a goodbye, and how its stream goes on."""
-
-import hashlib
-from dataclasses import dataclass
+"""The time of a stream whose publisher has followed another one."""
 
 from headwater_rtmp.media import MediaFlags, inspect
 from headwater_rtmp.message import DATA, Message
@@ -9,25 +6,6 @@ from headwater_rtmp.message import DATA, Message
 _WHOLE = 1 << 32
 """Timestamps are modulo this."""
 _HEADER = int(MediaFlags.SEQUENCE_HEADER)
-PROOF_BYTES = 16
-
-
-def proof_of(session_proof: bytes, query: str) -> bytes:
-    """Who publishes with the same one is the same publisher: what the session shows, with what stands behind the name.
-    Empty for one that shows nothing: it is like no other."""
-    if not session_proof and not query:
-        return b""
-    hashed = hashlib.sha256(len(session_proof).to_bytes(4, "big") + session_proof)
-    hashed.update(query.encode(errors="surrogatepass"))
-    return hashed.digest()[:PROOF_BYTES]
-
-
-@dataclass(frozen=True, slots=True)
-class Reserved:
-    """A name is kept for the publisher with this proof, `until`, in monotonic seconds."""
-
-    proof: bytes
-    until: float
 
 
 class Timeline:

@@ -1,0 +1,52 @@
+"""A message stream of a session that publishes, and what it brings."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headwater_rtmp.message import Message
+
+if TYPE_CHECKING:
+    from headwater_origin.session import Session
+    from headwater_origin.streams.net_stream import NetStream
+    from headwater_origin.streams.stream import Stream
+
+
+@dataclass(slots=True)
+class Counted(Message):
+    """A message of a publication with its number; the cache keeps it so."""
+
+    number: int = 0
+
+
+class Publication:
+    """A message stream of a session that publishes. `number` is what its PublisherMedia carries on the publisher's link.
+    `awaited`: its edge was asked for its ring, which begins with the next message that has a number. `resumed`: it was
+    asked once."""
+
+    __slots__ = ("awaited", "former", "net_stream", "number", "resumed", "session", "stream", "suspended")
+
+    def __init__(
+        self, session: "Session", net_stream: "NetStream", stream: "Stream", number: int, resumed: bool
+    ) -> None:
+        self.session, self.net_stream, self.stream, self.number = session, net_stream, stream, number
+        self.resumed = self.awaited = resumed
+        self.former: int | None = None
+        """The number before this one, by which live messages come until the ring begins."""
+        self.suspended = False
+        """Whether its link is lost: the name is its own until it is back, or is given up."""
+
+    def take_early(self, message: Message) -> None:
+        """One that its edge sent as a message of the client, before it knew of the publication. A ring has it, too."""
+        if not self.resumed:
+            self.stream.media(0, message)
+
+    def take(self, number: int, message: Message) -> None:
+        """One PublisherMedia."""
+        stream = self.stream
+        if number == 0:
+            stream.header(message)
+            return
+        if self.awaited:
+            self.awaited = False
+            stream.ring_begins(number)
+        stream.media(number, Counted(message.type_id, 0, message.timestamp, message.payload, number))
