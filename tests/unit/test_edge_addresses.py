@@ -28,7 +28,7 @@ def test_an_address_has_one_form(text: str, plain: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "203.0.113", "203.0.113.1:80", "::ffff:203.0.113.1%eth0"])
 def test_what_is_no_plain_address_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="does not appear to be|has a scope"):
+    with pytest.raises(ValueError, match=r"does not appear to be|has a scope"):
         plain_address(text)
 
 

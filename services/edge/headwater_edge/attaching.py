@@ -168,6 +168,9 @@ class Attaching:
         try:
             link.data.attachments[attachment.number] = attachment
             link.send(attach_envelope(group, attachment))
+            if attachment.accepted:
+                link.data.asked[attachment.number] = group
+                group.asked[attachment.number] = time.monotonic()
             if attachment.client.fence:
                 attachment.tell_heard(link)
             self._edge.counters.messages_again += attachment.asked(link, group.epoch)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from headwater_edge.edge import Edge
 
 _log = get_log("edge")
+_ANSWER_S = 10.0
+"""An origin that was asked to go on with an attachment that has left meanwhile may answer so long, or never."""
 
 
 class Cluster:
@@ -79,6 +81,14 @@ class Cluster:
             group.epoch, group.feed = assignment.epoch, self._node.view.feed
         return group
 
+    def answered(self, directory: Directory, number: int) -> EdgeGroup | None:
+        """The origin has answered for an attachment which it was asked to go on with, which may have left: its group then."""
+        group = directory.asked.pop(number, None)
+        if group is None or self.groups.get(group.name) is not group:
+            return None
+        group.asked.pop(number, None)
+        return group
+
     def attached(self, attachment: Attachment, number: int) -> None:
         """The group's origin has taken an attachment, or goes on with it; it has applied what was sent up to `number`."""
         resumed = attachment.accepted
@@ -127,6 +137,10 @@ class Cluster:
             if group is not None and not group.attachments:
                 group.gone.clear()
                 self.drop_unused(group)
+        for group in [group for group in self.groups.values() if group.asked]:
+            group.asked = {number: at for number, at in group.asked.items() if now - at < _ANSWER_S}
+            group.tidy()
+            self.drop_unused(group)
 
     def vanish(self, client: Client) -> list[tuple[Link, int]]:
         """Another edge has a session, or is to have it: its attachments here end, and no origin is told. Returns the numbers by

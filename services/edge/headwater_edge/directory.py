@@ -19,7 +19,7 @@ class Directory:
     nothing.
     """
 
-    __slots__ = ("attachments", "boot", "groups", "link", "lost", "objects", "streams")
+    __slots__ = ("asked", "attachments", "boot", "groups", "link", "lost", "objects", "streams")
 
     def __init__(self, link: Link, boot: str = "") -> None:
         self.link, self.boot = link, boot
@@ -27,6 +27,8 @@ class Directory:
         self.lost = False
         """Whether the link is given up and everything has left it."""
         self.groups: dict[str, EdgeGroup] = {}
+        self.asked: dict[int, EdgeGroup] = {}
+        """Where the origin was asked to go on with an attachment, by its number."""
         self.attachments: dict[int, Attachment] = {}
         self.streams: dict[int, StreamFanout] = {}
         self.objects: dict[int, ObjectFanout] = {}

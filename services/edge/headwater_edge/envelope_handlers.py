@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from headwater_edge.edge import Edge
 
 _log = get_log("edge")
+_ANSWERS = frozenset((traffic.Attached, traffic.AttachRefused, traffic.SessionTaken, traffic.CloseSession))
 _ASKED, _RESUMING = AttachmentPhase.ASKED, AttachmentPhase.RESUMING
 
 
@@ -55,11 +56,16 @@ class EnvelopeHandlers:
         """One batch of a link, in order. An envelope that cannot be carried out costs a log line, not the link."""
         handlers = self._handlers
         for envelope in envelopes:
-            handler = handlers.get(type(envelope))
+            kind = type(envelope)
+            handler = handlers.get(kind)
             if handler is None:
                 continue
             try:
+                group = self._cluster.answered(directory, envelope.session) if kind in _ANSWERS else None
                 handler(directory, envelope)
+                if group is not None:
+                    group.tidy()
+                    self._cluster.drop_unused(group)
             except Exception as error:
                 self._edge.counters.internal_errors += 1
                 _log.error("internal error", envelope=type(envelope).__name__, error=repr(error))

@@ -22,6 +22,7 @@ class EdgeGroup:
     """
 
     __slots__ = (
+        "asked",
         "asking",
         "attachments",
         "epoch",
@@ -53,6 +54,9 @@ class EdgeGroup:
         """By name."""
         self.objects: dict[ObjectKey, ObjectFanout] = {}
         """By name and persistence."""
+        self.asked: dict[int, float] = {}
+        """Attachments that the present origin was asked to go on with, since when: it may number what they use, though they have
+        left since."""
         self.gone: list[str] = []
         """Session ids of attachments that ended while no origin could be told."""
         self.resuming = 0
@@ -114,6 +118,7 @@ class EdgeGroup:
         for shared_object in self.objects.values():
             directory.objects.pop(shared_object.number, None)
             shared_object.number = 0
+        self.asked.clear()
         self.unbound = bool(self.streams or self.objects)
         self.tidy()
         return lost
@@ -136,7 +141,7 @@ class EdgeGroup:
     def tidy(self) -> None:
         """Forget streams and objects that no origin numbers and nobody uses. While an origin is asked to go on with sessions it
         may be about to number them."""
-        if not self.unbound or (self.link is not None and self.resuming):
+        if not self.unbound or (self.link is not None and (self.resuming or self.asked)):
             return
         streams = [
             name for name, stream in self.streams.items() if not (stream.number or stream.player_count)

@@ -51,6 +51,7 @@ class EdgePort:
         "_last_number",
         "_news",
         "behind",
+        "closed",
         "dropped",
         "link",
         "objects",
@@ -72,6 +73,8 @@ class EdgePort:
         self.sessions: dict[int, Session] = {}
         self.dropped: dict[int, None] = {}
         """Numbers of the last sessions that have ended here without a word, as another origin has their group."""
+        self.closed: dict[tuple[str, str, bool], None] = {}
+        """Objects (group, name, persistent) that were closed over this link, and are not open now."""
         self.waiting: dict[int, Waiting] = {}
         """Attaches that are not decided yet, by their session's number."""
         self.publications: dict[int, Publication] = {}
@@ -132,6 +135,12 @@ class EdgePort:
             if len(self.dropped) > _MOST_DROPPED:
                 # Its edge has heard of the other origin long since.
                 del self.dropped[next(iter(self.dropped))]
+
+    def note_closed(self, key: tuple[str, str, bool]) -> None:
+        """An object is closed for the edge."""
+        self.closed[key] = None
+        if len(self.closed) > _MOST_DROPPED:
+            del self.closed[next(iter(self.closed))]
 
     def next_number(self) -> int:
         """A number for a stream or an object on this link."""

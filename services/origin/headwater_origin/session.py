@@ -405,6 +405,10 @@ class Session:
     def knows_state(self, state: bytes) -> None:
         """This is the state that its edge has; a change is told when it has come to that."""
         self._state, self._state_due = state, False
+        if self.stored is not None:
+            # Its edge may know it in memory alone.
+            self._state_said = said = Said((), self.done, [], 0)
+            said.position = 0
 
     def tell_state(self) -> None:
         """Tell the edge, if there is something new."""
@@ -414,7 +418,8 @@ class Session:
         state = pack_state(self)
         if state != self._state:
             self._state = state
-            self._state_said = said = Said((), self.handling, [], 0)
+            # What is said between two messages is stored with the next one at the latest.
+            self._state_said = said = Said((), self.handling or self.done + 1, [], 0)
             self.group.outputs.tell_state(self, SessionState(self.number, state), said)
 
     def state_to_journal(self) -> bytes | None:
@@ -424,7 +429,7 @@ class Session:
         said = self._state_said
         if said is None:
             return None
-        if said.position is not None and said.position <= self.edge.link.acknowledged:
+        if said.position is not None and not self.lacks(said.number, said.position):
             self._state_said = None
             return None
         return self._state

@@ -266,7 +266,9 @@ class Tunnel:
 
     def _store(self, work: Work, client: TunnelClient, now: float) -> None:
         config = self._edge.config
-        output = client.take_output(config.tunnel_answer_bytes)
+        # Whoever has only waited, and is gone, asks another edge the same: what it is told here it would never hear.
+        heard = work.awaited or work.verb is not Verb.IDLE
+        output = client.take_output(config.tunnel_answer_bytes) if heard else b""
         if work.verb is Verb.CLOSE or (client.closed and not output):
             answer = _CLOSED
         else:

@@ -69,10 +69,12 @@ class Missed:
             known = False
         if session.scope:
             return  # An application has been told by its replica.
-        self.told += [
-            (commit.order, ObjectJoined(session.number, number, commit.events, True))
-            for commit in recent.between(max(have.events, since), recent.last_events)
-        ]
+        for commit in recent.between(max(have.events, since), recent.last_events):
+            if _asked_elsewhere(commit, session):
+                self._tell_all(number, [commit])
+            else:
+                joined = ObjectJoined(session.number, number, commit.events, True)
+                self.told.append((commit.order, joined))
         if not known:
             self._tell_content(number)
 
@@ -113,6 +115,14 @@ class Missed:
         ]
         if corrections:
             self.ends.append(_message(session, shared, shared.version, corrections))
+
+
+def _asked_elsewhere(commit: Commit, session: "Session") -> bool:
+    """Whether a session has asked for a commit by another edge, so that the one that it has now does not know it as its own."""
+    asker = commit.asker
+    if asker is None or asker.session_id != session.session_id:
+        return False
+    return commit.attachment(session.edge.link.peer) != session.number
 
 
 def _event_for(session: "Session", own: bool, kind: int, key: str, value: bytes) -> Event | None:
@@ -167,4 +177,5 @@ def _goes_on(envelope: Any, after: Any) -> bool:
         isinstance(envelope, ObjectJoined)
         and isinstance(after, ObjectJoined)
         and envelope.shared_object == after.shared_object
+        and envelope.told <= after.told
     )

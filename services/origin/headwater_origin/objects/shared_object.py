@@ -152,6 +152,7 @@ class SharedObject:
         """From now on an edge knows the object by a number."""
         users = self._users[edge] = _Users(edge.next_number())
         edge.objects[users.number] = self
+        edge.closed.pop(self._key, None)
         return users
 
     def _open(self, edge: "EdgePort", users: _Users, again: bool = False) -> None:
@@ -177,6 +178,10 @@ class SharedObject:
         if again:
             for commit in recent.commits:
                 self._tell_of(edge, users, commit)
+
+    @property
+    def _key(self) -> tuple[str, str, bool]:
+        return self._group.name, self.name, self.persistent
 
     def number_on(self, edge: "EdgePort") -> int | None:
         """The number by which an edge knows it."""
@@ -236,10 +241,14 @@ class SharedObject:
         users = self._users.get(edge)
         if users is not None:
             return users
+        # What its edge says it has of one that was closed may be older than what it has by now.
+        was_closed = self._key in edge.closed
         users = self._known_to(edge)
-        lacking = self.recent.since(have) if have is not None and self.covers(have) else None
+        lacking = None
+        if have is not None and not was_closed and self.covers(have):
+            lacking = self.recent.since(have)
         if have is None or lacking is None:
-            if have is not None:
+            if have is not None and not was_closed:
                 self._found(edge, have)
             self._open(edge, users, again=not session.scope)
             return users
@@ -294,6 +303,7 @@ class SharedObject:
         for edge, users in list(self._users.items()):
             if not users.sessions and users.idle_since <= before:
                 self._forget_edge(edge, users)
+                edge.note_closed(self._key)
                 self._group.send(edge, ObjectClosed(users.number))
 
     def abandon(self) -> None:

@@ -1,0 +1,296 @@
+"""RTMPT sessions that go from edge to edge, while edges die or hang, links are lost, answers do not come through, and the journal
+commits when it likes: each client has heard everything of its objects, once and in order, is told that what it asked for was done
+once, has each answer once, and is not closed. In the end replicas are what the object is, and nothing is kept of who has left.
+
+Real edges and a real origin; what is between them, and the store, moves when a step says so.
+"""
+
+import os
+from itertools import islice, product
+from typing import Any
+
+from headwater_edge.objects import ObjectFanout
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from support.origin_bench import settle
+from support.resuming_edges import GROUP
+from support.roaming_clients import Roamer
+from support.roaming_truth import Truth
+from support.roaming_world import CLIENTS, NAMES, RoamingWorld, roaming
+
+MANY_TIMES = int(os.environ.get("HEADWATER_TEST_EXAMPLES_FACTOR", "1"))
+"""To hunt: so many times more examples."""
+MOST_WAYS = 20
+KEYS = st.sampled_from(["x", "y"])
+EVENTS = st.one_of(
+    st.tuples(st.just("set"), KEYS),
+    st.tuples(st.just("set"), KEYS),
+    st.tuples(st.just("delete"), KEYS),
+    st.tuples(st.just("clear")),
+    st.tuples(st.just("say")),
+)
+WHO, WHERE, WHAT = st.integers(0, CLIENTS - 1), st.integers(0, 1), st.sampled_from([0, 0, 0, 1])
+MANY = st.sampled_from([1, 2, 3, 100])
+STEPS = st.one_of(
+    st.tuples(st.just("ask"), WHO, WHAT, st.lists(EVENTS, min_size=1, max_size=2)),
+    st.tuples(st.just("ask"), WHO, WHAT, st.lists(EVENTS, min_size=1, max_size=2)),
+    st.tuples(st.just("turn"), WHO, WHAT, st.lists(EVENTS, max_size=1)),
+    st.tuples(st.just("call"), WHO, st.sampled_from(["tell", "whisper", "echo", "told"])),
+    st.tuples(st.just("exchange"), WHO, WHERE),
+    st.tuples(st.just("exchange"), WHO, WHERE),
+    st.tuples(st.just("exchange"), WHO, WHERE),
+    st.tuples(st.just("post"), WHO, WHERE, st.booleans()),
+    st.tuples(st.sampled_from(["deaf", "gone"]), WHO),
+    st.tuples(st.sampled_from(["serve", "store", "hear store", "ring", "work"]), WHERE),
+    st.tuples(st.just("rise"), WHERE, MANY),
+    st.tuples(st.sampled_from(["cut", "fall", "ack", "flow", "flow"]), WHERE),
+    st.tuples(st.sampled_from(["flow", "flow"]), WHERE),
+    st.tuples(st.just("commit"), st.sampled_from(["", "", "cut", "done"])),
+    st.tuples(st.sampled_from(["die", "hang", "thaw", "doubt"]), WHERE),
+    st.tuples(st.sampled_from(["lose", "sink", "later"]), WHERE),
+    st.tuples(st.sampled_from(["time", "time"])),
+)
+CRASHES = st.one_of(STEPS, STEPS, STEPS, st.tuples(st.just("crash")), st.tuples(st.just("learn"), WHERE))
+
+
+CLOSED = [
+    ("turn", 0, 0, [("set", "y")]),
+    ("exchange", 0, 0),
+    ("rise", 0, 3),
+    ("time",),
+    ("ask", 1, 0, [("say",)]),
+    ("exchange", 1, 0),
+]
+"""A replica is closed while a session takes it up that another edge had; what it is told just before is not what it has said that
+it has."""
+FORGOTTEN = [
+    ("turn", 2, 0, [("say",)]),
+    ("lose", 1),
+    ("later", 1),
+    ("exchange", 0, 1),
+    ("hang", 1),
+    ("call", 0, "echo"),
+    ("exchange", 0, 1),
+    ("flow", 1),
+    ("call", 1, "whisper"),
+    ("exchange", 0, 0),
+    ("ask", 0, 0, [("say",), ("set", "x")]),
+    ("exchange", 1, 1),
+    ("exchange", 2, 1),
+    ("post", 1, 0, True),
+]
+"""An edge has said that it has a replica, and forgets it with its last member, before the origin says that it goes on; a session
+joins it before its content is there."""
+USED_BETWEEN_COMMITS = [
+    ("turn", 0, 0, []),
+    ("turn", 0, 0, []),
+    ("turn", 0, 0, [("set", "y")]),
+    ("turn", 0, 0, []),
+    ("exchange", 0, 0),
+    ("ask", 0, 0, [("set", "y")]),
+    ("hang", 1),
+    ("exchange", 0, 1),
+    ("post", 0, 0, True),
+    ("serve", 0),
+    ("flow", 0),
+]
+"""To use an object is no commit; the next message is one, and so it is not done again. Its edge knows, and has not stored it."""
+TOLD_BY_A_FORMER_EDGE = [
+    ("ask", 1, 0, [("set", "y")]),
+    ("exchange", 1, 0),
+    ("exchange", 1, 1),
+    ("rise", 1, 100),
+    ("crash",),
+    ("flow", 1),
+]
+"""A former edge tells the next origin what a session has asked for, before the one that has it."""
+
+
+def step(world: RoamingWorld, what: str, *how: Any) -> None:
+    if what in ("ask", "turn"):
+        getattr(world, what)(world.clients[how[0]], NAMES[how[1]], how[2])
+    elif what == "call":
+        world.call(world.clients[how[0]], how[1])
+    elif what == "exchange":
+        world.exchange(world.clients[how[0]], world.edges[how[1]])
+    elif what == "post":
+        world.post(world.clients[how[0]], world.edges[how[1]], how[2])
+    elif what in ("deaf", "gone"):
+        world.clients[how[0]].deaf(what == "gone")
+    elif what == "rise":
+        world.rise(world.edges[how[0]], how[1])
+    elif what == "commit":
+        world.commit(how[0])
+    elif what == "time":
+        world.pass_time()
+    elif what == "crash":
+        world.crash()
+    elif what == "die":
+        world.die(world.edges[how[0]])
+    else:
+        move(world, what, how[0])
+    settle()
+    world.look()
+
+
+def move(world: RoamingWorld, what: str, where: int) -> None:
+    edge = world.edges[where]
+    wire = edge.wire
+    if what == "hang":
+        edge.hangs = True
+    elif what == "thaw":
+        world.thaw(edge)
+    elif what == "sink":
+        for one in world.wires_of(edge):
+            one.sink()
+    elif what == "cut" and wire is not None:
+        wire.cut()
+    elif what == "flow":
+        world.flow(edge)
+    elif edge.hangs:
+        return
+    elif what == "work":
+        world.work(edge)
+    elif what == "fall":
+        world.fall(edge)
+    elif what == "ack" and wire is not None:
+        wire.acknowledge()
+    elif what in ("serve", "store", "ring", "doubt", "lose", "learn"):
+        getattr(edge, what)()
+    elif what == "hear store":
+        edge.hear_store()
+    elif what == "later":
+        edge.time_is_up()
+
+
+def check(world: RoamingWorld) -> None:
+    """Everything has arrived."""
+    truth = Truth(world.journals.entries)
+    said = [
+        event[1] for done in truth.done.values() for one in done for event in one.events if event[0] == "send"
+    ]
+    made = [
+        event[2]
+        for done in truth.done.values()
+        for one in done
+        for event in one.events
+        if event[0] == "change"
+    ]
+    assert sorted(said) == world.said
+    assert sorted(made) == world.made
+    assert sorted({word for _, word, _ in truth.words}) == world.words
+    for client in world.clients:
+        check_client(world, truth, client)
+    for edge in world.edges:
+        assert edge.edge.counters.internal_errors == 0
+        group = edge.edge.cluster.groups.get(GROUP)
+        for fanout in group.objects.values() if group is not None else ():
+            check_replica(world, fanout)
+    sessions = [client.session_id for edge in world.edges for client in edge.edge.clients.values()]
+    assert len(set(sessions)) == len(sessions), "a session is at two edges"
+    counters = world.bench.origin.counters
+    assert (counters.internal_errors, counters.handler_errors, counters.protocol_errors) == (0, 0, 0)
+
+
+def check_client(world: RoamingWorld, truth: Truth, client: Roamer) -> None:
+    who = client.number
+    assert client.ended == "", who
+    assert client.answers == [(value, value) for value in client.asked], who
+    assert client.words == truth.words_of(client), who
+    for name in client.using:
+        assert client.segments.get(name), f"{who} has not heard that it uses {name}"
+    for name, segments in client.segments.items():
+        assert len(segments) <= client.uses[name]
+    ways = [truth.ways(client, name, segments, world.merges) for name, segments in client.segments.items()]
+    orders = [truth.order(client, places) for places in product(*(islice(way, MOST_WAYS) for way in ways))]
+    assert any(order == sorted(order) for order in orders), (who, orders)
+
+
+def check_replica(world: RoamingWorld, fanout: ObjectFanout) -> None:
+    if not fanout.members:
+        return
+    shared = world.bench.origin.groups[GROUP].objects.get(fanout.name, fanout.persistent)
+    assert not fanout.stale
+    assert fanout.number
+    assert (fanout.events, fanout.slots.values) == (shared.events, shared.content.values)
+    assert (fanout._away, fanout._restored, fanout._missed, list(fanout._held)) == ({}, {}, {}, [])
+
+
+def leave(world: RoamingWorld) -> None:
+    """All clients go."""
+    for edge in world.edges:
+        edge.ring()
+    world.quiet()
+    for client in world.clients:
+        edge = world.edge_of(client)
+        edge.ring()
+        world.work(edge)
+        world.look()
+        client.bye(edge)
+        world.work(edge)
+        world.look()
+        assert client.ended == "closed"
+    world.quiet()
+    for edge in world.edges:
+        edge.much_later()
+    world.quiet()
+    for _ in range(2):
+        world.pass_time()
+        world.quiet()
+    group = world.bench.origin.groups[GROUP]
+    assert (group.sessions, group.by_id, group.roaming, len(group.absent)) == ({}, {}, {}, 0)
+    assert [shared._users for shared in group.objects._objects.values() if shared._users] == []
+    for edge in world.edges:
+        assert edge.edge.clients == {}
+        assert len(edge.edge.tunnels) == 0
+        assert edge.edge.cluster.groups == {}
+        assert edge.edge.cluster.resuming.sessions == 0
+
+
+def run(steps: list[Any], **how: Any) -> None:
+    with roaming(**how) as world:
+        for one in steps:
+            step(world, *one)
+        world.quiet()
+        check(world)
+        leave(world)
+
+
+@settings(max_examples=80 * MANY_TIMES, deadline=None)
+@given(st.lists(STEPS, min_size=15, max_size=60))
+@example(CLOSED)
+@example(FORGOTTEN)
+@example(USED_BETWEEN_COMMITS)
+def test_a_client_notices_nothing_of_the_edges_that_it_is_at(steps: list[Any]) -> None:
+    run(steps)
+
+
+@settings(max_examples=40 * MANY_TIMES, deadline=None)
+@given(st.lists(STEPS, min_size=15, max_size=60))
+def test_a_slow_client_lacks_nothing_but_changes_that_others_have_changed_again(steps: list[Any]) -> None:
+    run(steps, object_queue_bytes=100, tunnel_answer_bytes=700)
+
+
+@settings(max_examples=40 * MANY_TIMES, deadline=None)
+@given(st.lists(CRASHES, min_size=15, max_size=60))
+@example(TOLD_BY_A_FORMER_EDGE)
+def test_a_client_notices_nothing_of_origins_either(steps: list[Any]) -> None:
+    run(steps)
+
+
+def test_who_waits_no_more_is_told_nothing() -> None:
+    """Whoever has asked another edge meanwhile may have heard there that there is nothing, and asks on."""
+    with roaming() as world:
+        step(world, "call", 1, "told")
+        step(world, "post", 2, 1, True)
+        step(world, "work", 1)
+        client = world.clients[2]
+        client.deaf(gone=True)
+        client.post(world.edges[0])
+        world.work(world.edges[0])
+        world.edges[0].ring()
+        world.work(world.edges[0])
+        world.look()
+        world.quiet()
+        check(world)
+        leave(world)
