@@ -187,6 +187,8 @@ class Tunnel:
             else:
                 self._waiting.insert(0, work)
                 self._check()
+        if not self._waiting:
+            self._checked = False  # Until the next one comes another edge may have taken the session.
 
     def _is_due(self, work: Work) -> bool:
         """Whether a request comes right behind the last one."""
