@@ -4,9 +4,10 @@ from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.client_process import serve
 from bench.failover_gaps import Trace
 from bench.failover_wire import Watcher
-from bench.object_clients import Begun, Client, ObjectClients, serve
+from bench.object_clients import Begun, Client, ObjectClients, obey
 from bench.object_layout import ClientSpec
 from bench.object_plan import ObjectPlan
 from bench.object_wire import Expected, Member
@@ -95,4 +96,4 @@ class FailoverClients(ObjectClients):
 
 def run(pipe: Any, plan: ObjectPlan) -> None:
     """Process: see `object_clients.run`; a window is a FailoverWindow."""
-    serve(pipe, FailoverClients(plan))
+    serve(pipe, FailoverClients(plan), obey)

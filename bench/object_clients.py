@@ -13,14 +13,13 @@ from typing import Any
 
 from headwater_rtmp import control
 from headwater_rtmp.chunk import csid_for, encode_message
-from headwater_rtmp.errors import RemoteProtocolError
 
+from bench.client_process import serve
 from bench.measure import percentile
 from bench.object_layout import ClientSpec, sampled_clients, schedule
 from bench.object_plan import ObjectPlan, ObjectWindow
 from bench.object_session import open_member
 from bench.object_wire import CHUNK_BYTES, Expected, Member, Requests, Tally, object_name, sender_key
-from bench.processes import enter_load_process
 from bench.session import SessionError, Target
 
 _RECEIVE_BYTES = 32 * 1024  # More would be mapped and unmapped by each call.
@@ -325,27 +324,9 @@ class ObjectClients:
 
 
 def run(pipe: Any, plan: ObjectPlan) -> None:
-    """Process: says ("opened", n) while it opens and ("ready", None). Orders: ("run", rate), see `ObjectClients.start`; "begin"
-    of a window, "end" of it and of sending, answered with ("window", ObjectWindow); "each", see `send_each`; "stop", or the pipe
-    closes. Says ("failed", text) when it cannot go on."""
-    serve(pipe, ObjectClients(plan))
-
-
-def serve(pipe: Any, clients: ObjectClients) -> None:
-    """The same, with other clients."""
-    enter_load_process(clients.plan.core)
-    try:
-        clients.open_all(lambda count: pipe.send(("opened", count)))
-        clients.watch(pipe.fileno())
-        pipe.send(("ready", None))
-        _obey(pipe, clients)
-    except (OSError, SessionError, RemoteProtocolError) as error:
-        try:
-            pipe.send(("failed", f"clients: {error}"))
-        except OSError:
-            pass  # The parent is gone.
-    finally:
-        clients.close()
+    """Process, see `client_process.serve`. Orders: ("run", rate), see `ObjectClients.start`; "begin" of a window, "end" of it and
+    of sending, answered with ("window", ObjectWindow); "each", see `send_each`."""
+    serve(pipe, ObjectClients(plan), obey)
 
 
 def _opened(others: Iterable[Future[socket.socket]]) -> list[socket.socket]:
@@ -359,7 +340,8 @@ def _close_all(sockets: Iterable[socket.socket]) -> None:
         sock.close()
 
 
-def _obey(pipe: Any, clients: ObjectClients) -> None:
+def obey(pipe: Any, clients: ObjectClients) -> None:
+    """Carry out the orders of `run`."""
     begun = clients.begin()
     while True:
         if not clients.turn(_POLL_S):

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from statistics import median
 
 from bench.measure import Usage, ratio
 from bench.object_plan import ObjectWindow
-from bench.results import Figure
+from bench.results import Figure, figure_over
 
 _SATURATED_PERCENT = 90.0
 _FOREIGN_PERCENT = 5.0
@@ -152,15 +151,7 @@ def object_rows(measurements: Iterable[ObjectMeasurement], reference: str | None
 
 def _row(of_runs: list[ObjectMeasurement], others: dict[int, ObjectMeasurement]) -> ObjectRow:
     def figure(value: Value, compared: bool = False) -> Figure:
-        values = [value(own) for own in of_runs]
-        ratios = [
-            found
-            for own in of_runs
-            if compared
-            and own.run in others
-            and (found := ratio(value(own), value(others[own.run]))) is not None
-        ]
-        return Figure(median(values), min(values), max(values), median(ratios) if ratios else None)
+        return figure_over(of_runs, others, value, compared)
 
     first = of_runs[0]
     return ObjectRow(

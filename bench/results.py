@@ -1,8 +1,9 @@
 """Results of a fan-out benchmark: one measurement for each server, number of players and run; rows sum the runs up."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Protocol, TypeVar
 
 from bench.load import LoadWindow
 from bench.measure import Usage, gigabits, percentile, ratio
@@ -141,6 +142,27 @@ class Row:
     def title(self) -> str:
         """Server and, where it has several, group."""
         return self.server if self.group == "all" else f"{self.server}, {self.group} alone"
+
+
+class _OfRun(Protocol):
+    @property
+    def run(self) -> int: ...
+
+
+Run = TypeVar("Run", bound=_OfRun)
+
+
+def figure_over(
+    of_runs: Sequence[Run], others: Mapping[int, Run], value: Callable[[Run], float], compared: bool
+) -> Figure:
+    """A value over all runs; `compared` to that of the `others`, by run, where they have taken part."""
+    values = [value(own) for own in of_runs]
+    ratios = [
+        found
+        for own in of_runs
+        if compared and own.run in others and (found := ratio(value(own), value(others[own.run]))) is not None
+    ]
+    return Figure(median(values), min(values), max(values), median(ratios) if ratios else None)
 
 
 Value = Callable[[Measurement, str], float]

@@ -13,8 +13,8 @@ from headwater_rtmp import control
 from headwater_rtmp.errors import RemoteProtocolError
 from headwater_rtmp.message import Message
 
+from bench.client_process import serve
 from bench.measure import percentile
-from bench.processes import enter_load_process
 from bench.sampling import StampReader
 from bench.session import Mode, Session, SessionError, Target
 from bench.stream import Frame, Stamp, Stamper, frames, header_messages
@@ -105,6 +105,7 @@ class TunnelClients:
                 say(opened)
             elif time.monotonic() > deadline + plan.wait_s:
                 raise SessionError(f"{opened} of {plan.clients} clients after {2 * plan.wait_s:.0f} s")
+        self._begin_to_publish()
 
     def _again(self, failure: str, deadline: float) -> None:
         if time.monotonic() > deadline:
@@ -131,8 +132,7 @@ class TunnelClients:
         wire.put(session.start())
         self._write(client)
 
-    def start(self) -> None:
-        """Everybody is there: those who publish begin."""
+    def _begin_to_publish(self) -> None:
         if self.plan.role is Role.PUBLISH:
             now_s = time.monotonic()
             for client in self._all:
@@ -286,23 +286,8 @@ class TunnelClients:
 
 
 def run(pipe: Any, plan: TunnelPlan) -> None:
-    """Process: says ("opened", n) while it opens and ("ready", None). Orders: "begin" of a window, "end" of it, answered with
-    ("window", TunnelWindow); "stop", or the pipe closes. Says ("failed", text) when it cannot go on."""
-    enter_load_process(plan.core)
-    clients = TunnelClients(plan)
-    try:
-        clients.open_all(lambda count: pipe.send(("opened", count)))
-        clients.watch(pipe.fileno())
-        clients.start()
-        pipe.send(("ready", None))
-        _obey(pipe, clients)
-    except (OSError, SessionError, RemoteProtocolError) as error:
-        try:
-            pipe.send(("failed", f"clients: {error}"))
-        except OSError:
-            pass  # The parent is gone.
-    finally:
-        clients.close()
+    """Process, see `client_process.serve`. Orders: "begin" of a window, "end" of it, answered with ("window", TunnelWindow)."""
+    serve(pipe, TunnelClients(plan), _obey)
 
 
 def _obey(pipe: Any, clients: TunnelClients) -> None:

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from statistics import median
 
 from bench.measure import Usage, gigabits, percentile, ratio
-from bench.results import Figure
+from bench.results import Figure, figure_over
 from bench.tunnel_plan import Role, TunnelWindow
 
 REFERENCE = "rtmp"
@@ -156,15 +155,7 @@ def tunnel_rows(measurements: Iterable[TunnelMeasurement]) -> list[TunnelRow]:
 
 def _row(of_runs: list[TunnelMeasurement], others: dict[int, TunnelMeasurement]) -> TunnelRow:
     def figure(value: Value, compared: bool = False) -> Figure:
-        values = [value(own) for own in of_runs]
-        ratios = [
-            found
-            for own in of_runs
-            if compared
-            and own.run in others
-            and (found := ratio(value(own), value(others[own.run]))) is not None
-        ]
-        return Figure(median(values), min(values), max(values), median(ratios) if ratios else None)
+        return figure_over(of_runs, others, value, compared)
 
     first = of_runs[0]
     return TunnelRow(
