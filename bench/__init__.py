@@ -10,6 +10,7 @@
 - `python -m bench.tunnels`: what RTMPT costs an edge, beside RTMP. `tunnel_wire` is how a client's RTMP travels, `tunnel_clients`
   the load process, `tunnel_results`, `tunnel_report` and `tunnel_plot` what came out.
 
-All stand on `stream` and `session` (what clients do), `worker`, `client_load` and `client_process` (a process of the load), `processes`, `server`,
-`nginx` and `headwater` (what is measured), `measure`, `machine` and `screen`. Another benchmark is a module beside these.
+All stand on `stream` and `session` (what clients do), `worker`, `client_load` and `client_process` (a process of the load),
+`processes`, `server`, `nginx` and `headwater` (what is measured), `measure`, `machine` and `screen`. Another benchmark is a module
+beside these.
 """
