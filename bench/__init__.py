@@ -11,6 +11,6 @@
   the load process, `tunnel_results`, `tunnel_report` and `tunnel_plot` what came out.
 
 All stand on `stream` and `session` (what clients do), `worker`, `client_load` and `client_process` (a process of the load),
-`processes`, `server`, `nginx` and `headwater` (what is measured), `measure`, `machine` and `screen`. Another benchmark is a module
-beside these.
+`processes`, `server`, `nginx` and `headwater` (what is measured), `measure`, `machine` and `screen`. Another benchmark is a
+module beside these.
 """
