@@ -414,6 +414,19 @@ def test_what_is_opened_for_a_session_that_has_gone_is_there_for_the_next() -> N
     assert [len(known) for known in (edge.cluster.groups, link.data.objects, link.data.groups)] == [0, 0, 0]
 
 
+def test_a_group_that_was_forgotten_takes_none_of_its_name_along() -> None:
+    edge, _, link = make_edge()
+    gone = attached(edge, link)
+    assert gone.client is not None
+    former = edge.cluster.groups[GROUP]
+    gone.client.close("by the test", gone=True)
+    attached(edge, link)
+    group = edge.cluster.groups[GROUP]
+    assert group is not former
+    edge.cluster.drop_unused(former)  # As when an origin answers for one that has left.
+    assert edge.cluster.groups[GROUP] is link.data.groups[GROUP] is group
+
+
 def test_what_is_opened_by_an_origin_that_no_longer_has_the_group_means_nothing() -> None:
     edge, node, link = make_edge()
     linked(edge, node, "origin-2")

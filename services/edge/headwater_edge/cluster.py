@@ -120,9 +120,11 @@ class Cluster:
         self.drop_unused(group)
 
     def drop_unused(self, group: EdgeGroup) -> None:
-        """Forget a group of which nothing is left here."""
+        """Forget a group of which nothing is left here; one of its name may have come since."""
+        if self.groups.get(group.name) is not group:
+            return
         if not group.used:
-            self.groups.pop(group.name, None)
+            del self.groups[group.name]
             self._forsaken.pop(group.name, None)
             if group.link is not None:
                 group.link.data.groups.pop(group.name, None)
