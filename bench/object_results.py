@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 from bench.measure import Usage, ratio
 from bench.object_plan import ObjectWindow
-from bench.results import Figure, figure_over
+from bench.results import Figure, core_doubts, figure_over
 
-_SATURATED_PERCENT = 90.0
-_FOREIGN_PERCENT = 5.0
 _LAG_MS = 20.0
 _ACCEPTED = 0.95
 _IDLE_PERCENT = 85.0
@@ -39,15 +37,7 @@ class Phase:
     def doubts(self) -> list[str]:
         """Why it should not be trusted, or what went wrong in it; empty for a good one."""
         seen = self.seen
-        found = []
-        if self.load_percent >= _SATURATED_PERCENT:
-            found.append(
-                f"the load generator used {self.load_percent:.0f} % of its core: figures are its own"
-            )
-        if self.foreign_percent > _FOREIGN_PERCENT:
-            found.append(f"others used {self.foreign_percent:.0f} % of the server's core")
-        if self.load_foreign_percent > _FOREIGN_PERCENT:
-            found.append(f"others used {self.load_foreign_percent:.0f} % of the load's core")
+        found = core_doubts(self.load_percent, self.foreign_percent, self.load_foreign_percent, "figures")
         if self.rate is None and self.cpu_percent("all") + self.foreign_percent < _IDLE_PERCENT:
             found.append(f"the server used {self.cpu_percent('all'):.0f} % of its core: it could bear more")
         if self.rate is not None and seen.sent < self.rate * seen.wall_s * _ACCEPTED:

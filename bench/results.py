@@ -14,6 +14,20 @@ _SHORT = 0.95
 _LAG_MS = 20.0
 
 
+def core_doubts(
+    load_percent: float, foreign_percent: float, load_foreign_percent: float, figures: str
+) -> list[str]:
+    """What disturbed a window: the load (its `figures` are no server's then), or others on the server's and the load's core."""
+    found = []
+    if load_percent >= SATURATED_PERCENT:
+        found.append(f"the load generator used {load_percent:.0f} % of its core: {figures} are its own")
+    if foreign_percent > _FOREIGN_PERCENT:
+        found.append(f"others used {foreign_percent:.0f} % of the server's core")
+    if load_foreign_percent > _FOREIGN_PERCENT:
+        found.append(f"others used {load_foreign_percent:.0f} % of the load's core")
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """One server with so many players in one run. `usages`: by process group, of `wall_s` seconds. `load_percents`: what the
@@ -51,15 +65,9 @@ class Measurement:
 
     def doubts(self) -> list[str]:
         """Why this measurement should not be trusted, or what went wrong in it; empty for a good one."""
-        found = []
-        if max(self.load_percents) >= SATURATED_PERCENT:
-            found.append(
-                f"the load generator used {max(self.load_percents):.0f} % of its core: latencies are its own"
-            )
-        if self.foreign_percent > _FOREIGN_PERCENT:
-            found.append(f"others used {self.foreign_percent:.0f} % of the server's core")
-        if self.load_foreign_percent > _FOREIGN_PERCENT:
-            found.append(f"others used {self.load_foreign_percent:.0f} % of the load's core")
+        found = core_doubts(
+            max(self.load_percents), self.foreign_percent, self.load_foreign_percent, "latencies"
+        )
         if self.publisher_lag_ms > _LAG_MS:
             found.append(f"the publisher was up to {self.publisher_lag_ms:.0f} ms late")
         if self.closed:

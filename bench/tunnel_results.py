@@ -4,13 +4,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from bench.measure import Usage, gigabits, percentile, ratio
-from bench.results import Figure, figure_over
+from bench.results import Figure, core_doubts, figure_over
 from bench.tunnel_plan import Role, TunnelWindow
 
 REFERENCE = "rtmp"
 """The transport that others are compared to."""
-_SATURATED_PERCENT = 90.0
-_FOREIGN_PERCENT = 5.0
 _LAG_MS = 20.0
 _IDLE_PERCENT = 85.0
 
@@ -85,15 +83,7 @@ class TunnelMeasurement:
 
     def doubts(self) -> list[str]:
         """Why it should not be trusted, or what went wrong in it; empty for a good one."""
-        found = []
-        if self.load_percent >= _SATURATED_PERCENT:
-            found.append(
-                f"the load generator used {self.load_percent:.0f} % of its core: figures are its own"
-            )
-        if self.foreign_percent > _FOREIGN_PERCENT:
-            found.append(f"others used {self.foreign_percent:.0f} % of the server's core")
-        if self.load_foreign_percent > _FOREIGN_PERCENT:
-            found.append(f"others used {self.load_foreign_percent:.0f} % of the load's core")
+        found = core_doubts(self.load_percent, self.foreign_percent, self.load_foreign_percent, "figures")
         full = self.role in (Role.ASK, Role.SAY)
         if full and self.cpu_percent("all") + self.foreign_percent < _IDLE_PERCENT:
             found.append(f"the server used {self.cpu_percent('all'):.0f} % of its core: it could bear more")
