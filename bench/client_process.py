@@ -17,26 +17,23 @@ class LoadClients(Protocol):
 
     def open_all(self, say: Callable[[int], None]) -> None: ...
 
-    def watch(self, fd: int) -> None: ...
-
     def close(self) -> None: ...
 
 
 Clients = TypeVar("Clients", bound=LoadClients)
 
 
-def serve(pipe: Any, clients: Clients, obey: Callable[[Any, Clients], None]) -> None:
+def serve(pipe: Any, clients: Clients, obey: Callable[[Any, Clients], None], what: str = "clients") -> None:
     """Process: says ("opened", n) while it opens and ("ready", None), then `obey(pipe, clients)` carries orders out until
-    "stop" or the pipe closes. Says ("failed", text) when it cannot go on."""
+    "stop" or the pipe closes. Says ("failed", text), which begins with `what`, when it cannot go on."""
     enter_load_process(clients.plan.core)
     try:
         clients.open_all(lambda count: pipe.send(("opened", count)))
-        clients.watch(pipe.fileno())
         pipe.send(("ready", None))
         obey(pipe, clients)
     except (OSError, SessionError, RemoteProtocolError) as error:
         try:
-            pipe.send(("failed", f"clients: {error}"))
+            pipe.send(("failed", f"{what}: {error}"))
         except OSError:
             pass  # The parent is gone.
     finally:

@@ -88,7 +88,7 @@ class FanoutLoad:
                 said = worker.hear(_LOOK_S / len(waiting))
                 if said is None:
                     continue
-                if said[0] == "playing":
+                if said[0] == "ready":
                     waiting.remove(worker)
                 else:
                     opened[worker] = said[1]

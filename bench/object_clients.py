@@ -342,6 +342,7 @@ def _close_all(sockets: Iterable[socket.socket]) -> None:
 
 def obey(pipe: Any, clients: ObjectClients) -> None:
     """Carry out the orders of `run`."""
+    clients.watch(pipe.fileno())
     begun = clients.begin()
     while True:
         if not clients.turn(_POLL_S):

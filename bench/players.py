@@ -15,9 +15,8 @@ from typing import Any
 
 from headwater_rtmp import control
 from headwater_rtmp.chunk import csid_for, encode_message
-from headwater_rtmp.errors import RemoteProtocolError
 
-from bench.processes import enter_load_process
+from bench.client_process import serve
 from bench.sampling import StampReader, sampled_numbers
 from bench.session import Mode, Session, SessionError, Target
 
@@ -232,24 +231,11 @@ class Players:
 
 
 def run(pipe: Any, plan: PlayersPlan) -> None:
-    """Process: says ("opened", n) while it opens and ("playing", None); answers "begin" and "end" of a window with
-    ("window", PlayersWindow) after "end"; stops at "stop" or when the pipe closes; ("failed", text) when it cannot go on."""
-    enter_load_process(plan.core)
-    players = Players(plan)
-    try:
-        players.open_all(lambda count: pipe.send(("opened", count)))
-        pipe.send(("playing", None))
-        _serve(pipe, players)
-    except (OSError, SessionError, RemoteProtocolError) as error:
-        try:
-            pipe.send(("failed", f"players: {error}"))
-        except OSError:
-            pass  # The parent is gone.
-    finally:
-        players.close()
+    """Process, see `client_process.serve`. Orders: "begin" of a window, "end" of it, answered with ("window", PlayersWindow)."""
+    serve(pipe, Players(plan), _obey, "players")
 
 
-def _serve(pipe: Any, players: Players) -> None:
+def _obey(pipe: Any, players: Players) -> None:
     window = players.begin()
     look_at = 0.0
     while True:

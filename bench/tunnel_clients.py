@@ -291,6 +291,7 @@ def run(pipe: Any, plan: TunnelPlan) -> None:
 
 
 def _obey(pipe: Any, clients: TunnelClients) -> None:
+    clients.watch(pipe.fileno())
     begun = clients.begin()
     while True:
         if not clients.turn(_POLL_S):
