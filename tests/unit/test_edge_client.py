@@ -374,12 +374,9 @@ def test_an_answer_that_is_too_much_closes_and_pauses_nobody(edge: Edge, link: F
 def test_players_get_the_stream_of_a_link(edge: Edge, link: FakeLink) -> None:
     peers = [attached(edge, link) for _ in range(3)]
     say(edge, link, traffic.StreamOpened(8, "a", GROUP), traffic.StreamMedia(8, 0, 9, 0, b"\x17\x01\0\0\0k"))
-    for peer in peers:
-        assert peer.client is not None
-        say(edge, link, traffic.PlayStarted(peer.client.session, 1, 8))
-    edge.cluster.flush_streams()
+    sessions = [peer.client.session for peer in peers if peer.client is not None]
+    say(edge, link, *(traffic.PlayStarted(session, 1, 8) for session in sessions))
     say(edge, link, traffic.StreamMedia(8, 1, 9, 40, b"\x27\x01\0\0\0i"))
-    edge.cluster.flush_streams()
     for peer in peers:
         peer.until(lambda peer=peer: len(peer.messages) == 2)
         assert [m.timestamp for m in peer.messages] == [0, 40]

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import gevent
 import pytest
 from headwater_amf import amf0
 from headwater_bus.traffic import (
+    GatherMedia,
     PlayStarted,
     PlayStopped,
     PublisherMedia,
@@ -335,3 +337,29 @@ def test_health_of_a_stream(stage: Stage) -> None:
         "bytes_in": len(KEY),
         "edges": {"edge-2": {"players": 1, "messages_out": 1, "dropped": 0}},
     }
+
+
+def test_media_is_gathered_for_the_edge_that_wants_it_and_stands_before_what_ends_it(stage: Stage) -> None:
+    gathering, other = stage.bench.edge(), stage.bench.edge()
+    stage.bench.origin.take(gathering.data, [GatherMedia(60_000)])
+    for link in (gathering, other):
+        stage.player(link)
+        link.take()
+    stage.media(KEY, INTER)
+    assert payloads(other) == [KEY, INTER]
+    assert not gathering.log
+    stage.publisher.command("closeStream", stream_id=1)
+    kinds = [type(envelope) for envelope in gathering.take(StreamMedia, StreamReset)]
+    assert kinds == [StreamMedia, StreamMedia, StreamReset]
+
+
+def test_what_was_gathered_for_an_edge_that_is_lost_is_let_go(stage: Stage) -> None:
+    link = stage.bench.edge()
+    stage.bench.origin.take(link.data, [GatherMedia(1)])
+    stage.player(link)
+    stage.media(KEY)
+    stage.bench.origin.link_down(link, "gone")  # type: ignore[arg-type]  # all that it needs of a Link
+    stage.media(INTER)
+    link.log.clear()
+    gevent.sleep(0.01)
+    assert not link.log

@@ -16,6 +16,7 @@ from gevent.event import Event
 from zmq.utils.monitor import parse_monitor_message
 
 from headwater_bus.codec import Codec
+from headwater_bus.delay import Delay
 from headwater_bus.link_state import (
     MAX_FRAME_BYTES,
     LinkOptions,
@@ -44,17 +45,21 @@ _log = get_log("link")
 
 
 class Link:
-    """What both ends have in common: `send`, who the peer is, how much it has not acknowledged."""
+    """What both ends have in common: `send`, who the peer is, how much it has not acknowledged. `gather_s`: how long
+    what `send_later` gets may wait."""
 
-    __slots__ = ("_marked", "_ready", "_wake", "data", "id", "state")
+    __slots__ = ("_gathering", "_marked", "_ready", "_wake", "data", "id", "state")
 
-    def __init__(self, state: LinkState, link_id: bytes, wake: Event, ready: "list[Link]") -> None:
+    def __init__(
+        self, state: LinkState, link_id: bytes, wake: Event, ready: "list[Link]", gather_s: float = 0.0
+    ) -> None:
         self.state = state
         self.id = link_id
         self.data: Any = None
         """Whatever the owner keeps for this link."""
         self._wake, self._ready = wake, ready
         self._marked = False
+        self._gathering = Delay(gather_s, self.mark) if gather_s else None
 
     @property
     def peer(self) -> str:
@@ -96,6 +101,16 @@ class Link:
         if not self._marked:
             self.mark()
 
+    def send_later(self, envelope: Any) -> None:
+        """`send`, but the envelope need not leave before `gather_s` have passed, unless a batch leaves sooner."""
+        self.state.send(envelope)
+        if self._marked:
+            return
+        if self._gathering is None:
+            self.mark()
+        else:
+            self._gathering.start()
+
     def mark(self) -> None:
         """Have the writing greenlet look at this link."""
         if not self._marked:
@@ -106,6 +121,19 @@ class Link:
     def unmark(self) -> None:
         """The writing greenlet looks at it now."""
         self._marked = False
+        if self._gathering is not None:
+            self._gathering.stop()
+
+    @property
+    def gathers(self) -> bool:
+        """Whether something waits for others to leave with."""
+        return self._gathering is not None and self._gathering.running
+
+    def close_gathering(self) -> None:
+        """Nothing is sent any more."""
+        if self._gathering is not None:
+            self._gathering.close()
+            self._gathering = None
 
 
 OnBatch = Callable[[Link, list[Any]], None]
@@ -152,7 +180,7 @@ class EdgeLink(Link):
         )
         # Each link has an identity of its own: what an old one left behind never reaches a new one.
         link_id = f"{node_id}|{boot}|{secrets.token_hex(16)}".encode()
-        super().__init__(state, link_id, Event(), [])
+        super().__init__(state, link_id, Event(), [], self._options.gather_s)
         self.origin = origin
         self._on_batch, self._on_up, self._on_down = on_batch, on_up, on_down
         self._on_suspect = on_suspect
@@ -207,6 +235,7 @@ class EdgeLink(Link):
 
     def _end(self, reason: str) -> None:
         self.state.fail(reason)
+        self.close_gathering()
         jobs, self._jobs = self._jobs, []
         gevent.killall([job for job in jobs if job is not gevent.getcurrent()], block=False)
         if not self._socket.closed:
@@ -250,7 +279,7 @@ class EdgeLink(Link):
             self._on_up(self)
         if envelopes:
             self._on_batch(self, envelopes)
-        if self.state.due(now):
+        if not self.gathers and self.state.due(now):
             self.mark()
 
     def _write(self) -> None:
@@ -272,7 +301,7 @@ class EdgeLink(Link):
             if self.state.silent(now):
                 self.state.fail(f"nothing heard for {self._options.timeout_s:g} s")
                 return self._over()
-            if self.state.due(now):
+            if not self.gathers and self.state.due(now):
                 self.mark()
 
     def _watch(self) -> None:

@@ -69,13 +69,15 @@ class LinkOptions:
     """Limits of a link. `window_bytes`: what the peer may have under way unacknowledged. `heartbeat_s`: how
     long an end may be silent; `timeout_s`: after how long a silence the peer counts as lost. `resend_s`: how
     long without progress until the peer is asked what it has. `queue_bytes`: how much may wait here
-    before the link is given up (callers drop media long before, see `LinkState.queued_bytes`)."""
+    before the link is given up (callers drop media long before, see `LinkState.queued_bytes`). `gather_s`: how long the
+    edge's end lets `Link.send_later` wait."""
 
     window_bytes: int = 16 * 1024 * 1024
     heartbeat_s: float = 1.0
     timeout_s: float = 3.0
     resend_s: float = 1.0
     queue_bytes: int = 128 * 1024 * 1024
+    gather_s: float = 0.0
 
 
 @dataclass(slots=True)

@@ -292,6 +292,15 @@ class StreamMedia:
 
 
 @dataclass(frozen=True, slots=True)
+class GatherMedia:
+    """Edge -> origin, once the link is up: the edge sends StreamMedia on to its players as it comes, so the origin is to gather
+    it, of all streams together, for `interval_ms` from the first message on (0: not at all; so it does until it is told). If
+    it is lost with the link, so is what it is about."""
+
+    interval_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class StreamReset:
     """Origin -> edge: the publisher ended or changed; the edge empties the stream's cache, players stay."""
 
@@ -485,6 +494,7 @@ TRAFFIC: dict[int, type] = {
     25: SessionsGone,
     26: Heard,
     27: SessionTaken,
+    28: GatherMedia,
     30: ObjectOpened,
     31: ObjectJoined,
     32: ObjectUpdate,

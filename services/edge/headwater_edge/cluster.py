@@ -4,9 +4,9 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 import gevent
-from headwater_bus.link import EdgeLink, Link
+from headwater_bus.link import EdgeLink, Link, LinkOptions
 from headwater_bus.logs import get_log
-from headwater_bus.traffic import Detach
+from headwater_bus.traffic import Detach, GatherMedia
 from headwater_bus.view import Assignment
 
 from headwater_edge.attaching import Attaching
@@ -198,6 +198,7 @@ class Cluster:
             on_up=self._on_up,
             on_down=self._on_down,
             on_suspect=self._on_suspect,
+            options=LinkOptions(gather_s=self._edge.config.gather_s),
         )
         link.data = Directory(link, node.boot)
         self._boots[origin] = node.boot
@@ -207,6 +208,7 @@ class Cluster:
 
     def _on_up(self, link: Link) -> None:
         _log.info("link up", origin=link.peer)
+        link.send(GatherMedia(self._edge.config.media_interval_ms))
 
     def _on_suspect(self, origin: str, boot: str) -> None:
         """The connection to an origin is gone. Should it be dead, the registry finds out sooner than by its lease."""
@@ -293,23 +295,8 @@ class Cluster:
 
     def _on_batch(self, link: Link, envelopes: list[Any]) -> None:
         self._handlers.carry_out(link.data, envelopes)
-        if self._edge.config.flush_ms == 0:
-            self._handlers.flush_streams()
-        self._edge.flush_clients()
-
-    def flush_streams(self) -> None:
-        """Send what streams have gathered since the last call."""
         self._handlers.flush_streams()
         self._edge.flush_clients()
-
-    def flush_job(self) -> None:
-        """Job: one flush for all streams every `flush_ms`."""
-        interval_s = self._edge.config.flush_ms / 1000
-        due = time.monotonic()
-        while True:
-            due = max(due + interval_s, time.monotonic())
-            gevent.sleep(max(0.001, due - time.monotonic()))
-            self.flush_streams()
 
     def health(self) -> dict[str, Any]:
         """The links by origin, the number of objects, the players of each stream, and who is without an origin."""

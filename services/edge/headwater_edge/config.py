@@ -2,13 +2,18 @@
 
 from dataclasses import dataclass
 
+_GATHERED_HERE = 5
+"""This part of the time in which media gathers it does so at the publisher's edge, the rest at the origin ..."""
+_ON_TOP_MS = 10
+"""... but for so much, which comes on top: players are sent to less often so."""
+
 
 @dataclass(frozen=True, slots=True)
 class EdgeConfig:
     """What an edge bears. Bytes are bytes, `_s` seconds, `_ms` milliseconds."""
 
     flush_ms: int = 20
-    """How long media gathers before it is sent; 0 sends it as it comes."""
+    """How long media gathers on its way from a publisher to players, and 10 ms more at most; 0 sends it as it comes."""
     chunk_size: int = 60_000
     """Chunk size of everything sent to clients."""
     window_ack_bytes: int = 2_500_000
@@ -68,3 +73,13 @@ class EdgeConfig:
     """After this silence a client is pinged."""
     idle_s: float = 90.0
     """After this silence it is closed."""
+
+    @property
+    def gather_s(self) -> float:
+        """How long media of publishers gathers here, before it goes to its origin."""
+        return self.flush_ms / 1000 / _GATHERED_HERE
+
+    @property
+    def media_interval_ms(self) -> int:
+        """How long origins gather media for players that are here. Here nothing waits any more: what comes is sent at once."""
+        return self.flush_ms - max(0, self.flush_ms // _GATHERED_HERE - _ON_TOP_MS)

@@ -71,7 +71,7 @@ class EnvelopeHandlers:
                 _log.error("internal error", envelope=type(envelope).__name__, error=repr(error))
 
     def flush_streams(self) -> None:
-        """Send what streams have gathered since the last call."""
+        """Send what came of streams since the last call."""
         self._streams.flush()
 
     # Sessions

@@ -50,8 +50,6 @@ def run(
     node.on_request(DrainEdge, draining.answer, role="operator")
     node.load_provider = lambda: {"sessions": len(edge.clients)}
     node.health_provider = edge.health
-    if config.flush_ms > 0:
-        node.spawn("flush", edge.cluster.flush_job)
     node.spawn("sweep", edge.sweep)
     node.start(endpoint="", meta=_meta(listeners))
     _log.info("listening", rtmp=" ".join(shown(listener.host, listener.port) for listener in listeners))

@@ -47,7 +47,7 @@ class StreamHandlers:
         }
 
     def flush(self) -> None:
-        """Send what streams have gathered since the last call."""
+        """Send what came of streams since the last call."""
         gathering, self._gathering = self._gathering, []
         for fanout in gathering:
             try:

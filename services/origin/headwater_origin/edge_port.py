@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import gevent
 from headwater_bus.traffic import Applied, AttachRefused, SessionTaken
 
+from headwater_origin.streams.media_out import MediaOut
+
 if TYPE_CHECKING:
     from headwater_origin.attaches import Waiting
     from headwater_origin.objects.shared_object import SharedObject
@@ -54,6 +56,7 @@ class EdgePort:
         "closed",
         "dropped",
         "link",
+        "media",
         "objects",
         "publications",
         "sessions",
@@ -64,6 +67,8 @@ class EdgePort:
 
     def __init__(self, link: LinkLike) -> None:
         self.link = link
+        self.media = MediaOut(link)
+        """StreamMedia goes through it."""
         self.up = True
         """Whether there is still somebody to say something to."""
         self.behind: deque[Any] = deque()

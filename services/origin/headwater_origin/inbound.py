@@ -41,6 +41,7 @@ class Inbound:
             traffic.ObjectResync: self._object_resync,
             traffic.ObjectRequest: self._object_request,
             traffic.PublisherMedia: self._publisher_media,
+            traffic.GatherMedia: self._gather_media,
         }
 
     def _from_client(self, port: EdgePort, envelope: traffic.FromClient) -> None:
@@ -201,6 +202,10 @@ class Inbound:
             size=len(message.payload),
             number=number,
         )
+
+    @staticmethod
+    def _gather_media(port: EdgePort, envelope: traffic.GatherMedia) -> None:
+        port.media.gather(envelope.interval_ms)
 
     def _publisher_media(self, port: EdgePort, envelope: traffic.PublisherMedia) -> None:
         self._counters.bytes_in += len(envelope.payload)

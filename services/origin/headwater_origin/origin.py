@@ -90,6 +90,7 @@ class Origin:
         """An edge is lost, or its link is: its sessions may come back over another one, for a while."""
         port: EdgePort = link.data
         port.up = False
+        port.media.close()
         self._ports.pop(port, None)
         _log.info("link down", edge=link.peer, reason=reason, sessions=len(port.sessions))
         self._admission.attaches.drop(port)

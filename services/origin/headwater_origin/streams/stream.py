@@ -267,10 +267,15 @@ class Stream:
             subscription.dropping = subscription.waiting = False
             subscription.have = 0
             subscription.headers_version = self.cache.headers_version
-            subscription.edge.link.send(StreamReset(subscription.number))
+            self._reset(subscription)
         late, self._late = self._late, []
         for one in late:
             self._start_late(one)
+
+    @staticmethod
+    def _reset(subscription: Subscription) -> None:
+        subscription.edge.media.flush()
+        subscription.edge.link.send(StreamReset(subscription.number))
 
     # Media
 
@@ -380,7 +385,7 @@ class Stream:
         self._counters.media_out += 1
         self._load.messages += 1
         self._load.bytes += len(message.payload)
-        subscription.edge.link.send(
+        subscription.edge.media.send(
             StreamMedia(subscription.number, number, message.type_id, message.timestamp, message.payload)
         )
 
@@ -444,7 +449,7 @@ class Stream:
 
     def _begin_anew(self, subscription: Subscription) -> None:
         """An edge lacks what nobody has any more: it goes on at a keyframe, behind its headers."""
-        subscription.edge.link.send(StreamReset(subscription.number))
+        self._reset(subscription)
         self._send_cache(subscription)
         subscription.dropping = not self._has_start
 
@@ -516,6 +521,7 @@ class Stream:
         """Nothing waits in between: the link keeps the order of this and of what comes next of the stream."""
         if not self._plays(late):
             return
+        late.subscription.edge.media.flush()
         session, net_stream, subscription = late.session, late.net_stream, late.subscription
         group = session.group
         lacking = self._lacking(late.have, subscription)

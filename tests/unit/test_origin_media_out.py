@@ -1,0 +1,88 @@
+"""Media for one edge, gathered as long as the edge wants it."""
+
+from typing import Any
+
+import gevent
+import pytest
+from headwater_bus import traffic
+from headwater_origin.streams.media_out import MediaOut
+from support.origin_bench import FakeLink
+from support.waiting import eventually
+
+
+def media(number: int, size: int = 10, stream: int = 1) -> traffic.StreamMedia:
+    return traffic.StreamMedia(stream, number, 9, number, b"m" * size)
+
+
+@pytest.fixture
+def link() -> FakeLink:
+    return FakeLink("edge-1")
+
+
+@pytest.fixture
+def out(link: FakeLink) -> Any:
+    out = MediaOut(link)
+    yield out
+    out.close()
+
+
+def numbers(link: FakeLink) -> list[int]:
+    return [envelope.number for envelope in link.take()]
+
+
+def test_as_long_as_nobody_asks_nothing_is_gathered(link: FakeLink, out: MediaOut) -> None:
+    out.send(media(1))
+    assert numbers(link) == [1]
+    out.gather(0)
+    out.send(media(2))
+    assert numbers(link) == [2]
+    out.gather(-5)
+    out.send(media(3))
+    assert numbers(link) == [3]
+
+
+def test_what_comes_within_the_interval_leaves_together(link: FakeLink, out: MediaOut) -> None:
+    out.gather(30)
+    out.send(media(1))
+    out.send(media(2, stream=2))
+    gevent.sleep(0)
+    out.send(media(3))
+    assert not link.log
+    eventually(lambda: bool(link.log), 5)
+    assert numbers(link) == [1, 2, 3]
+    out.send(media(4))
+    assert not link.log
+    eventually(lambda: bool(link.log), 5)
+    assert numbers(link) == [4]
+
+
+def test_what_has_to_come_behind_it_has_it_leave_at_once(link: FakeLink, out: MediaOut) -> None:
+    out.gather(1000)
+    out.send(media(1))
+    out.flush()
+    assert numbers(link) == [1]
+    out.flush()
+    assert not link.log
+
+
+def test_too_much_does_not_wait(link: FakeLink, out: MediaOut) -> None:
+    out.gather(1000)
+    for number in range(1, 6):
+        out.send(media(number, 1024 * 1024))
+    assert numbers(link) == [1, 2, 3, 4, 5]
+
+
+def test_another_interval_counts_from_now_on_and_at_the_end_nothing_waits(
+    link: FakeLink, out: MediaOut
+) -> None:
+    out.gather(100_000)
+    out.send(media(1))
+    out.gather(1)
+    assert numbers(link) == [1]
+    out.send(media(2))
+    eventually(lambda: bool(link.log), 5)
+    assert numbers(link) == [2]
+    out.gather(100_000)
+    out.send(media(3))
+    out.close()
+    assert numbers(link) == [3]
