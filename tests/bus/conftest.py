@@ -127,7 +127,7 @@ class Origin:
 
     def kill(self) -> None:
         """End as a killed process does: not a word."""
-        self.links._socket.close(linger=0)
+        self.links._socket.close(0)
         self._stop()
 
     def _stop(self) -> None:
@@ -182,9 +182,9 @@ class Edge:
         jobs = self.link._jobs
         self.link._jobs = []
         gevent.killall(jobs)
-        self.link._socket.disable_monitor()
+        self.link._socket.raw.disable_monitor()
         self.link._monitor.close()
-        self.link._socket.close(linger=0)
+        self.link._socket.close(0)
 
 
 @pytest.fixture

@@ -385,7 +385,7 @@ def test_an_edge_that_sends_garbage_loses_its_link_and_no_other(context: Any) ->
     edge = Edge(context, origin.endpoint)
     other = Edge(context, origin.endpoint, node_id="edge-2")
     eventually(lambda: edge.ups and other.ups, within_s=5)
-    edge.link._socket.send_multipart([msgpack.packb([2, 1, 0]), b"\xc1"])
+    edge.link._socket.send([msgpack.packb([2, 1, 0]), b"\xc1"])
     eventually(lambda: edge.downs and origin.downs, within_s=5)
     assert origin.downs[0][0] == "edge-1"
     assert "DATA 1" in edge.downs[0]

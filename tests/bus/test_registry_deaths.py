@@ -104,6 +104,7 @@ def test_a_suspicion_harms_nobody_that_lives(tmp_path: Path, node: Start) -> Non
     ):
         node("origin-1", endpoint)
         eventually(lambda: reached(registry, "origin-1"), within_s=20)
+        eventually(lambda: "origin-1" in edge.view.nodes, within_s=20)
         boot = edge.view.nodes["origin-1"].boot
         for _ in range(20):
             for suspected in ((("origin-1", boot)), ("origin-1", "former"), ("nobody", "x"), ("\ud800", "")):

@@ -243,10 +243,10 @@ def test_a_connection_with_keys_is_known_by_its_number_when_it_goes(
 
 def test_without_a_zap_handler_nobody_comes_in(context: Any, clients: Any, keys: Path) -> None:
     origin = Origin(context, security=Security.from_keys(keys, "origin-1"))
-    monitor = origin.links._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+    monitor = origin.links._socket.raw.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
     edge = Edge(clients, origin.endpoint, security=Security.from_keys(keys, "edge-1"))
     eventually(lambda: monitor.poll(0), within_s=10)
-    origin.links._socket.disable_monitor()
+    origin.links._socket.raw.disable_monitor()
     monitor.close()
     assert (origin.ups, edge.ups) == ([], 0)
     edge.link.close("done")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
-import zmq.green as zmq
+import zmq
 from gevent.event import Event
 from zmq.utils.monitor import parse_monitor_message
 
@@ -28,8 +28,9 @@ from headwater_bus.link_state import (
     reset,
 )
 from headwater_bus.logs import RateLimit, get_log
+from headwater_bus.polled import PolledSocket
 from headwater_bus.security import Security, SecurityError
-from headwater_bus.sockets import SLICE_S, BindError, bind, connect, until_closed, user_of
+from headwater_bus.sockets import SLICE_S, BindError, bind, connect, pause, until_closed, user_of
 from headwater_bus.traffic import TRAFFIC
 
 __all__ = ["BindError", "EdgeLink", "Link", "LinkOptions", "OriginLinks"]
@@ -186,19 +187,18 @@ class EdgeLink(Link):
         self._on_suspect = on_suspect
         self._up = False
         self._jobs: list[gevent.Greenlet[..., None]] = []
-        self._socket = context.socket(zmq.DEALER)
-        self._socket.set(zmq.LINGER, 0)
-        self._socket.set(zmq.SNDHWM, 0)
-        self._socket.set(zmq.RCVHWM, _RECEIVE_HWM)
-        self._socket.set(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-        self._socket.set(zmq.IDENTITY, link_id)
-        self._socket.set(zmq.RECONNECT_IVL, 50)
-        self._socket.set(zmq.RECONNECT_IVL_MAX, 500)
-        self._monitor = self._socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-        )
+        self._socket = PolledSocket(context, zmq.DEALER)
+        socket = self._socket.raw
+        socket.set(zmq.LINGER, 0)
+        socket.set(zmq.SNDHWM, 0)
+        socket.set(zmq.RCVHWM, _RECEIVE_HWM)
+        socket.set(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        socket.set(zmq.IDENTITY, link_id)
+        socket.set(zmq.RECONNECT_IVL, 50)
+        socket.set(zmq.RECONNECT_IVL_MAX, 500)
+        self._monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         try:
-            connect(self._socket, security, endpoint, origin)
+            connect(socket, security, endpoint, origin)
         except (SecurityError, zmq.ZMQError) as error:
             state.fail(str(error))
 
@@ -215,13 +215,13 @@ class EdgeLink(Link):
         """Send what is queued and BYE, and end the link; `on_down` is not called."""
         if self.failure is None and not self._socket.closed:
             for frames in self.state.outgoing(time.monotonic()):
-                self._socket.send_multipart(frames, flags=zmq.NOBLOCK)
+                self._socket.send(frames)
             self._say_bye(reason)
         self._end(reason)
 
     def _say_bye(self, reason: str) -> None:
         try:
-            self._socket.send_multipart(bye(reason), flags=zmq.NOBLOCK)
+            self._socket.send(bye(reason))
         except zmq.Again:
             pass  # It never connected anywhere.
 
@@ -239,10 +239,10 @@ class EdgeLink(Link):
         jobs, self._jobs = self._jobs, []
         gevent.killall([job for job in jobs if job is not gevent.getcurrent()], block=False)
         if not self._socket.closed:
-            self._socket.disable_monitor()
+            self._socket.raw.disable_monitor()
             self._monitor.close()
             # A short linger lets the BYE leave.
-            self._socket.close(linger=_BYE_LINGER_MS)
+            self._socket.close(_BYE_LINGER_MS)
 
     def _over(self) -> None:
         """End a link that failed, and say so, once."""
@@ -256,16 +256,16 @@ class EdgeLink(Link):
             self._on_down(self, reason)
 
     def _read(self) -> None:
-        receive = self._socket.recv_multipart
+        receive = self._socket.receive
         paused_at = time.monotonic()
         while True:
-            frames = receive()
+            frames = [frame.bytes for frame in receive()]
             now = time.monotonic()
             self._take(frames, now)
             if self.failure is not None:
                 return self._over()
             if now - paused_at > SLICE_S:
-                gevent.sleep(0)
+                pause()
                 paused_at = time.monotonic()
 
     def _take(self, frames: list[bytes], now: float) -> None:
@@ -283,14 +283,14 @@ class EdgeLink(Link):
             self.mark()
 
     def _write(self) -> None:
-        send = self._socket.send_multipart
+        send = self._socket.send
         while True:
             self._wake.wait()
             self._wake.clear()
             self._ready.clear()
             self.unmark()
             for frames in self.state.outgoing(time.monotonic()):
-                send(frames, copy=False)
+                send(frames)
             if self.failure is not None:
                 return self._over()
 
@@ -351,17 +351,18 @@ class OriginLinks:
         self._wake = Event()
         self._ready: list[Link] = []
         self._farewells: list[list[bytes]] = []
-        self._socket = context.socket(zmq.ROUTER)
-        self._socket.set(zmq.LINGER, 0)
-        self._socket.set(zmq.SNDHWM, 0)
-        self._socket.set(zmq.RCVHWM, _RECEIVE_HWM)
-        self._socket.set(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-        self._socket.set(zmq.ROUTER_HANDOVER, 1)
-        security.apply_server(self._socket)
+        self._socket = PolledSocket(context, zmq.ROUTER)
+        socket = self._socket.raw
+        socket.set(zmq.LINGER, 0)
+        socket.set(zmq.SNDHWM, 0)
+        socket.set(zmq.RCVHWM, _RECEIVE_HWM)
+        socket.set(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        socket.set(zmq.ROUTER_HANDOVER, 1)
+        security.apply_server(socket)
 
     def bind(self, endpoint: str) -> str:
         """Bind; returns the endpoint with its actual port. Raises SecurityError or BindError."""
-        return bind(self._socket, self._security, endpoint)
+        return bind(self._socket.raw, self._security, endpoint)
 
     def jobs(self) -> list[tuple[str, Callable[[], None]]]:
         """Named jobs to spawn; each runs until it is killed or the links are closed."""
@@ -370,18 +371,16 @@ class OriginLinks:
 
     def read(self) -> None:
         """Take messages for ever."""
-        receive = self._socket.recv_multipart
+        receive, encrypted = self._socket.receive, self._security.encrypted
         paused_at = time.monotonic()
         while True:
-            if self._security.encrypted:
-                parts = receive(copy=False)
-                frames, user = [part.bytes for part in parts], user_of(parts[-1])
-            else:
-                frames, user = receive(), None
+            parts = receive()
+            frames = [part.bytes for part in parts]
+            user = user_of(parts[-1]) if encrypted else None
             now = time.monotonic()
             self._take(frames, user, now)
             if now - paused_at > SLICE_S:
-                gevent.sleep(0)
+                pause()
                 paused_at = time.monotonic()
 
     def _take(self, frames: list[bytes], user: str | None, now: float) -> None:
@@ -471,7 +470,7 @@ class OriginLinks:
 
     def write(self) -> None:
         """Send what the links have, batch by batch, for ever. Looks only at links that have something."""
-        send = self._socket.send_multipart
+        send = self._socket.send
         while True:
             self._wake.wait()
             self._wake.clear()
@@ -484,7 +483,7 @@ class OriginLinks:
             for link in ready:
                 link.unmark()
                 for frames in link.state.outgoing(now):
-                    send([link.id, *frames], copy=False)
+                    send([link.id, *frames])
                 if link.failure is not None and link.id in self.links:
                     self._give_up(link, link.failure)
 
@@ -511,8 +510,8 @@ class OriginLinks:
             return
         for link in self.links.values():
             for frames in [*link.state.outgoing(time.monotonic()), bye(reason)]:
-                self._socket.send_multipart([link.id, *frames], flags=zmq.NOBLOCK)
+                self._socket.send([link.id, *frames])
             link.state.fail(reason)
         self.links.clear()
-        self._socket.close(linger=_BYE_LINGER_MS)
+        self._socket.close(_BYE_LINGER_MS)
         self._wake.set()

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 import zmq
 
 from headwater_bus.security import Security
 
 SLICE_S = 0.005
-"""After so long of reading without a pause, a reader lets the other greenlets run."""
+"""After so long of reading without a pause, a reader lets the other greenlets run (`pause`)."""
 
 
 class BindError(zmq.ZMQError):
@@ -16,6 +17,17 @@ class BindError(zmq.ZMQError):
 
     def __init__(self, endpoint: str, error: zmq.ZMQError) -> None:
         super().__init__(error.errno, f"{endpoint}: cannot listen there: {error.strerror or error}")
+
+
+_FIRST = 2
+"""The highest priority of watchers (libev's EV_MAXPRI)."""
+
+
+def pause() -> None:
+    """Let the other greenlets run, and the loop look at its sockets, timers and threads. With `gevent.sleep(0)` those may have to
+    wait for fifty slices of those greenlets that have so much to do: the loop goes through its callbacks first."""
+    # Of the highest priority: one of a lower one waits until nothing else is to be done.
+    gevent.idle(_FIRST)
 
 
 def bind(socket: Any, security: Security, endpoint: str) -> str:

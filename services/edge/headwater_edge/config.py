@@ -14,9 +14,11 @@ class EdgeConfig:
 
     flush_ms: int = 20
     """How long media gathers on its way from a publisher to players, and 10 ms more at most; 0 sends it as it comes."""
+    object_flush_ms: int = 20
+    """For how long at most changes of a SharedObject gather that come quickly after others; 0: none do."""
     chunk_size: int = 60_000
     """Chunk size of everything sent to clients."""
-    window_ack_bytes: int = 2_500_000
+    window_ack_bytes: int = 5_000_000
     """Clients are to acknowledge every so many bytes."""
     cache_bytes: int = 4 * 1024 * 1024
     """Of one stream's GOP cache; less than `client_queue_bytes`, into which a joining player gets it."""
@@ -77,7 +79,7 @@ class EdgeConfig:
     @property
     def gather_s(self) -> float:
         """How long media of publishers gathers here, before it goes to its origin."""
-        return self.flush_ms / 1000 / _GATHERED_HERE
+        return self.flush_ms / _GATHERED_HERE / 1000
 
     @property
     def media_interval_ms(self) -> int:

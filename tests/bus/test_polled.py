@@ -1,0 +1,87 @@
+"""A ZeroMQ socket on gevent's loop."""
+
+from typing import Any
+
+import gevent
+import pytest
+import zmq
+from headwater_bus.polled import PolledSocket
+from support.waiting import eventually
+
+
+@pytest.fixture
+def pair(context: Any) -> Any:
+    router, dealer = PolledSocket(context, zmq.ROUTER), PolledSocket(context, zmq.DEALER)
+    for socket in (router, dealer):
+        socket.raw.set(zmq.SNDHWM, 0)
+    dealer.raw.set(zmq.IDENTITY, b"d")
+    port = router.raw.bind_to_random_port("tcp://127.0.0.1")
+    dealer.raw.connect(f"tcp://127.0.0.1:{port}")
+    yield router, dealer
+    for socket in (router, dealer):
+        socket.close(0)
+
+
+def reading(socket: PolledSocket, got: list[list[bytes]]) -> Any:
+    def read() -> None:
+        while True:
+            got.append([frame.bytes for frame in socket.receive()])
+
+    return gevent.spawn(read)
+
+
+def test_messages_of_many_frames_and_of_long_ones_arrive_in_order(pair: Any) -> None:
+    router, dealer = pair
+    got: list[list[bytes]] = []
+    reader = reading(router, got)
+    sent = [[b"%d" % number, *(b"f" * (number * 5000) for _ in range(number % 4))] for number in range(40)]
+    for frames in sent:
+        dealer.send(frames)
+    eventually(lambda: len(got) == len(sent), 10)
+    assert got == [[b"d", *frames] for frames in sent]
+    reader.kill()
+
+
+def test_whoever_sends_while_the_other_greenlet_waits_keeps_nothing_from_it(pair: Any) -> None:
+    """What comes while one sends is seen by the send; the descriptor does not tell it again."""
+    router, dealer = pair
+    at_router: list[list[bytes]] = []
+    at_dealer: list[list[bytes]] = []
+    readers = [reading(router, at_router), reading(dealer, at_dealer)]
+    dealer.send([b"hello"])
+    eventually(lambda: at_router, 10)
+    for number in range(3000):
+        dealer.send([b"up"])
+        router.send([b"d", b"down"])
+        if number % 7 == 0:
+            gevent.sleep(0)
+    eventually(lambda: len(at_router) == 3001 and len(at_dealer) == 3000, 10)
+    gevent.killall(readers)
+
+
+def test_a_close_ends_who_waits(pair: Any) -> None:
+    router, _ = pair
+    ended: list[zmq.ZMQError] = []
+
+    def read() -> None:
+        try:
+            router.receive()
+        except zmq.ZMQError as error:
+            ended.append(error)
+
+    gevent.spawn(read)
+    gevent.sleep(0)
+    router.close(0)
+    eventually(lambda: ended, 5)
+    assert router.closed
+    with pytest.raises(zmq.ZMQError):
+        router.send([b"d", b"late"])
+
+
+def test_a_reader_that_is_killed_leaves_nothing_behind(pair: Any) -> None:
+    router, dealer = pair
+    reader = gevent.spawn(router.receive)
+    gevent.sleep(0)
+    reader.kill()
+    dealer.send([b"later"])
+    assert [frame.bytes for frame in router.receive()] == [b"d", b"later"]
