@@ -1,19 +1,28 @@
-# make run | test | check | bench | chaos | chaos-edges. Everything goes into .venv; prerequisites: Python >= 3.11 with venv, and make.
+# make run | run-compiled | compiled | test | check | bench | chaos | chaos-edges. Everything goes into .venv; prerequisites: Python >= 3.11 with venv, and make.
 SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 CONCURRENCY ?= registry=1,balancer=1,origin=2,edge=2
 PACKAGES := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
+COMPILED := build/compiled
+LEAVES := $(wildcard $(foreach lib,libs/amf libs/rtmp,$(lib)/*.toml $(lib)/*.py $(lib)/*/*.py))
+BENCHES := leaf fanout rooms idle publishers objects calls cost growth stream failover tunnels
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test check chaos chaos-edges bench bench-objects bench-stream bench-failover bench-tunnels system-packages format
+.PHONY: run run-compiled test compiled check chaos chaos-edges bench $(BENCHES:%=bench-%) system-packages bench-packages format
 
-run: .venv/.run
+# With its leaf modules compiled: `make run` is pure Python.
+run-compiled: compiled
+run-compiled bench $(BENCHES:%=bench-%): export PYTHONPATH := $(CURDIR)/$(COMPILED)
+
+run run-compiled: .venv/.run
 	@headwater-registry wait $(CONCURRENCY) & waiter=$$!; \
 		trap 'kill $$waiter 2>/dev/null' EXIT; trap : INT TERM; \
 		honcho start -c $(CONCURRENCY) || { status=$$?; [ $$status = 130 ] || exit $$status; }
 
+# Where nothing can be compiled, the tests of what is compiled are skipped, but not in CI.
 test: .venv/.dev system-packages
+	@$(MAKE) --no-print-directory compiled || [ -z "$(CI)" ]
 	pytest $(PYTEST_ARGS)
 
 check: .venv/.dev
@@ -34,32 +43,64 @@ chaos-edges: .venv/.dev system-packages
 	PYTHONPATH=tests python -m support.edge_chaos --balancer haproxy --store sqlite --edges 3 --origins 1 $(EDGES_ARGS)
 	PYTHONPATH=tests python -m support.edge_chaos --balancer haproxy --store redis $(EDGES_ARGS)
 
-bench: .venv/.dev system-packages
-	python -m bench.fanout $(BENCH_ARGS)
+# All of them, one after the other; or one alone, with its options: make bench-fanout FANOUT_ARGS="--players 1000".
+bench: $(BENCHES:%=bench-%)
+
+$(BENCHES:%=bench-%): .venv/.dev bench-packages compiled
+
+bench-leaf:
+	python -m bench.leaf $(LEAF_ARGS)
+
+bench-fanout:
+	python -m bench.fanout $(FANOUT_ARGS)
+
+bench-rooms:
+	python -m bench.rooms $(ROOMS_ARGS)
+
+bench-idle:
+	python -m bench.idle $(IDLE_ARGS)
+
+bench-publishers:
+	python -m bench.publishers $(PUBLISHERS_ARGS)
+
+bench-objects:
 	python -m bench.objects $(OBJECTS_ARGS)
+
+bench-calls:
+	python -m bench.calls $(CALLS_ARGS)
+
+bench-cost:
+	python -m bench.cost $(COST_ARGS)
+
+bench-growth:
+	python -m bench.growth $(GROWTH_ARGS)
+
+bench-stream:
 	python -m bench.stream_limit $(STREAM_ARGS)
-	python -m bench.failover $(FAILOVER_ARGS)
-	python -m bench.tunnels $(TUNNELS_ARGS)
 
-bench-objects: .venv/.dev system-packages
-	python -m bench.objects $(OBJECTS_ARGS)
-
-bench-stream: .venv/.dev system-packages
-	python -m bench.stream_limit $(STREAM_ARGS)
-
-bench-failover: .venv/.dev system-packages
+bench-failover:
 	python -m bench.failover $(FAILOVER_ARGS)
 
-bench-tunnels: .venv/.dev system-packages
+bench-tunnels:
 	python -m bench.tunnels $(TUNNELS_ARGS)
 
 format: .venv/.dev
 	ruff check --fix .
 	ruff format .
 
+# libs/amf and libs/rtmp with their leaf modules compiled: wheels in dist, and unpacked for PYTHONPATH.
+compiled: $(COMPILED)/.made
+
+$(COMPILED)/.made: scripts/wheels.sh $(LEAVES) | .venv/bin/pip
+	@sh scripts/wheels.sh dist $(COMPILED)
+	@touch $@
+
 # Debian packages that tests and benchmarks need; installed where this may be done, otherwise named.
 system-packages:
 	@sh scripts/system-packages.sh
+
+bench-packages:
+	@sh scripts/system-packages.sh bench
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

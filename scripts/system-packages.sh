@@ -1,7 +1,7 @@
 #!/bin/sh
 # Programs that the tests and benchmarks use as peers, from Debian: installs what is missing where that is allowed (root on a
 # machine with apt-get), otherwise names it. Exit status 2 when something is missing in CI; elsewhere the tests that need it
-# say so themselves.
+# say so themselves. With the argument "bench" also what only benchmarks use.
 set -u
 
 missing=""
@@ -14,6 +14,14 @@ need nginx nginx-light
 need haproxy haproxy
 need redis-server redis-server
 need openssl openssl
+need gcc gcc
+[ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
+headers=$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))' 2>/dev/null) || headers=""
+[ -e "$headers/Python.h" ] || missing="$missing python3-dev"
+if [ "${1:-}" = bench ]; then
+	need node nodejs
+	need npm npm
+fi
 [ -e /usr/lib/nginx/modules/ngx_rtmp_module.so ] || missing="$missing libnginx-mod-rtmp"
 [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing="$missing libnginx-mod-stream"
 missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')

@@ -65,7 +65,7 @@ def test_vectors_both_ways(section: str, value: Any, data: bytes) -> None:
     assert (decoded, type(decoded), end) == (value, type(value), len(data) + 2)
     assert amf0.encode(value) == data
     assert amf0.skip(b"\xff" + data + b"\xff", 1) == len(data) + 1
-    assert amf0.decode(memoryview(data), 0)[0] == value  # type: ignore[arg-type]  # any buffer does
+    assert amf0.decode(memoryview(data), 0)[0] == value  # any buffer does
     assert amf0.decode_all(data + data) == [value, value]
 
 
@@ -220,6 +220,7 @@ UNENCODABLE: list[tuple[Any, str]] = [
     (10**400, "expected what fits a Number"),
     ({"k" * 65_536: 1}, "key of 65536 bytes"),
     (TypedObject("k" * 65_536), "class name of 65536 bytes"),
+    (TypedObject(7), "7, expected a string|expected one whose parts"),  # type: ignore[arg-type]
     (Date(0.0, 40_000), "expected a Date"),
     (deep(64), "nested 65 deep or deeper, expected at most 64"),
     (["x" * 60_000 + str(index) for index in range(300)], "bytes or more, expected at most 16777215"),

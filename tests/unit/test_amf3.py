@@ -236,6 +236,7 @@ UNENCODABLE: list[tuple[Any, str]] = [
     ("\udfff", "expected a string of Unicode text"),
     (10**400, "expected what fits a Number"),
     (Date("now"), "expected a Date"),  # type: ignore[arg-type]  # the wrong type is what is tested
+    (Vector("int", 7), "a Python Vector, expected one whose parts have the right types"),  # type: ignore[arg-type]
     (Vector("int", [1 << 31]), "vector of int"),
     (Vector("uint", [-1]), "vector of uint"),
     (Vector("byte", [1]), "vector of 'byte', expected int, uint, number or object"),

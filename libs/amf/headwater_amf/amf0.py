@@ -9,7 +9,7 @@ from headwater_amf import amf3
 from headwater_amf.amf0_writer import encode, encode_avmplus
 from headwater_amf.errors import AmfDecodeError, AmfTruncated
 from headwater_amf.limits import DEFAULT_LIMITS, Limits
-from headwater_amf.source import Source, checked
+from headwater_amf.source import Body, Source, checked
 from headwater_amf.values import UNDEFINED, UNSUPPORTED, Date, EcmaArray, TypedObject, XmlDocument
 
 __all__ = ["Marker", "decode", "decode_all", "encode", "encode_avmplus", "skip"]
@@ -51,7 +51,7 @@ class _Decoder(Source):
 
     __slots__ = ("references",)
 
-    def __init__(self, data: bytes, offset: int, limits: Limits) -> None:
+    def __init__(self, data: Body, offset: int, limits: Limits) -> None:
         super().__init__(checked(data, offset, limits), offset, limits, limits.nodes, limits.depth)
         self.references: list[Any] = []
 
@@ -206,14 +206,14 @@ _BY_MARKER: dict[int, Callable[[_Decoder], Any]] = {
 _READERS: Final = tuple(_BY_MARKER.get(marker, _Decoder.refuse) for marker in range(256))
 
 
-def decode(data: bytes, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -> tuple[Any, int]:
+def decode(data: Body, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -> tuple[Any, int]:
     """One value and the offset behind it. Raises AmfDecodeError, AmfTruncated when the bytes end too early."""
     decoder = _Decoder(data, offset, limits)
     value = decoder.value()
     return value, decoder.at
 
 
-def decode_all(data: bytes, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -> list[Any]:
+def decode_all(data: Body, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -> list[Any]:
     """All values from `offset` to the end; they share one reference table. Raises AmfDecodeError."""
     decoder = _Decoder(data, offset, limits)
     values = []
@@ -233,13 +233,13 @@ _SIZES: Final = {
 _MEMBERS: Final = -1
 
 
-def skip(data: bytes, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -> int:
+def skip(data: Body, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -> int:
     """The offset behind the value at `offset`. Refuses what `decode` refuses, text that is not UTF-8 included, so that
     skipped bytes may be handed on. Raises AmfDecodeError.
 
     Scalars and ASCII strings are not built. Containers are: walking over them without building takes Python as long."""
     left = len(data) - offset
-    if offset >= 0 and 0 < left <= limits.total_bytes and limits.nodes > 0 and type(data) is bytes:
+    if offset >= 0 and 0 < left <= limits.total_bytes and limits.nodes > 0 and isinstance(data, bytes):
         marker = data[offset]
         size = _SIZES.get(marker)
         if size is not None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from headwater_amf import amf3_writer
-from headwater_amf.errors import AmfEncodeError
+from headwater_amf.errors import AmfEncodeError, wrong_type
 from headwater_amf.externalizable import EXTERNALIZABLES
 from headwater_amf.limits import ENCODE_BYTES, ENCODE_DEPTH
 from headwater_amf.text import utf8
@@ -26,9 +26,13 @@ from headwater_amf.values import (
 _U16: Final = struct.Struct(">H")
 _U32: Final = struct.Struct(">I")
 _DATE: Final = struct.Struct(">Bdh")
-_number = struct.Struct(">Bd").pack
-_string_head = struct.Struct(">BH").pack
-_length = _U16.pack
+_number: Final = struct.Struct(">Bd").pack
+_string_head: Final = struct.Struct(">BH").pack
+_length: Final = _U16.pack
+# Most texts are short: looking these up takes a compiled build a tenth of packing them.
+_SHORT: Final = 256
+_LENGTHS: Final = tuple(map(_length, range(_SHORT)))
+_STRING_HEADS: Final = tuple(_string_head(2, size) for size in range(_SHORT))
 
 
 class _Encoder:
@@ -45,9 +49,15 @@ class _Encoder:
 
     def value(self, value: Any) -> None:
         """Any value. Raises AmfEncodeError."""
-        (_WRITERS.get(type(value)) or _writer_of(value))(self, value)
+        kind = type(value)
+        if kind is str:
+            self.string(value)
+        elif kind is float:
+            self.out += _number(0, value)
+        else:
+            (_WRITERS.get(kind) or _writer_of(value))(self, value)
 
-    def number(self, value: float) -> None:
+    def number(self, value: Any) -> None:
         """An int beyond 2**53 loses its low digits, as every Number does."""
         try:
             self.out += _number(0, value)
@@ -59,10 +69,13 @@ class _Encoder:
 
     def string(self, value: str) -> None:
         raw = utf8(value)
-        if len(raw) <= 0xFFFF:
-            self.out += _string_head(2, len(raw)) + raw
+        size = len(raw)
+        if size < _SHORT:
+            self.out += _STRING_HEADS[size] + raw
+        elif size <= 0xFFFF:
+            self.out += _string_head(2, size) + raw
         else:
-            self.out += b"\x0c" + _U32.pack(len(raw)) + raw
+            self.out += b"\x0c" + _U32.pack(size) + raw
 
     def xml_document(self, value: XmlDocument) -> None:
         raw = utf8(value)
@@ -90,17 +103,20 @@ class _Encoder:
                 f"a body of {len(self.out)} bytes or more, expected at most {self.most_bytes}"
             )
 
-    def members(self, value: dict[str, Any]) -> None:
+    def members(self, value: dict[Any, Any]) -> None:
         self.enter()
         out, most_bytes = self.out, self.most_bytes
         for key, member in value.items():
             raw = utf8(key)
-            if len(raw) > 0xFFFF:
-                raise AmfEncodeError(f"key of {len(raw)} bytes, expected at most 65535")
-            out += _length(len(raw)) + raw
+            size = len(raw)
+            if size > 0xFFFF:
+                raise AmfEncodeError(f"key of {size} bytes, expected at most 65535")
+            out += (_LENGTHS[size] if size < _SHORT else _length(size)) + raw
             kind = type(member)
             if kind is float:
                 out += _number(0, member)
+            elif kind is str:
+                self.string(member)
             else:
                 (_WRITERS.get(kind) or _writer_of(member))(self, member)
             if len(out) > most_bytes:
@@ -149,7 +165,7 @@ class _Encoder:
     def date(self, value: Date) -> None:
         try:
             self.out += _DATE.pack(0x0B, value.ms, value.timezone_minutes)
-        except (OverflowError, struct.error) as error:
+        except (OverflowError, TypeError, struct.error) as error:
             raise AmfEncodeError(
                 f"{value!r:.80}, expected a Date of a Number and 16 bits: {error}"
             ) from error
@@ -193,7 +209,10 @@ def encode(*values: Any, most_bytes: int = ENCODE_BYTES) -> bytes:
     """Values as one body, which share one reference table. Raises AmfEncodeError, also for a body over `most_bytes`."""
     encoder = _Encoder(most_bytes)
     for value in values:
-        encoder.value(value)
+        try:
+            encoder.value(value)
+        except TypeError as error:
+            raise wrong_type(value, error) from error
     encoder.check_size()
     return bytes(encoder.out)
 

@@ -9,7 +9,7 @@ from headwater_amf.amf3_writer import Writer, encode
 from headwater_amf.errors import AmfDecodeError, AmfTruncated
 from headwater_amf.externalizable import EXTERNALIZABLES, register_externalizable
 from headwater_amf.limits import DEFAULT_LIMITS, Limits
-from headwater_amf.source import Source, checked
+from headwater_amf.source import Body, Source, checked
 from headwater_amf.values import UNDEFINED, Date, Dictionary, EcmaArray, TypedObject, Vector, Xml, XmlDocument
 
 __all__ = ["Marker", "Reader", "Writer", "decode", "decode_all", "encode", "register_externalizable"]
@@ -321,18 +321,18 @@ _BY_MARKER: dict[Marker, Callable[[Reader], Any]] = {
 _READERS: Final = tuple(_BY_MARKER[marker] for marker in Marker)
 
 
-def _reader(data: bytes, offset: int, limits: Limits) -> Reader:
+def _reader(data: Body, offset: int, limits: Limits) -> Reader:
     return Reader(checked(data, offset, limits), offset, limits, limits.nodes, limits.depth)
 
 
-def decode(data: bytes, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -> tuple[Any, int]:
+def decode(data: Body, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -> tuple[Any, int]:
     """One value and the offset behind it. Raises AmfDecodeError."""
     reader = _reader(data, offset, limits)
     value = reader.value()
     return value, reader.at
 
 
-def decode_all(data: bytes, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -> list[Any]:
+def decode_all(data: Body, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -> list[Any]:
     """All values from `offset` to the end; they share their tables. Raises AmfDecodeError."""
     reader = _reader(data, offset, limits)
     values = []

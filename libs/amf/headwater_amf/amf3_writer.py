@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from headwater_amf.errors import AmfEncodeError
+from headwater_amf.errors import AmfEncodeError, wrong_type
 from headwater_amf.externalizable import EXTERNALIZABLES
 from headwater_amf.limits import ENCODE_BYTES, ENCODE_DEPTH
 from headwater_amf.text import utf8
@@ -58,7 +58,7 @@ class Writer:
         """Any value."""
         (_WRITERS.get(type(value)) or _writer_of(value))(self, value)
 
-    def string(self, value: str) -> None:
+    def string(self, value: Any) -> None:
         """A string without a marker, by reference when it was written before."""
         known = self.strings.get(value) if value else None
         if known is not None:
@@ -77,7 +77,7 @@ class Writer:
         else:
             self.double(value)
 
-    def double(self, value: float) -> None:
+    def double(self, value: Any) -> None:
         try:
             self.out += b"\x05" + _DOUBLE.pack(value)
         except (OverflowError, struct.error) as error:
@@ -99,7 +99,7 @@ class Writer:
             self.u29(len(raw) << 1 | 1)
             self.out += raw
 
-    def byte_array(self, value: bytes) -> None:
+    def byte_array(self, value: bytes | bytearray) -> None:
         self.out.append(0x0C)
         if not self.again(value):
             self.u29(len(value) << 1 | 1)
@@ -111,7 +111,7 @@ class Writer:
             self.u29(1)
             try:
                 self.out += _DOUBLE.pack(value.ms)
-            except (OverflowError, struct.error) as error:
+            except (OverflowError, TypeError, struct.error) as error:
                 raise AmfEncodeError(f"{value!r:.80}, expected a Date of a Number: {error}") from error
 
     def enter(self) -> None:
@@ -141,7 +141,7 @@ class Writer:
             self.value(item)
         self.depth -= 1
 
-    def members(self, fields: dict[str, Any]) -> None:
+    def members(self, fields: dict[Any, Any]) -> None:
         """Dynamic members: key and value pairs up to the empty key."""
         for key, member in fields.items():
             if not key:
@@ -294,7 +294,10 @@ def encode(*values: Any) -> bytes:
     """Values as one body. Raises AmfEncodeError."""
     writer = Writer()
     for value in values:
-        writer.value(value)
+        try:
+            writer.value(value)
+        except TypeError as error:
+            raise wrong_type(value, error) from error
         if len(writer.out) > ENCODE_BYTES:
             raise AmfEncodeError(
                 f"a body of {len(writer.out)} bytes or more, expected at most {ENCODE_BYTES}"

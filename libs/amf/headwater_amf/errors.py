@@ -15,3 +15,10 @@ class AmfTruncated(AmfDecodeError):
 
 class AmfEncodeError(AmfError):
     """A Python value that has no AMF form."""
+
+
+def wrong_type(value: object, error: TypeError) -> AmfEncodeError:
+    """What encoders raise where a value holds what its type does not allow, such as a class name that is no string."""
+    return AmfEncodeError(
+        f"a Python {type(value).__name__}, expected one whose parts have the right types: {error}"
+    )

@@ -9,7 +9,10 @@ from headwater_amf.limits import Limits
 DOUBLE: Final = struct.Struct(">d")
 
 
-def checked(data: bytes, offset: int, limits: Limits) -> bytes:
+Body = bytes | bytearray | memoryview
+
+
+def checked(data: Body, offset: int, limits: Limits) -> bytes:
     """The body as `bytes` (other buffers are copied). Raises AmfDecodeError when it is over `total_bytes`."""
     if offset < 0:
         raise AmfDecodeError(f"offset {offset}: expected 0 or more")
@@ -17,7 +20,7 @@ def checked(data: bytes, offset: int, limits: Limits) -> bytes:
         raise AmfDecodeError(
             f"offset {offset}: {len(data) - offset} bytes in one body, expected at most {limits.total_bytes}"
         )
-    return data if type(data) is bytes else bytes(data)
+    return data if isinstance(data, bytes) else bytes(data)
 
 
 class Source:

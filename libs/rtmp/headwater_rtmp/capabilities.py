@@ -23,6 +23,7 @@ class FourCcInfo(IntFlag):
 
 
 _MAX_CODECS = 64
+_SAID = frozenset(("fourCcList", "videoFourCcInfoMap", "audioFourCcInfoMap", "capsEx"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def _info_map(value: Any) -> dict[str, int]:
 
 def parse_capabilities(command_object: Any) -> Capabilities:
     """The capabilities in a connect command object. What is not of the expected form is as if it were not there."""
-    if not isinstance(command_object, dict):
+    if not isinstance(command_object, dict) or _SAID.isdisjoint(command_object):
         return Capabilities()
     listed = command_object.get("fourCcList")
     fourcc = (
@@ -60,10 +61,7 @@ def parse_capabilities(command_object: Any) -> Capabilities:
     caps_ex = CapsEx(int(bits) & 0xF) if isinstance(bits, int | float) and 0 <= bits < 2**31 else CapsEx(0)
     video = _info_map(command_object.get("videoFourCcInfoMap"))
     audio = _info_map(command_object.get("audioFourCcInfoMap"))
-    said = any(
-        key in command_object for key in ("fourCcList", "videoFourCcInfoMap", "audioFourCcInfoMap", "capsEx")
-    )
-    return Capabilities(said, fourcc, video, audio, caps_ex)
+    return Capabilities(True, fourcc, video, audio, caps_ex)
 
 
 def relay_capabilities() -> dict[str, Any]:

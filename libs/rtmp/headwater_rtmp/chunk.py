@@ -1,23 +1,31 @@
 """Chunks to messages (RTMP 1.0, section 5.3): the reader. Writers are in `chunk_writer`."""
 
 import struct
-from typing import Any
+from typing import Any, Final
 
-from headwater_rtmp.chunk_limits import DEFAULT_LIMITS, ChunkLimits
-from headwater_rtmp.chunk_writer import ChunkWriter, csid_for, encode_message
+from headwater_rtmp.chunk_limits import DEFAULT_LIMITS, ChunkLimits, sizes_by_type
+from headwater_rtmp.chunk_writer import ChunkWriter, csid_for, encode_for, encode_message
 from headwater_rtmp.errors import RemoteProtocolError
-from headwater_rtmp.message import Message, MessageType
+from headwater_rtmp.message import Message
 
-__all__ = ["DEFAULT_LIMITS", "ChunkLimits", "ChunkReader", "ChunkWriter", "csid_for", "encode_message"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "ChunkLimits",
+    "ChunkReader",
+    "ChunkWriter",
+    "csid_for",
+    "encode_for",
+    "encode_message",
+]
 
-_U32 = struct.Struct(">I")
-_LENGTH_AND_TYPE = struct.Struct(">IHB")  # 24 bits of timestamp, 24 bits of length, type id
-_STREAM_ID = struct.Struct("<I")
-_HEADER_SIZES = (11, 7, 3, 0)
-_EXTENDED = 0xFFFFFF
-_MODULUS_MASK = 0xFFFFFFFF
-_DEFAULT_CHUNK_SIZE = 128
-_CONTINUATIONS = tuple(bytes((0xC0 | csid,)) for csid in range(64))
+_U32: Final = struct.Struct(">I")
+_STREAM_ID: Final = struct.Struct("<I")
+_EXTENDED: Final = 0xFFFFFF
+_MODULUS_MASK: Final = 0xFFFFFFFF
+_DEFAULT_CHUNK_SIZE: Final = 128
+_SET_CHUNK_SIZE: Final = 1  # MessageType: a look-up of a member costs as much as the rest of the line.
+_ABORT: Final = 2
+_CONTINUATIONS: Final = tuple(bytes((0xC0 | csid,)) for csid in range(64))
 
 
 class _ChunkStream:
@@ -55,6 +63,7 @@ class ChunkReader:
         "_held",
         "_partial_count",
         "_passed",
+        "_sizes",
         "_streams",
         "chunk_size",
         "limits",
@@ -64,6 +73,7 @@ class ChunkReader:
         self.limits = limits
         self.chunk_size = _DEFAULT_CHUNK_SIZE
         self._before_connect = before_connect
+        self._sizes = sizes_by_type(limits, before_connect)
         self._buffer = b""
         self._at = 0
         self._passed = 0  # Bytes before the start of `_buffer`, for error texts.
@@ -76,6 +86,7 @@ class ChunkReader:
     def connected(self) -> None:
         """From now on the limits for connected peers hold."""
         self._before_connect = False
+        self._sizes = sizes_by_type(self.limits, False)
 
     def dump(self) -> list[Any]:
         """What another process needs to go on with it, between two calls; lists of ints, bytes, bools and None."""
@@ -115,6 +126,7 @@ class ChunkReader:
             reader._chunk_left,
             streams,
         ) = dumped[:7]
+        reader._sizes = sizes_by_type(limits, reader._before_connect)
         for csid, *fields, partial in streams:
             stream = reader._streams[csid] = _ChunkStream()
             (
@@ -193,7 +205,7 @@ class ChunkReader:
 
     def _header(self, stream: _ChunkStream, csid: int, kind: int, start: int, end: int) -> int:
         """Reads a message header of type 0, 1 or 2 (5.3.1.2). The offset behind it; -1: more bytes are needed."""
-        body = start + _HEADER_SIZES[kind]
+        body = start + (3 if kind == 2 else 11 - 4 * kind)
         if body > end:
             return -1
         buffer = self._buffer
@@ -206,17 +218,16 @@ class ChunkReader:
             body += 4
         partial = stream.partial
         if kind < 2:
-            high, low, type_id = _LENGTH_AND_TYPE.unpack_from(buffer, start)
-            length = (high & 0xFF) << 16 | low
+            length = buffer[start + 3] << 16 | buffer[start + 4] << 8 | buffer[start + 5]
+            type_id = buffer[start + 6]
             if partial is not None and (length != stream.length or type_id != stream.type_id or kind == 0):
                 raise self._error(
                     f"csid {csid}: type {kind} chunk (message type {type_id}, {length} bytes), expected more of the"
                     f" message of type {stream.type_id} with {len(partial)} of {stream.length} bytes"
                 )
-            limit = self.limits.message_bytes(type_id, self._before_connect)
-            if length > limit:
+            if length > self._sizes[type_id]:
                 raise self._error(
-                    f"csid {csid}: message type {type_id} of {length} bytes, expected at most {limit}"
+                    f"csid {csid}: message type {type_id} of {length} bytes, expected at most {self._sizes[type_id]}"
                 )
             stream.length = length
             stream.type_id = type_id
@@ -292,10 +303,11 @@ class ChunkReader:
 
     def _whole(self, stream: _ChunkStream, payload: bytes) -> Message:
         type_id = stream.type_id
-        if type_id == MessageType.SET_CHUNK_SIZE:
-            self._set_chunk_size(payload)
-        elif type_id == MessageType.ABORT:
-            self._abort(payload)
+        if type_id <= _ABORT:
+            if type_id == _SET_CHUNK_SIZE:
+                self._set_chunk_size(payload)
+            elif type_id == _ABORT:
+                self._abort(payload)
         return Message(type_id, stream.stream_id, stream.timestamp, payload)
 
     def _reassembly_limit(self) -> int:

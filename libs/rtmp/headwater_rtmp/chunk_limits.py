@@ -1,6 +1,7 @@
 """Limits of the chunk layer against peers that make us hold more than they send."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from headwater_rtmp.message import MessageType
 
@@ -49,6 +50,12 @@ class ChunkLimits:
         if before_connect:
             return self.before_connect_bytes
         return self.media_bytes if type_id in MEDIA_TYPES else self.command_bytes
+
+
+@lru_cache(maxsize=64)
+def sizes_by_type(limits: ChunkLimits, before_connect: bool) -> tuple[int, ...]:
+    """The same for each of the 256 types, which all readers with these limits share."""
+    return tuple(limits.message_bytes(type_id, before_connect) for type_id in range(256))
 
 
 DEFAULT_LIMITS = ChunkLimits()

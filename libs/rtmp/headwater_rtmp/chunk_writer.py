@@ -1,39 +1,41 @@
 """Messages to chunks (RTMP 1.0, section 5.3): stateless for what many players share, stateful for one connection."""
 
 import struct
+from typing import Final
 
 from headwater_rtmp.errors import LocalProtocolError
-from headwater_rtmp.message import Message, MessageType
+from headwater_rtmp.message import DATA, Message, MessageType
 
-_TYPE0 = struct.Struct(">BIHB4s")  # csid < 64, timestamp and length of 24 bits each, type id, stream id
-_TYPE0_TAIL = struct.Struct(">IHB4s")
-_TYPE1_TAIL = struct.Struct(">IHB")
-_U32 = struct.Struct(">I")
-_EXTENDED = 0xFFFFFF
-_MASK = 0xFFFFFFFF
-_MAX_LENGTH = 0xFFFFFF
-_STREAM_IDS = tuple(value.to_bytes(4, "little") for value in range(64))
-_CONTINUATIONS = tuple(bytes((0xC0 | csid,)) for csid in range(64))
+# csid < 64, timestamp and length of 24 bits each, type id, stream id
+_pack_type0: Final = struct.Struct(">BIHB4s").pack
+_TYPE0_TAIL: Final = struct.Struct(">IHB4s")
+_TYPE1_TAIL: Final = struct.Struct(">IHB")
+_U32: Final = struct.Struct(">I")
+_EXTENDED: Final = 0xFFFFFF
+_MASK: Final = 0xFFFFFFFF
+_MAX_LENGTH: Final = 0xFFFFFF
+_SET_CHUNK_SIZE: Final = 1  # MessageType.SET_CHUNK_SIZE
+_STREAM_IDS: Final = tuple(value.to_bytes(4, "little") for value in range(64))
+_CONTINUATIONS: Final = tuple(bytes((0xC0 | csid,)) for csid in range(64))
 
-_CSIDS = {
-    MessageType.AUDIO: 4,
-    MessageType.VIDEO: 6,
-    MessageType.AGGREGATE: 6,
-    MessageType.DATA_AMF0: 5,
-    MessageType.DATA_AMF3: 5,
-    MessageType.SHARED_OBJECT_AMF0: 3,
-    MessageType.SHARED_OBJECT_AMF3: 3,
-    MessageType.COMMAND_AMF0: 3,
-    MessageType.COMMAND_AMF3: 3,
-}
+
+def _csid_of(type_id: int) -> int:
+    if type_id <= MessageType.SET_PEER_BANDWIDTH:
+        return 2
+    if type_id == MessageType.AUDIO:
+        return 4
+    if type_id in (MessageType.VIDEO, MessageType.AGGREGATE):
+        return 6
+    return 5 if type_id in DATA else 3
+
+
+_CSIDS: Final = tuple(map(_csid_of, range(256)))
 
 
 def csid_for(type_id: int) -> int:
     """The csid that a message type goes out on by default: 2 for control (5.4 requires it), 3 commands and
     SharedObjects, 4 audio, 5 data, 6 video, 3 for what is unknown."""
-    if type_id <= MessageType.SET_PEER_BANDWIDTH:
-        return 2
-    return _CSIDS.get(type_id, 3)  # type: ignore[call-overload,no-any-return]
+    return _CSIDS[type_id]
 
 
 def basic_header(kind: int, csid: int) -> bytes:
@@ -52,13 +54,17 @@ def encode_message(message: Message, csid: int, chunk_size: int) -> bytes:
 
     Depends on nothing but its arguments, so that the bytes may go to many connections (with this chunk size).
     """
+    return encode_for(message.stream_id, message, csid, chunk_size)
+
+
+def encode_for(stream_id: int, message: Message, csid: int, chunk_size: int) -> bytes:
+    """The same for another message stream than the message's own: each player has one of its own."""
     payload = message.payload
     length = len(payload)
     timestamp = message.timestamp
-    stream_id = message.stream_id
     stream = _STREAM_IDS[stream_id] if stream_id < 64 else stream_id.to_bytes(4, "little")
     if timestamp < _EXTENDED and 2 <= csid < 64 and length <= _MAX_LENGTH:
-        header = _TYPE0.pack(csid, timestamp << 8 | length >> 16, length & 0xFFFF, message.type_id, stream)
+        header = _pack_type0(csid, timestamp << 8 | length >> 16, length & 0xFFFF, message.type_id, stream)
         if length <= chunk_size:
             return header + payload
         separator = _CONTINUATIONS[csid]
@@ -142,6 +148,6 @@ class ChunkWriter:
         last.timestamp, last.delta = timestamp, delta
         header = basic_header(kind, csid) + tail + extended
         encoded = _split(header, basic_header(3, csid) + extended, payload, self.chunk_size)
-        if message.type_id == MessageType.SET_CHUNK_SIZE:
+        if message.type_id == _SET_CHUNK_SIZE:
             self.chunk_size = _U32.unpack_from(payload)[0] & 0x7FFFFFFF
         return encoded

@@ -3,7 +3,7 @@
 An AMF3 body is a zero byte and then AMF0 values, of which those that need AMF3 stand behind an AVMPLUS marker.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from headwater_amf import AmfDecodeError, AmfEncodeError, amf0
@@ -14,16 +14,33 @@ from headwater_rtmp.message import Message, MessageType
 _AMF3_TYPES = frozenset((MessageType.COMMAND_AMF3, MessageType.DATA_AMF3, MessageType.SHARED_OBJECT_AMF3))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Command:
     """A command: a call (transaction id not 0), a notice (0), or the answer to one (`_result`, `_error`)."""
 
     name: str
     transaction_id: float
     command_object: Any
-    args: list[Any] = field(default_factory=list)
-    stream_id: int = 0
-    amf3: bool = False
+    args: list[Any]
+    stream_id: int
+    amf3: bool
+
+    # Written out, as in `Message`.
+    def __init__(
+        self,
+        name: str,
+        transaction_id: float,
+        command_object: Any,
+        args: list[Any] | None = None,
+        stream_id: int = 0,
+        amf3: bool = False,
+    ) -> None:
+        self.name = name
+        self.transaction_id = transaction_id
+        self.command_object = command_object
+        self.args = [] if args is None else args
+        self.stream_id = stream_id
+        self.amf3 = amf3
 
     @property
     def is_answer(self) -> bool:
@@ -50,7 +67,7 @@ def decode_command(message: Message) -> Command:
             f"command: expected a name, got {type(values[0]).__name__ if values else 'nothing'}"
         )
     transaction_id = values[1] if len(values) > 1 else 0.0
-    if not isinstance(transaction_id, int | float) or isinstance(transaction_id, bool):
+    if type(transaction_id) is not float and type(transaction_id) is not int:
         raise RemoteProtocolError(
             f"command {values[0][:64]!r}: expected a transaction id, got {type(values[1]).__name__}"
         )

@@ -1,18 +1,26 @@
 """What a player who joins now needs first: metadata, sequence headers, and the messages since the last keyframe."""
 
+from typing import Final
+
 from headwater_rtmp.media import MediaFlags, MediaInfo, inspect, strip_set_data_frame
 from headwater_rtmp.message import DATA, Message, MessageType
 
-_MESSAGE_BYTES = 128
+_MESSAGE_BYTES: Final = 128
 """What a cached message costs besides its payload: empty ones (silence) are not free."""
-_MAX_HEADERS = 64
+_MAX_HEADERS: Final = 64
 """Kinds and tracks that one stream may keep a header for."""
 
-# Plain ints: each `&` of an IntFlag costs a look-up of the member it gives.
-_SEQUENCE_HEADER, _KEYFRAME = int(MediaFlags.SEQUENCE_HEADER), int(MediaFlags.KEYFRAME)
-_VIDEO, _END = int(MediaFlags.VIDEO), int(MediaFlags.END)
-_KEPT = _SEQUENCE_HEADER | int(MediaFlags.METADATA)
-_DATA_RANK, _VIDEO_RANK, _AUDIO_RANK, _VIDEO_METADATA_RANK, _AUDIO_METADATA_RANK = range(5)
+_SEQUENCE_HEADER: Final = 1  # MediaFlags, as in `MediaInfo.bits`.
+_KEYFRAME: Final = 2
+_VIDEO: Final = 32
+_END: Final = 64
+_KEPT: Final = 1 | 8  # Sequence headers and metadata.
+_DATA_RANK: Final = 0
+_VIDEO_RANK: Final = 1
+_AUDIO_RANK: Final = 2
+_VIDEO_METADATA_RANK: Final = 3
+_AUDIO_METADATA_RANK: Final = 4
+_ONE_TRACK: Final = (0,)
 _SAME_CODEC = {"7": "avc1", "10": "mp4a", "12": "hvc1", "13": "av01", "14": "vvc1", "2": ".mp3"}
 """Legacy ids by FourCC, so that a stream may mix both ways of naming a codec."""
 
@@ -62,7 +70,7 @@ class GopCache:
         """Take the next message of the stream; returns what it is, KEYFRAME only where playback may begin."""
         info = inspect(message)
         flags = info.flags
-        bits = int(flags)
+        bits = info.bits
         if info.codec:
             self._follow_codec(info, bits)
         if bits & _KEPT:
@@ -92,7 +100,7 @@ class GopCache:
             lowest = tracks[0] if len(tracks) == 1 else min(tracks)
             if lowest < self._lead or self._lead < 0:
                 self._lead = lowest
-        if tracks != (0,):
+        if tracks != _ONE_TRACK:
             return
         rank = _VIDEO_RANK if bits & _VIDEO else _AUDIO_RANK
         known = self._codecs.get(rank)

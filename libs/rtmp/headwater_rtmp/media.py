@@ -2,11 +2,13 @@
 Enhanced RTMP v2. Payloads are looked at, never changed; malformed ones are `OTHER`, never an error.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from functools import lru_cache
+from typing import Final
 
-from headwater_rtmp.message import DATA, Message, MessageType
+from headwater_rtmp.message import DATA, Message
 
 
 class MediaFlags(IntFlag):
@@ -54,12 +56,17 @@ class AudioPacket(IntEnum):
 @dataclass(slots=True, frozen=True)
 class MediaInfo:
     """`codec`: a FourCC, or a legacy codec id such as `7`, empty where nothing is coded (silence, commands, what is
-    malformed); `tracks`: of a multitrack message, else (0,); `packet_type`: what stands behind ModEx and Multitrack."""
+    malformed); `tracks`: of a multitrack message, else (0,); `packet_type`: what stands behind ModEx and Multitrack; `bits`:
+    the flags as a plain int, since each `&` of an IntFlag costs a look-up of the member it gives."""
 
     flags: MediaFlags = MediaFlags.OTHER
     codec: str = ""
     tracks: tuple[int, ...] = (0,)
     packet_type: int = -1
+    bits: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bits", int(self.flags))
 
 
 _KEY, _INTER, _DISPOSABLE, _GENERATED, _COMMAND = 1, 2, 3, 4, 5
@@ -67,12 +74,33 @@ _ONE_TRACK, _MANY_TRACKS, _MANY_CODECS = 0, 1, 2
 _LEGACY_WITH_PACKET_TYPE = (7, 12, 13, 14)
 """AVC, and the unofficial ids that some encoders use for HEVC, AV1 and VVC."""
 _AAC = 10
-_EX_AUDIO = 9
-_NO_MEDIA = MediaInfo()
-_VIDEO_OTHER = MediaInfo(MediaFlags.VIDEO)
-_AUDIO_OTHER = MediaInfo(MediaFlags.AUDIO)
-_EX_HEADER = 5
+_EX_AUDIO: Final = 9
+_NO_MEDIA: Final = MediaInfo()
+_VIDEO_OTHER: Final = MediaInfo(MediaFlags.VIDEO)
+_AUDIO_OTHER: Final = MediaInfo(MediaFlags.AUDIO)
+_EX_HEADER: Final = 5
 """Bytes that tell all of an Enhanced RTMP message without ModEx and Multitrack: flags and packet type, FourCC."""
+_REMEMBERED: Final = 1024
+_LEGACY_VIDEO: Final[dict[int, MediaInfo]] = {}
+_LEGACY_AUDIO: Final[dict[int, MediaInfo]] = {}
+_VIDEO_MULTITRACK: Final = 6  # Of VideoPacket and AudioPacket.
+_AUDIO_MULTITRACK: Final = 5
+
+
+def _legacy(
+    known: dict[int, MediaInfo], work_out: Callable[[int, int], MediaInfo], payload: bytes
+) -> MediaInfo:
+    """What the first two bytes say (the second is -1 when there is none), from what is known, as a look-up in a dict takes a
+    compiled build half of what `lru_cache` does."""
+    first = payload[0]
+    second = payload[1] if len(payload) > 1 else -1
+    key = first << 9 | second + 1
+    info = known.get(key)
+    if info is None:
+        info = work_out(first, second)
+        if len(known) < _REMEMBERED:
+            known[key] = info
+    return info
 
 
 def inspect_video(payload: bytes) -> MediaInfo:
@@ -81,14 +109,14 @@ def inspect_video(payload: bytes) -> MediaInfo:
         return _VIDEO_OTHER
     first = payload[0]
     if first < 0x80:
-        return _legacy_video(first, payload[1] if len(payload) > 1 else -1)
-    if first & 0x0F < VideoPacket.MULTITRACK:
+        return _legacy(_LEGACY_VIDEO, _legacy_video, payload)
+    if first & 0x0F < _VIDEO_MULTITRACK:
         return _ex_video(payload[:_EX_HEADER])
     return _ex_video.__wrapped__(payload)
 
 
 # A stream begins its messages in a handful of ways, so what they mean is looked up, not worked out.
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=_REMEMBERED)
 def _ex_video(payload: bytes) -> MediaInfo:
     frame_type = payload[0] >> 4 & 7
     packet_type, at = _mod_ex(payload, VideoPacket.MOD_EX)
@@ -112,7 +140,6 @@ def _ex_video(payload: bytes) -> MediaInfo:
     return MediaInfo(flags, codec, tracks, packet_type)
 
 
-@lru_cache(maxsize=1024)
 def _legacy_video(first: int, second: int) -> MediaInfo:
     """`second` is -1 when there is no second byte."""
     frame_type, codec = first >> 4, first & 0x0F
@@ -141,13 +168,12 @@ def inspect_audio(payload: bytes) -> MediaInfo:
         return _AUDIO_OTHER
     first = payload[0]
     if first >> 4 != _EX_AUDIO:
-        return _legacy_audio(first, payload[1] if len(payload) > 1 else -1)
-    if first & 0x0F < AudioPacket.MULTITRACK:
+        return _legacy(_LEGACY_AUDIO, _legacy_audio, payload)
+    if first & 0x0F < _AUDIO_MULTITRACK:
         return _ex_audio(payload[:_EX_HEADER])
     return _ex_audio.__wrapped__(payload)
 
 
-@lru_cache(maxsize=1024)
 def _legacy_audio(first: int, second: int) -> MediaInfo:
     codec = first >> 4
     if codec == _AAC and second <= 0:
@@ -157,7 +183,7 @@ def _legacy_audio(first: int, second: int) -> MediaInfo:
     return MediaInfo(MediaFlags.AUDIO, str(codec))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=_REMEMBERED)
 def _ex_audio(payload: bytes) -> MediaInfo:
     packet_type, at = _mod_ex(payload, AudioPacket.MOD_EX)
     if at < 0:
@@ -229,12 +255,14 @@ def _tracks(payload: bytes, packet_type: int, at: int, multitrack: int) -> tuple
     return packet_type, codec, tuple(tracks)
 
 
-_ON_METADATA = b"\x02\x00\x0aonMetaData"
-_SET_DATA_FRAME = b"\x02\x00\x0d@setDataFrame"
-_CLEAR_DATA_FRAME = b"\x02\x00\x0f@clearDataFrame"
-_METADATA_NAMES = (_ON_METADATA, _SET_DATA_FRAME)
-_METADATA = MediaInfo(MediaFlags.METADATA)
-_AUDIO, _VIDEO = int(MessageType.AUDIO), int(MessageType.VIDEO)
+_ON_METADATA: Final = b"\x02\x00\x0aonMetaData"
+_SET_DATA_FRAME: Final = b"\x02\x00\x0d@setDataFrame"
+_CLEAR_DATA_FRAME: Final = b"\x02\x00\x0f@clearDataFrame"
+_METADATA_NAMES: Final = (_ON_METADATA, _SET_DATA_FRAME)
+_METADATA: Final = MediaInfo(MediaFlags.METADATA)
+_AUDIO: Final = 8  # MessageType
+_VIDEO: Final = 9
+_DATA_AMF3: Final = 15
 
 
 def inspect(message: Message) -> MediaInfo:
@@ -254,7 +282,7 @@ def inspect(message: Message) -> MediaInfo:
 
 def values_at(message: Message) -> int:
     """Where the AMF0 values of a data message begin: a body of type 15 may have a zero byte before them, or not."""
-    return 1 if message.type_id == MessageType.DATA_AMF3 and message.payload[:1] == b"\0" else 0
+    return 1 if message.type_id == _DATA_AMF3 and message.payload[:1] == b"\0" else 0
 
 
 def strip_set_data_frame(message: Message) -> Message:

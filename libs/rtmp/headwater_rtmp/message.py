@@ -35,7 +35,7 @@ MEDIA = frozenset(map(int, (MessageType.AUDIO, MessageType.VIDEO))) | DATA
 """What a published stream consists of, and all that FLV has tags for. An aggregate is not among them: it holds some."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Message:
     """One whole message. `timestamp` is in ms, unsigned, modulo 2**32; `payload` is shared, never changed in place."""
 
@@ -43,3 +43,23 @@ class Message:
     stream_id: int
     timestamp: int
     payload: bytes
+
+    # Written out, as one that `dataclass` makes is never compiled.
+    def __init__(self, type_id: int, stream_id: int, timestamp: int, payload: bytes) -> None:
+        self.type_id = type_id
+        self.stream_id = stream_id
+        self.timestamp = timestamp
+        self.payload = payload
+
+
+@dataclass(slots=True, init=False)
+class Counted(Message):
+    """A message with the number that it has in its stream, which whoever keeps it may be asked for."""
+
+    number: int
+
+    def __init__(self, type_id: int, stream_id: int, timestamp: int, payload: bytes, number: int) -> None:
+        Message.__init__(
+            self, type_id, stream_id, timestamp, payload
+        )  # `super()` finds the class without slots
+        self.number = number

@@ -5,14 +5,14 @@ change, and a deleted one stays as a tombstone, so that who has version c can be
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
-
-from headwater_rtmp.shared_object import EventType
+from typing import Any, Final
 
 MAX_TOMBSTONES = 4096
 """Deleted slots that are remembered; over it the oldest are forgotten and `base` rises."""
-_CHANGE, _REMOVE, _CLEAR = int(EventType.CHANGE), int(EventType.REMOVE), int(EventType.CLEAR)
-_VERSIONS = 0xFFFFFFFF
+_CHANGE: Final = 4  # EventType
+_REMOVE: Final = 9
+_CLEAR: Final = 8
+_VERSIONS: Final = 0xFFFFFFFF
 
 SlotEvent = tuple[int, str, bytes]
 """(event type, key, value) of one change: CHANGE, REMOVE (key) or CLEAR (neither)."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from headwater_rtmp.chunk import csid_for, encode_message
+from headwater_rtmp.chunk import csid_for, encode_for
 from headwater_rtmp.gop import GopCache
 from headwater_rtmp.media import MediaFlags
 from headwater_rtmp.message import Message, MessageType
@@ -109,8 +109,7 @@ class _Pending:
 
 def encode_media(message: Message, stream_id: int, chunk_size: int) -> bytes:
     """Chunks of a media message for message stream `stream_id`; stateless, so all players share them."""
-    addressed = Message(message.type_id, stream_id, message.timestamp, message.payload)
-    return encode_message(addressed, csid_for(message.type_id), chunk_size)
+    return encode_for(stream_id, message, csid_for(message.type_id), chunk_size)
 
 
 def _at(timestamp: int, headers: Sequence[Message]) -> list[Message]:

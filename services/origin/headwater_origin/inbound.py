@@ -1,6 +1,7 @@
 """What edges send about sessions that are here: whose it is, whether it is new and not too much, who handles it in its turn."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from headwater_bus import traffic
@@ -50,12 +51,12 @@ class Inbound:
             return
         message = Message(envelope.type_id, envelope.stream_id, envelope.timestamp, envelope.payload)
         try:
-            if message.type_id in MEDIA:
-                self._early_media(session, message, envelope.number)
+            if message.type_id in OBJECTS:
+                self._object_message(session, message, envelope.number)
             elif message.type_id in COMMANDS:
                 self._command_message(session, message, envelope.number)
-            elif message.type_id in OBJECTS:
-                self._object_message(session, message, envelope.number)
+            elif message.type_id in MEDIA:
+                self._early_media(session, message, envelope.number)
             else:
                 _nothing(session, envelope.number)
         except RemoteProtocolError as error:
@@ -71,7 +72,7 @@ class Inbound:
     def _within_rate(self, session: Session, count: int) -> bool:
         """Count a message, a large one as `count`; a client that sends more than it may is closed, and so is one that asks on
         and on while the store is away."""
-        if session.behind:
+        if session.waiting and session.behind:
             session.close_for(f"{session.waiting} messages to it wait for the store already")
             return False
         if not session.too_fast(count):
@@ -128,14 +129,15 @@ class Inbound:
             run_command(session, command, size, number)
 
     def _object_message(self, session: Session, message: Message, number: int) -> None:
-        objects = session.group.objects
+        group = session.group
+        objects = group.objects
         decoded, size = decode_shared_object(message), len(message.payload)
         count = 1 + len(decoded.events) // _COUNTED_EVENTS + size // _COUNTED_BYTES
-        if objects.routes.begins_group(decoded):
+        if group.spread_objects and objects.routes.begins_group(decoded):
             count += _GROUP_COUNT
         if self._within_rate(session, count):
             waits = objects.asks(session, decoded)
-            session.post(lambda: objects.handle(session, decoded), waits=waits, size=size, number=number)
+            session.post(partial(objects.handle, session, decoded), waits=waits, size=size, number=number)
 
     def _from_guest(self, port: EdgePort, envelope: traffic.FromGuest) -> None:
         """A message that the session's home has allowed."""
@@ -216,7 +218,7 @@ class Inbound:
         load = publication.session.group.load
         load.messages += 1
         load.bytes += len(envelope.payload)
-        publication.take(envelope.number, Message(envelope.type_id, 0, envelope.timestamp, envelope.payload))
+        publication.take(envelope)
 
 
 def _nothing(session: Session, number: int) -> None:

@@ -1,21 +1,14 @@
 """A message stream of a session that publishes, and what it brings."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headwater_rtmp.message import Message
+from headwater_bus.traffic import PublisherMedia
+from headwater_rtmp.message import Counted, Message
 
 if TYPE_CHECKING:
     from headwater_origin.session import Session
     from headwater_origin.streams.net_stream import NetStream
     from headwater_origin.streams.stream import Stream
-
-
-@dataclass(slots=True)
-class Counted(Message):
-    """A message of a publication with its number; the cache keeps it so."""
-
-    number: int = 0
 
 
 class Publication:
@@ -40,13 +33,13 @@ class Publication:
         if not self.resumed:
             self.stream.media(0, message)
 
-    def take(self, number: int, message: Message) -> None:
-        """One PublisherMedia."""
-        stream = self.stream
+    def take(self, envelope: PublisherMedia) -> None:
+        """One message that its edge sent as what is published."""
+        stream, number = self.stream, envelope.number
         if number == 0:
-            stream.header(message)
+            stream.header(Message(envelope.type_id, 0, envelope.timestamp, envelope.payload))
             return
         if self.awaited:
             self.awaited = False
             stream.ring_begins(number)
-        stream.media(number, Counted(message.type_id, 0, message.timestamp, message.payload, number))
+        stream.media(number, Counted(envelope.type_id, 0, envelope.timestamp, envelope.payload, number))

@@ -25,11 +25,11 @@ from headwater_bus.traffic import (
 )
 from headwater_rtmp.gop import GopCache
 from headwater_rtmp.media import MediaFlags, inspect, is_clear_data_frame, strip_set_data_frame
-from headwater_rtmp.message import DATA, Message
+from headwater_rtmp.message import DATA, Counted, Message
 
 from headwater_origin.edge_port import EdgePort
 from headwater_origin.streams.kept import Kept
-from headwater_origin.streams.publication import Counted, Publication
+from headwater_origin.streams.publication import Publication
 from headwater_origin.streams.reserved import Reserved
 from headwater_origin.streams.timeline import Timeline
 
