@@ -23,9 +23,9 @@ class LoadClients(Protocol):
 Clients = TypeVar("Clients", bound=LoadClients)
 
 
-def serve(pipe: Any, clients: Clients, obey: Callable[[Any, Clients], None], what: str = "clients") -> None:
+def serve(pipe: Any, clients: Clients, obey: Callable[[Any, Clients], None]) -> None:
     """Process: says ("opened", n) while it opens and ("ready", None), then `obey(pipe, clients)` carries orders out until
-    "stop" or the pipe closes. Says ("failed", text), which begins with `what`, when it cannot go on."""
+    "stop" or the pipe closes. Says ("failed", text) when it cannot go on."""
     enter_load_process(clients.plan.core)
     try:
         clients.open_all(lambda count: pipe.send(("opened", count)))
@@ -33,7 +33,7 @@ def serve(pipe: Any, clients: Clients, obey: Callable[[Any, Clients], None], wha
         obey(pipe, clients)
     except (OSError, SessionError, RemoteProtocolError) as error:
         try:
-            pipe.send(("failed", f"{what}: {error}"))
+            pipe.send(("failed", f"clients: {error}"))
         except OSError:
             pass  # The parent is gone.
     finally:

@@ -6,17 +6,15 @@ from typing import Any
 
 from bench.client_process import serve
 from bench.failover_gaps import Trace
-from bench.failover_wire import Watcher
 from bench.object_clients import Begun, Client, ObjectClients, obey
-from bench.object_layout import ClientSpec
 from bench.object_plan import ObjectPlan
-from bench.object_wire import Expected, Member
+from bench.object_wire import Member
 
 
 @dataclass(frozen=True, slots=True)
 class FailoverWindow:
     """What the clients saw of a window, and of 10 s more at most until everything had come. `traces` in the order of the plan's
-    clients, times by this machine's monotonic clock. For the others see ObjectWindow."""
+    clients, times by this machine's monotonic clock. For the others see RequestWindow."""
 
     wall_s: float
     cpu_s: float
@@ -44,12 +42,6 @@ class FailoverClients(ObjectClients):
     """All clients of this process. Each object has one writer, or none."""
 
     _sent_ns: "dict[bytes, array[int]]" = field(default_factory=dict)
-    _watchers: list[Watcher] = field(default_factory=list)
-
-    def _member(self, spec: ClientSpec, expected: Expected, sampled: bool) -> Member:
-        watcher = Watcher(spec, expected, self.tally)
-        self._watchers.append(watcher)
-        return watcher
 
     def _send(self, client: Client) -> None:
         self._sent_ns.setdefault(client.key, array("q")).append(self.now_ns())
@@ -57,8 +49,8 @@ class FailoverClients(ObjectClients):
 
     def begin(self) -> Begun:
         """A window begins now."""
-        for watcher in self._watchers:
-            watcher.forget()
+        for client in self._all:
+            client.member.forget()
         return ObjectClients.begin(self)
 
     def end(self, begun: Begun) -> Any:
@@ -81,19 +73,19 @@ class FailoverClients(ObjectClients):
             closed=closed,
             unanswered=unanswered,
             behind=behind,
-            traces=[self._trace(watcher) for watcher in self._watchers],
+            traces=[self._trace(client.member) for client in self._all],
         )
 
-    def _trace(self, watcher: Watcher) -> Trace:
-        ((key, _),) = watcher.last.items()
+    def _trace(self, member: Member) -> Trace:
+        ((key, _),) = member.last.items()
         sent_ns, base_ns = self._sent_ns.get(key, array("q")), self.base_ns
         delays = (
             arrival_ns - sent_ns[number - 1]
-            for arrival_ns, number in zip(watcher.arrivals_ns, watcher.numbers, strict=True)
+            for arrival_ns, number in zip(member.arrivals_ns, member.numbers, strict=True)
         )
-        return Trace(array("q", (base_ns + at_ns for at_ns in watcher.arrivals_ns)), array("q", delays))
+        return Trace(array("q", (base_ns + at_ns for at_ns in member.arrivals_ns)), array("q", delays))
 
 
 def run(pipe: Any, plan: ObjectPlan) -> None:
-    """Process: see `object_clients.run`; a window is a FailoverWindow."""
+    """Process, see `client_process.serve`; orders as `object_clients.obey` has them, a window is a FailoverWindow."""
     serve(pipe, FailoverClients(plan), obey)

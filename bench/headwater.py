@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from headwater_bus.ports import edge_rtmp_port, registry_port
+from headwater_rtmp.compiled import BUILD
 
 from bench.errors import BenchError
 from bench.processes import Program, free_port
@@ -13,6 +14,7 @@ from bench.server import Server
 from bench.session import Target
 
 _ROOT = Path(__file__).parents[1]
+LABEL = "headwater"
 _SERVICES = ("registry", "balancer", "origin", "edge")
 
 
@@ -44,7 +46,7 @@ class Headwater(Server):
 
     def __init__(self, core: int | None, flush_ms: int, edges: int = 1, origins: int = 1) -> None:
         super().__init__(core)
-        self.label = f"headwater, {flush_ms} ms"
+        self.label = f"{LABEL}, {flush_ms} ms"
         self._flush_ms = flush_ms
         self._edges = [f"edge-{number}" for number in range(1, edges + 1)]
         self.origins = [f"origin-{number}" for number in range(1, origins + 1)]
@@ -75,6 +77,10 @@ class Headwater(Server):
         """What a node is started with."""
         return arguments(node_id, self.base_port, self.folder / "data", self._flush_ms, self.store)
 
+    def core_of(self, node_id: str) -> int | None:
+        """Where a node runs."""
+        return self.core
+
     def start_node(self, node_id: str) -> None:
         """Start one of them."""
         # What the shell of whoever runs this says about another cluster must not reach this one.
@@ -83,17 +89,17 @@ class Headwater(Server):
             for name, value in os.environ.items()
             if not name.startswith(("HEADWATER_", "HONCHO_"))
         }
-        env["PYTHONPATH"] = str(_ROOT)
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH"), str(_ROOT))))
         service = node_id.partition("-")[0]
         command = [find_command(service), *self.options(node_id)]
-        program = Program(node_id, command, self.folder, self.core, env=env, cwd=_ROOT)
+        program = Program(node_id, command, self.folder, self.core_of(node_id), env=env, cwd=_ROOT)
         self.add(program, *(group for group in self.groups if group in (service, "all")))
 
     def settings(self) -> dict[str, object]:
         """Version and the options that were not left alone."""
         names = ("headwater-edge", "gevent", "pyzmq", "msgpack")
         version = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-        return {"version": version, "flush_ms": self._flush_ms}
+        return {"version": f"{version}, {BUILD}", "flush_ms": self._flush_ms}
 
 
 def check_installed() -> None:

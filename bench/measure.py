@@ -35,11 +35,13 @@ class _Sample:
 class UsageMeter:
     """CPU and memory of process groups between two looks, and what others used of the same core (None: of all) meanwhile.
 
-    The largest of `groups` is taken for everything that this benchmark runs on `core`.
+    `on_core` is the group of everything that this benchmark runs on `core`; the largest where it is not named.
     """
 
-    def __init__(self, groups: Mapping[str, Sequence[psutil.Process]], core: int | None) -> None:
-        self._groups, self._core = groups, core
+    def __init__(
+        self, groups: Mapping[str, Sequence[psutil.Process]], core: int | None, on_core: str | None = None
+    ) -> None:
+        self._groups, self._core, self._on_core = groups, core, on_core
         self._first = self._look()
 
     def _look(self) -> _Sample:
@@ -63,7 +65,8 @@ class UsageMeter:
             for name in self._groups
         }
         wall_s = last.at_s - first.at_s
-        own_s = max((usage.cpu_s for usage in usages.values()), default=0.0)
+        counted = usages if self._on_core is None else {self._on_core: usages[self._on_core]}
+        own_s = max((usage.cpu_s for usage in counted.values()), default=0.0)
         foreign_s = max(0.0, last.core_busy_s - first.core_busy_s - own_s)
         return wall_s, usages, foreign_s / wall_s * 100
 

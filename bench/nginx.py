@@ -15,6 +15,7 @@ _PACKAGE = "libnginx-mod-rtmp"
 _FOLDERS = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
 _REMEDY = f"install Debian's packages nginx and {_PACKAGE}, or leave nginx out (--server headwater)"
 _CONNECTIONS = 20_000
+LABEL = "nginx-rtmp"
 
 
 def find_nginx() -> str:
@@ -56,8 +57,14 @@ def find_module(folders: tuple[str, ...]) -> Path:
     raise BenchError(f"no {_MODULE} in {', '.join(folders)}; {_REMEDY}")
 
 
-def render_config(module: Path, port: int) -> str:
-    """One worker, live on, no logs on the way, everything else at the module's defaults (chunk size 4096, no merging)."""
+def render_config(module: Path, port: int, out_cork: int = 0) -> str:
+    """One worker, live on, no logs on the way, everything else at the module's defaults (chunk size 4096, no merging).
+
+    `out_cork`: messages that a player's queue gathers before it is sent. The module heeds it only where `buffer` is set. It
+    counts messages of any age, and audio never waits: it is sent at once, with what waited. So with audio in the stream video
+    is never held longer than to the next audio frame, and each message is still a send() of its own.
+    """
+    server, app = (f"\n        out_cork {out_cork};", "\n            buffer 1s;") if out_cork else ("", "")
     return f"""\
 load_module {module};
 daemon off;
@@ -72,9 +79,9 @@ events {{
 rtmp {{
     access_log off;
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port};{server}
         application live {{
-            live on;
+            live on;{app}
         }}
     }}
 }}
@@ -84,15 +91,15 @@ rtmp {{
 class Nginx(Server):
     """nginx-rtmp: master and one worker."""
 
-    label = "nginx-rtmp"
     groups = ("all",)
 
-    def __init__(self, core: int) -> None:
+    def __init__(self, core: int | None, out_cork: int = 0) -> None:
         super().__init__(core)
+        self.label = f"{LABEL}, out_cork {out_cork}" if out_cork else LABEL
         self._port = free_port()
         self._program = find_nginx()
         self._version, folder = nginx_facts(self._program)
-        self._config = render_config(find_module(module_folders(folder)), self._port)
+        self._config = render_config(find_module(module_folders(folder)), self._port, out_cork)
 
     @property
     def target(self) -> Target:

@@ -1,4 +1,5 @@
-"""The clients of an object load: one process and one epoll for all of them.
+"""Members of SharedObjects in Python, one process and one epoll for all of them: for a load that has to know more of each than
+`native/object_load.c` tells.
 
 Requesters send their next message when the last is answered, or all together at a rate; every member checks what it gets.
 """
@@ -14,12 +15,10 @@ from typing import Any
 from headwater_rtmp import control
 from headwater_rtmp.chunk import csid_for, encode_message
 
-from bench.client_process import serve
-from bench.measure import percentile
-from bench.object_layout import ClientSpec, sampled_clients, schedule
-from bench.object_plan import ObjectPlan, ObjectWindow
+from bench.object_layout import ClientSpec, schedule
+from bench.object_plan import ObjectPlan
 from bench.object_session import open_member
-from bench.object_wire import CHUNK_BYTES, Expected, Member, Requests, Tally, object_name, sender_key
+from bench.object_wire import CHUNK_BYTES, Member, Tally, encode_request, object_name, sender_key, senders
 from bench.session import SessionError, Target
 
 _RECEIVE_BYTES = 32 * 1024  # More would be mapped and unmapped by each call.
@@ -38,7 +37,7 @@ class Client:
 
     sock: socket.socket
     member: Member
-    requests: Requests | None
+    spec: ClientSpec
     key: bytes
     sent: int = 0
     unacknowledged: int = 0
@@ -80,8 +79,7 @@ class ObjectClients:
         """Connect every client and have it use its objects: the first of each edge alone, which waits until that is there. `say`
         hears how many do."""
         specs = self.plan.clients
-        expected = Expected(specs, self.plan.batch, self.plan.persistent)
-        sampled = sampled_clients(specs)
+        known = senders(specs)
         first = {spec.edge: index for index, spec in reversed(list(enumerate(specs)))}
         alone = {index: self._open_first(index) for index in sorted(first.values())}
         with ThreadPoolExecutor(_OPENING) as pool:
@@ -95,7 +93,7 @@ class ObjectClients:
                     pool.shutdown(cancel_futures=True)
                     _close_all([*alone.values(), *_opened(others.values())])
                     raise SessionError(f"client {index + 1}: {error}") from error
-                self._add(spec, sock, self._member(spec, expected, index in sampled))
+                self._add(spec, sock, Member(spec, known, self.tally))
                 say(index + 1)
         self._schedule = [self._all[index] for index in schedule(specs)]
 
@@ -114,19 +112,15 @@ class ObjectClients:
         target = Target(plan.host, plan.ports[spec.edge], f"{plan.app}/{spec.scope}")
         return open_member(target, [object_name(number) for number in spec.objects], plan.persistent)
 
-    def _member(self, spec: ClientSpec, expected: Expected, sampled: bool) -> Member:
-        return Member(spec, expected, self.tally, sampled)
-
     def _add(self, spec: ClientSpec, sock: socket.socket, member: Member) -> None:
-        requests, key = None, b""
+        key = b""
         if spec.requester is not None:
-            requests = Requests(spec.objects[0], spec.requester, self.plan.batch, self.plan.persistent)
             key = sender_key(spec.objects[0], spec.requester)
-        client = Client(sock, member, requests, key)
+        client = Client(sock, member, spec, key)
         sock.setblocking(False)
         self._clients[sock.fileno()] = client
         self._all.append(client)
-        if requests is not None:
+        if key:
             self._requesters.append(client)
         self._epoll.register(sock.fileno(), select.EPOLLIN)
 
@@ -160,11 +154,11 @@ class ObjectClients:
         self._sending = False
 
     def _send(self, client: Client) -> None:
-        if client.requests is None or client.sock.fileno() < 0:
+        if not client.key or client.sock.fileno() < 0:
             return
         client.sent += 1
         self.sent += 1
-        message = client.requests.message(client.sent, self.now_ns())
+        message = encode_request(client.spec, client.sent, self.now_ns(), self.plan.persistent)
         try:
             sent = client.sock.send(message)
         except BlockingIOError:
@@ -237,38 +231,12 @@ class ObjectClients:
 
     def begin(self) -> Begun:
         """A window begins now."""
-        del self.tally.latencies_ns[:]
         self.lag_s = 0.0
         return Begun(time.monotonic(), time.process_time(), self._counts())
 
-    def end(self, begun: Begun) -> ObjectWindow:
-        """The window ends now, and so does sending. Raises SessionError when nothing came."""
-        wall_s, cpu_s = self.used(begun)
-        sent, answered, delivered = self.counted(begun)
-        latencies, lag_s = sorted(latency / 1e6 for latency in self.tally.latencies_ns), self.lag_s
-        if not latencies:
-            raise SessionError(f"no change came to another member in {wall_s:.0f} s")
-        self.stop()
-        unanswered, behind = self.drain()
-        missing, disordered, strange, closed = self.new_faults()
-        return ObjectWindow(
-            wall_s=wall_s,
-            cpu_s=cpu_s,
-            sent=sent,
-            changes=answered * self.plan.batch,
-            deliveries=delivered,
-            samples=len(latencies),
-            latency_p50_ms=percentile(latencies, 50),
-            latency_p99_ms=percentile(latencies, 99),
-            latency_max_ms=latencies[-1],
-            lag_ms=lag_s * 1000,
-            missing=missing,
-            disordered=disordered,
-            strange=strange,
-            closed=closed,
-            unanswered=unanswered,
-            behind=behind,
-        )
+    def end(self, begun: Begun) -> Any:
+        """The window ends now, and so does sending; what was seen in it."""
+        raise NotImplementedError
 
     def used(self, begun: Begun) -> tuple[float, float]:
         """Since then: seconds, and those of this process's CPU."""
@@ -323,12 +291,6 @@ class ObjectClients:
         self._epoll.close()
 
 
-def run(pipe: Any, plan: ObjectPlan) -> None:
-    """Process, see `client_process.serve`. Orders: ("run", rate), see `ObjectClients.start`; "begin" of a window, "end" of it and
-    of sending, answered with ("window", ObjectWindow); "each", see `send_each`."""
-    serve(pipe, ObjectClients(plan), obey)
-
-
 def _opened(others: Iterable[Future[socket.socket]]) -> list[socket.socket]:
     """Those that were opened, of what is done or cancelled."""
     done = (other for other in others if not other.cancelled() and other.exception() is None)
@@ -341,7 +303,8 @@ def _close_all(sockets: Iterable[socket.socket]) -> None:
 
 
 def obey(pipe: Any, clients: ObjectClients) -> None:
-    """Carry out the orders of `run`."""
+    """Orders: ("run", rate), see `ObjectClients.start`; "begin" of a window, "end" of it and of sending, answered with
+    ("window", what `end` returns); "each", see `send_each`."""
     clients.watch(pipe.fileno())
     begun = clients.begin()
     while True:

@@ -1,10 +1,11 @@
 """Who uses which SharedObject in a load of changes."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
-from bench.sampling import sampled_numbers
+_GROUPED = 1000
+_CHANGING = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +20,16 @@ class ClientSpec:
     requester: int | None = None
     pace: int = 1
 
-    def renamed(self, scope: str) -> "ClientSpec":
-        """The same in another scope."""
-        return replace(self, scope=scope)
-
 
 @dataclass(frozen=True, slots=True)
 class ObjectShape:
-    """A load. `window`: messages that a requester has unanswered at a time when it sends as fast as it is answered."""
+    """A load. `window`: messages that a requester has unanswered at a time when it sends as fast as it is answered. `alone`: who
+    has most of the work, and a core for itself where that is measured."""
 
     name: str
     about: str
     window: int
+    alone: str
     clients: Callable[[], list[ClientSpec]]
 
     @property
@@ -50,29 +49,18 @@ def own_objects(scopes: int = 4, objects: int = 50) -> list[ClientSpec]:
     return made
 
 
-def large_groups(objects: int = 5, members: int = 200) -> list[ClientSpec]:
-    """Few objects with many members each, one of which changes it: the edge has most of the work."""
-    return [
-        ClientSpec(0, f"large{number}", (number,), 0 if member == 0 else None)
-        for number in range(objects)
-        for member in range(members)
-    ]
-
-
 def one_object(edges: int = 2, requesters: int = 6) -> list[ClientSpec]:
     """One object whose few members, on every edge as many, all change it: what one object can bear."""
     return [ClientSpec(number % edges, "one", (0,), number) for number in range(edges * requesters)]
 
 
-def sampled_clients(clients: Sequence[ClientSpec], sampled: int = 50) -> set[int]:
-    """Indexes of the clients that take latencies: of those that see others' changes, some, spread evenly."""
-    requesters = Counter(client.objects[0] for client in clients if client.requester is not None)
-    seeing = [
-        index
-        for index, client in enumerate(clients)
-        if client.requester is None or requesters[client.objects[0]] > 1
+def groups(size: int) -> list[ClientSpec]:
+    """Objects of `size` members each on one edge, about a thousand members in all; some of each, ten at most, change it."""
+    return [
+        ClientSpec(0, f"group{size}", (number,), member if member < min(size, _CHANGING) else None)
+        for number in range(max(1, _GROUPED // size))
+        for member in range(size)
     ]
-    return {seeing[number] for number in sampled_numbers(len(seeing), sampled)}
 
 
 def schedule(clients: Sequence[ClientSpec]) -> list[int]:
@@ -87,8 +75,16 @@ def schedule(clients: Sequence[ClientSpec]) -> list[int]:
 
 
 SHAPES = (
-    # Flash sends an object's next changes when the last are answered: a window of 1. The others have fewer requesters.
-    ObjectShape("own", "200 objects, a requester each", 1, own_objects),
-    ObjectShape("large", "5 objects of 200 members", 2, large_groups),
-    ObjectShape("one", "1 object, 6 requesters on each of 2 edges", 8, one_object),
+    # Flash sends an object's next changes when the last are answered: a window of 1. Where there are fewer requesters they have
+    # more under way, several hundred together, so that nobody waits for a flush or a commit.
+    ObjectShape("own", "200 objects, a requester each", 2, "origin", own_objects),
+    ObjectShape("one", "1 object, 6 requesters on each of 2 edges", 32, "origin", one_object),
+    ObjectShape("group2", "500 objects of 2 members, which both change it", 1, "origin", partial(groups, 2)),
+    ObjectShape("group20", "50 objects of 20 members, 10 of which change it", 1, "edge", partial(groups, 20)),
+    ObjectShape(
+        "group200", "5 objects of 200 members, 10 of which change it", 8, "edge", partial(groups, 200)
+    ),
+    ObjectShape(
+        "group2000", "1 object of 2000 members, 10 of which change it", 32, "edge", partial(groups, 2000)
+    ),
 )

@@ -1,6 +1,7 @@
-"""The picture of a fan-out benchmark: CPU, memory and latency."""
+"""The pictures of the media benchmarks: some columns of the table as bars; and what other plots share."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +13,59 @@ import matplotlib.pyplot as plt
 from bench.report import Report
 from bench.results import Figure, Row
 
-_PANELS = (
-    ("server CPU seconds per Gbit delivered", "cpu_s_per_gbit", False),
-    ("server memory (RSS), MB", "rss_mb", False),
-    ("delivery latency p50, ms", "latency_p50_ms", True),
-    ("delivery latency p99, ms", "latency_p99_ms", True),
-)
-"""Title, field of Row, and whether it is the server's as a whole, so that its process groups do not differ."""
-_COLOURS = ("#6b7280", "#93c5fd", "#1d4ed8", "#86efac", "#15803d", "#fcd34d", "#b45309")
+_FAMILIES = {"headwater": "Blues", "bare loop": "Greens", "nginx": "Greys", "": "Oranges"}
+"""Colours by what a server's title begins with; later ones are darker."""
+_BAR_INCHES = 0.2
 
 
-def write_plot(report: Report, path: Path) -> None:
-    """A PNG. Bars of one colour are one server (and process group); groups of bars are numbers of players."""
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Bars of a column. `of_groups`: whether process groups of a server differ in it; otherwise there is one bar for all."""
+
+    title: str
+    column: str
+    of_groups: bool = False
+
+
+def _colours(titles: Sequence[str]) -> dict[str, Any]:
+    found = {}
+    families = [next(family for family in _FAMILIES if title.startswith(family)) for title in titles]
+    for number, (title, family) in enumerate(zip(titles, families, strict=True)):
+        shade = 0.35 + 0.6 * families[:number].count(family) / max(1, families.count(family) - 1)
+        found[title] = plt.get_cmap(_FAMILIES[family])(shade)
+    return found
+
+
+def write_plot(report: Report[Any], panels: Sequence[Panel], path: Path) -> None:
+    """A PNG. Bars of one colour are one server (and process group); groups of bars are cases."""
     made = report.rows()
-    titles = list(dict.fromkeys(row.title for row in made))
-    colours = {title: _COLOURS[number % len(_COLOURS)] for number, title in enumerate(titles)}
-    figure, axes = plt.subplots(2, 2, figsize=(13, 8.5), layout="constrained")
-    for axis, (title, name, whole) in zip(axes.flat, _PANELS, strict=True):
-        _panel(axis, [row for row in made if row.group == "all" or not whole], name, colours)
-        axis.set_title(title, fontsize=10)
+    cases = list(dict.fromkeys(row.case for row in made))
+    colours = _colours(list(dict.fromkeys(row.title for row in made)))
+    width = max(16, 2 * _BAR_INCHES * len(made))
+    figure, axes = plt.subplots(2, 2, figsize=(width, 9), layout="constrained")
+    for axis, panel in zip(axes.flat, panels, strict=True):
+        _draw(
+            axis, [row for row in made if row.group == "all" or panel.of_groups], panel.column, cases, colours
+        )
+        axis.set_title(panel.title, fontsize=10)
     finish(figure, [report.title, *report.machine.lines()], path)
 
 
-def _panel(axis: Any, shown: list[Row], name: str, colours: dict[str, str]) -> None:
-    players = [str(count) for count in sorted({row.players for row in shown})]
+def _draw(axis: Any, shown: list[Row], column: str, cases: Sequence[str], colours: dict[str, Any]) -> None:
     bars: dict[str, dict[str, Figure]] = {}
     for row in shown:
-        bars.setdefault(row.title, {})[str(row.players)] = getattr(row, name)
-    grouped_bars(axis, players, bars, colours)
-    axis.set_xticks(range(len(players)), [f"{count} players" for count in players])
+        figure = row.figures[column]
+        if figure is not None:
+            bars.setdefault(row.title, {})[row.case] = figure
+    grouped_bars(axis, cases, bars, colours)
+    axis.set_xticks(range(len(cases)), cases)
 
 
 def grouped_bars(
-    axis: Any, groups: Sequence[str], bars: Mapping[str, Mapping[str, Figure]], colours: Mapping[str, str]
+    axis: Any, groups: Sequence[str], bars: Mapping[str, Mapping[str, Figure]], colours: Mapping[str, Any]
 ) -> None:
     """Medians by title and group, with whiskers from the least to the greatest where there were several runs."""
-    width = 0.8 / len(bars)
+    width = 0.8 / max(1, len(bars))
     for number, (title, by_group) in enumerate(bars.items()):
         at = [groups.index(group) + (number - (len(bars) - 1) / 2) * width for group in by_group]
         figures = list(by_group.values())

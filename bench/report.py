@@ -1,43 +1,48 @@
-"""A fan-out benchmark's results for people and programs: a table on the console, the same as Markdown, everything as JSON."""
+"""A media benchmark's results for people and programs: a table on the console, the same as Markdown, everything as JSON."""
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 from rich.table import Table
 
 from bench.machine import Machine
-from bench.results import Figure, Measurement, Row, rows
-
-_COLUMNS = (
-    "players",
-    "server",
-    "CPU s/Gbit",
-    "p50 ms",
-    "p99 ms",
-    "RSS MB",
-    "CPU %",
-    "load CPU %",
-    "missing",
-)
+from bench.results import Column, Figure, M, Row, rows
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """Everything a run of the benchmark found. `reference`: the server that ratios are to, if it took part."""
+class Report(Generic[M]):
+    """Everything a run of the benchmark found. `first`: the title of the column that says the case; `remarks`: what a reader must
+    know besides; `failures`: what could not be measured."""
 
     title: str
+    first: str
     machine: Machine
     parameters: dict[str, Any]
     servers: dict[str, dict[str, object]]
-    measurements: list[Measurement]
-    reference: str | None
+    measurements: list[M]
+    columns: Sequence[Column[M]]
+    remarks: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     def rows(self) -> list[Row]:
         """Summed up over the runs."""
-        return rows(self.measurements, self.reference)
+        return rows(self.measurements, self.columns)
+
+    def headings(self) -> list[str]:
+        """Of the table."""
+        return [self.first, "server", *(column.title for column in self.columns)]
+
+    def cells(self, row: Row) -> list[str]:
+        """Of one row."""
+        figures = (row.figures[column.title] for column in self.columns)
+        shown = (
+            "" if figure is None else cell(figure, column.digits)
+            for figure, column in zip(figures, self.columns, strict=True)
+        )
+        return [row.case, row.title, *shown]
 
     def notes(self) -> list[str]:
         """What a reader must know to believe the table."""
@@ -45,10 +50,10 @@ class Report:
         found += dict.fromkeys(str(each["version"]) for each in self.servers.values())
         if self.machine.server_core in self.machine.load_cores:
             found.append("server and load share one core: compare nothing")
-        if self.reference is not None:
-            found.append(f"(n.nn×): to {self.reference} of the same run; below 1 is less")
+        found += self.remarks
+        found += [f"DOUBT not measured: {failure}" for failure in self.failures]
         for each in self.measurements:
-            where = f"{each.server}, {each.players} players, run {each.run}"
+            where = f"{each.server}, {each.case}, run {each.run}"
             found += [f"DOUBT {where}: {doubt}" for doubt in each.doubts()]
         return found
 
@@ -61,31 +66,17 @@ def cell(figure: Figure, digits: int) -> str:
     return text if figure.ratio is None else f"{text} ({figure.ratio:.2f}×)"
 
 
-def _cells(row: Row) -> list[str]:
-    return [
-        str(row.players),
-        row.title,
-        cell(row.cpu_s_per_gbit, 3),
-        cell(row.latency_p50_ms, 1),
-        cell(row.latency_p99_ms, 1),
-        cell(row.rss_mb, 1),
-        f"{row.cpu_percent.median:.0f}",
-        f"{row.load_percent.median:.0f}",
-        str(row.missing),
-    ]
-
-
-def table(report: Report) -> Table:
+def table(report: Report[Any]) -> Table:
     """For the console."""
     made = Table(title=report.title)
-    for number, column in enumerate(_COLUMNS):
-        made.add_column(column, justify="left" if number == 1 else "right")
-    players = None
+    for number, heading in enumerate(report.headings()):
+        made.add_column(heading, justify="left" if number < 2 else "right", no_wrap=number < 2)
+    case = None
     for row in report.rows():
-        if players not in (None, row.players):
+        if case not in (None, row.case):
             made.add_section()
-        players = row.players
-        made.add_row(*_cells(row))
+        case = row.case
+        made.add_row(*report.cells(row))
     return made
 
 
@@ -96,20 +87,20 @@ def page(title: str, columns: Sequence[str], cells: Iterable[Sequence[str]], not
     return "\n".join([title, "", *drawn, "", *(f"- {note}" for note in notes)]) + "\n"
 
 
-def markdown(report: Report) -> str:
+def markdown(report: Report[Any]) -> str:
     """The table and its notes."""
-    return page(report.title, _COLUMNS, map(_cells, report.rows()), report.notes())
+    return page(report.title, report.headings(), map(report.cells, report.rows()), report.notes())
 
 
-def write_json(report: Report, path: Path) -> None:
+def write_json(report: Report[Any], path: Path) -> None:
     """All measurements, their doubts, the rows, what each server ran with."""
     data = {
         "title": report.title,
         "machine": asdict(report.machine),
         "parameters": report.parameters,
         "servers": report.servers,
-        "reference": report.reference,
         "measurements": [{**asdict(each), "doubts": each.doubts()} for each in report.measurements],
         "rows": [asdict(row) for row in report.rows()],
+        "notes": report.notes(),
     }
     path.write_text(json.dumps(data, indent=1) + "\n")

@@ -1,12 +1,13 @@
-"""Results of a fan-out benchmark: one measurement for each server, number of players and run; rows sum the runs up."""
+"""Results of a media benchmark: one measurement for each case, server and run; rows sum the runs up, a figure for each column."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from bench.load import LoadWindow
-from bench.measure import Usage, gigabits, percentile, ratio
+from bench.measure import Usage, gigabits, ratio
+from bench.native_load import Durations
 
 SATURATED_PERCENT = 90.0
 _FOREIGN_PERCENT = 5.0
@@ -29,31 +30,58 @@ def core_doubts(
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
-    """One server with so many players in one run. `usages`: by process group, of `wall_s` seconds. `load_percents`: what the
-    load used of each of its cores; `foreign_percent`, `load_foreign_percent`: what others used of the server's core and, at
-    most, of one of the load's. `bytes_least` and `bytes_median`: what players received."""
+class Spread:
+    """Of durations, in ms."""
 
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    max_ms: float
+
+    @classmethod
+    def of(cls, durations: Durations) -> Self:
+        """All 0 of none."""
+        p50_ms, p99_ms, p999_ms = (durations.percentile_ms(percent) for percent in (50, 99, 99.9))
+        return cls(p50_ms, p99_ms, p999_ms, durations.max_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class CoreUse:
+    """What others than server and load used of the server's core and, at most, of one of the load's; what all used of the cores
+    that the benchmark has. Percent of one core, the last of them all."""
+
+    foreign_percent: float
+    load_foreign_percent: float
+    busy_percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One server in one case and run. `usages`: by process group, of `wall_s` seconds. `load_percents`: what the load used of
+    each of its cores. `bytes_least` and `bytes_median`: what players received. `gap`: between video messages of a player;
+    `lag`: from when a publisher's message was due to when it left; `backlog_bytes`: the most that was left in a publisher."""
+
+    case: str
     server: str
-    players: int
     run: int
+    streams: int
+    players: int
     wall_s: float
     usages: dict[str, Usage]
     delivered_gbit: float
-    samples: int
-    latency_p50_ms: float
-    latency_p99_ms: float
-    latency_max_ms: float
+    messages: int
+    latency: Spread
+    gap: Spread
+    lag: Spread
     missing: int
     disordered: int
     closed: int
     short_players: int
     bytes_least: int
     bytes_median: int
+    backlog_bytes: int
     load_percents: tuple[float, ...]
-    foreign_percent: float
-    load_foreign_percent: float
-    publisher_lag_ms: float
+    cores: CoreUse
 
     def cpu_s_per_gbit(self, group: str) -> float:
         """Server CPU seconds for each 10^9 bits that players received."""
@@ -65,58 +93,55 @@ class Measurement:
 
     def doubts(self) -> list[str]:
         """Why this measurement should not be trusted, or what went wrong in it; empty for a good one."""
+        use = self.cores
         found = core_doubts(
-            max(self.load_percents), self.foreign_percent, self.load_foreign_percent, "latencies"
+            max(self.load_percents), use.foreign_percent, use.load_foreign_percent, "latencies"
         )
-        if self.publisher_lag_ms > _LAG_MS:
-            found.append(f"the publisher was up to {self.publisher_lag_ms:.0f} ms late")
+        if self.lag.p99_ms > _LAG_MS:
+            found.append(f"1 % of what was published left more than {self.lag.p99_ms:.0f} ms late")
         if self.closed:
             found.append(f"{self.closed} players were closed")
         if self.missing:
-            found.append(f"sampled players missed {self.missing} messages")
+            found.append(f"players missed {self.missing} messages")
         if self.disordered:
-            found.append(f"sampled players got {self.disordered} messages out of order")
+            found.append(f"players got {self.disordered} messages out of order")
         if self.short_players:
             found.append(f"{self.short_players} players got less than {_SHORT:.0%} of the median's bytes")
         return found
 
 
 def measurement(
-    server: str,
-    players: int,
-    run: int,
-    usage: tuple[float, dict[str, Usage], float],
-    load: LoadWindow,
-    load_foreign_percent: float,
-) -> Measurement:
+    case: str, server: str, run: int, streams: int, usage: tuple[float, dict[str, Usage]], load: LoadWindow, cores: CoreUse
+) -> Measurement:  # fmt: skip
     """Put together what was measured of one window. Raises ValueError when nothing was delivered."""
-    wall_s, usages, foreign_percent = usage
-    each = sorted(count for window in load.players for count in window.bytes_each)
-    latencies = [latency for window in load.players for latency in window.latencies_ms]
-    if not latencies:
-        raise ValueError(f"{server}: sampled players received nothing in {wall_s:.0f} s")
+    wall_s, usages = usage
+    each = load.bytes_each
+    messages = load.total(lambda window: window.messages)
+    if not messages:
+        raise ValueError(f"{server}: players received nothing in {wall_s:.0f} s")
     middle = each[len(each) // 2]
     return Measurement(
+        case=case,
         server=server,
-        players=players,
         run=run,
+        streams=streams,
+        players=len(each),
         wall_s=wall_s,
         usages=usages,
         delivered_gbit=gigabits(sum(each)),
-        samples=len(latencies),
-        latency_p50_ms=percentile(latencies, 50),
-        latency_p99_ms=percentile(latencies, 99),
-        latency_max_ms=max(latencies),
-        missing=sum(window.missing for window in load.players),
-        disordered=sum(window.disordered for window in load.players),
-        closed=sum(window.closed for window in load.players),
+        messages=messages,
+        latency=Spread.of(load.durations(lambda window: window.latency)),
+        gap=Spread.of(load.durations(lambda window: window.gap)),
+        lag=Spread.of(load.durations(lambda window: window.lag)),
+        missing=load.total(lambda window: window.missing),
+        disordered=load.total(lambda window: window.disordered),
+        closed=load.total(lambda window: window.closed),
         short_players=sum(count < middle * _SHORT for count in each),
         bytes_least=each[0],
         bytes_median=middle,
-        load_percents=tuple(load.core_percents),
-        foreign_percent=foreign_percent,
-        load_foreign_percent=load_foreign_percent,
-        publisher_lag_ms=load.publisher.lag_ms,
+        backlog_bytes=max(window.backlog_bytes for window in load.of_processes),
+        load_percents=load.core_percents,
+        cores=cores,
     )
 
 
@@ -128,28 +153,6 @@ class Figure:
     least: float
     greatest: float
     ratio: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What a table shows of one process group of a server with so many players."""
-
-    players: int
-    server: str
-    group: str
-    cpu_s_per_gbit: Figure
-    latency_p50_ms: Figure
-    latency_p99_ms: Figure
-    rss_mb: Figure
-    cpu_percent: Figure
-    load_percent: Figure
-    missing: int
-    closed: int
-
-    @property
-    def title(self) -> str:
-        """Server and, where it has several, group."""
-        return self.server if self.group == "all" else f"{self.server}, {self.group} alone"
 
 
 class _OfRun(Protocol):
@@ -173,45 +176,80 @@ def figure_over(
     return Figure(median(values), min(values), max(values), median(ratios) if ratios else None)
 
 
-Value = Callable[[Measurement, str], float]
+class Measured(Protocol):
+    """What rows are made of: a Measurement, or what another benchmark has instead."""
+
+    @property
+    def case(self) -> str: ...
+    @property
+    def server(self) -> str: ...
+    @property
+    def run(self) -> int: ...
+    @property
+    def usages(self) -> dict[str, Usage]: ...
+    def doubts(self) -> list[str]: ...
 
 
-def _figure(value: Value, group: str, pairs: list[tuple[Measurement, Measurement | None]]) -> Figure:
-    values = [value(own, group) for own, _ in pairs]
-    ratios = [
-        found
-        for own, other in pairs
-        if other is not None and (found := ratio(value(own, group), value(other, "all"))) is not None
-    ]
-    return Figure(median(values), min(values), max(values), median(ratios) if ratios else None)
+M = TypeVar("M", bound=Measured)
 
 
-def rows(measurements: Iterable[Measurement], reference: str | None) -> list[Row]:
-    """Sum up: a row for each number of players, server and group, in the order in which they came. Ratios are to the server
-    `reference` with as many players in the same run; its own rows have none."""
-    by_place: dict[tuple[int, str], list[Measurement]] = {}
+@dataclass(frozen=True, slots=True)
+class Column(Generic[M]):
+    """A column of a table: what it shows of a measurement and process group, with so many `digits`. `ratio_to`: which server, of
+    the same case and run, it is divided by, as a function of its own server's label; such a column shows ratios only."""
+
+    title: str
+    value: Callable[[M, str], float]
+    digits: int = 1
+    ratio_to: Callable[[str], str | None] | None = None
+
+    def against(self, title: str, ratio_to: Callable[[str], str | None]) -> "Column[M]":
+        """This one, divided by another server's."""
+        return replace(self, title=title, digits=2, ratio_to=ratio_to)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a table shows of one process group of a server in a case. `figures` by column; None: nothing to compare with."""
+
+    case: str
+    server: str
+    group: str
+    figures: dict[str, Figure | None]
+
+    @property
+    def title(self) -> str:
+        """Server and, where it has several, group."""
+        return self.server if self.group == "all" else f"{self.server}, {self.group} alone"
+
+
+def rows(measurements: Iterable[M], columns: Sequence[Column[M]]) -> list[Row]:
+    """Sum up: a row for each case, server and group, in the order in which they came, cases together."""
+    by_place: dict[str, dict[str, list[M]]] = {}
     for each in measurements:
-        by_place.setdefault((each.players, each.server), []).append(each)
-    made = []
-    for (players, server), of_runs in sorted(by_place.items(), key=lambda item: item[0][0]):
-        others = (
-            {} if server == reference else {m.run: m for m in by_place.get((players, reference or ""), [])}
+        by_place.setdefault(each.case, {}).setdefault(each.server, []).append(each)
+    return [
+        Row(
+            case,
+            server,
+            group,
+            {column.title: _figure(column, group, of_runs, servers) for column in columns},
         )
-        pairs = [(own, others.get(own.run)) for own in of_runs]
-        for group in of_runs[0].usages:
-            made.append(
-                Row(
-                    players=players,
-                    server=server,
-                    group=group,
-                    cpu_s_per_gbit=_figure(Measurement.cpu_s_per_gbit, group, pairs),
-                    latency_p50_ms=_figure(lambda m, _: m.latency_p50_ms, group, pairs),
-                    latency_p99_ms=_figure(lambda m, _: m.latency_p99_ms, group, pairs),
-                    rss_mb=_figure(lambda m, g: m.usages[g].rss_mb, group, pairs),
-                    cpu_percent=_figure(Measurement.cpu_percent, group, pairs),
-                    load_percent=_figure(lambda m, _: max(m.load_percents), group, pairs),
-                    missing=sum(m.missing for m in of_runs),
-                    closed=sum(m.closed for m in of_runs),
-                )
-            )
-    return made
+        for case, servers in by_place.items()
+        for server, of_runs in servers.items()
+        for group in of_runs[0].usages
+    ]
+
+
+def _figure(column: Column[M], group: str, of_runs: list[M], servers: Mapping[str, list[M]]) -> Figure | None:
+    if column.ratio_to is None:
+        return figure_over(of_runs, {}, lambda own: column.value(own, group), False)
+    reference = column.ratio_to(of_runs[0].server)
+    others = {other.run: other for other in servers.get(reference or "", [])}
+    found = [
+        quotient
+        for own in of_runs
+        if own.run in others
+        and (quotient := ratio(column.value(own, group), column.value(others[own.run], "all"))) is not None
+    ]
+    return Figure(median(found), min(found), max(found)) if found else None

@@ -8,12 +8,6 @@ from headwater_rtmp.message import Message
 from bench.stream import is_keyframe, read_stamp
 
 
-def sampled_numbers(players: int, sampled: int) -> set[int]:
-    """Which players read whole messages: every nth, from the middle of the first n."""
-    sampled = min(players, sampled)
-    return {(2 * index + 1) * players // (2 * sampled) for index in range(sampled)}
-
-
 @dataclass(slots=True)
 class StampReader:
     """What one sampled player learns from its messages. `now_ns`: when the bytes at hand were received.

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.errors import BenchError
 
-_WIDTH = 160
+_WIDTH = 220
 
 
 class Screen:

@@ -17,11 +17,14 @@ class Server(ABC):
     afterwards.
 
     `label` names it with its settings in tables; `groups` are the process groups whose costs are told apart, the first the
-    one that does the work.
+    one that does the work. `core_group`: the group of all that runs on `core`; what is not of it runs on the load's.
+    `makes_stream`: it needs no publisher.
     """
 
     label: str
     groups: tuple[str, ...]
+    core_group = "all"
+    makes_stream = False
 
     def __init__(self, core: int | None) -> None:
         self.core = core

@@ -1,4 +1,5 @@
-"""Headwater with its origins' journal and its edges' RTMPT sessions on SQLite, on a Redis of its own, or nowhere."""
+"""Headwater with its origins' journal and its edges' RTMPT sessions on SQLite, on a Redis of its own, or nowhere; all on one
+core, or one service alone on it."""
 
 import shutil
 import socket
@@ -12,35 +13,57 @@ from bench.processes import Program, free_port
 STORES = ("none", "sqlite", "redis")
 REFERENCE = "none"
 """What the others are compared to."""
+POWER = "-power"
+"""Behind the name of a store: what is committed survives the loss of power, not only of processes."""
 _FLUSH_MS = 20
 _READY_S = 10.0
 _LOOK_S = 0.02
 
 
 class StoreCluster(Headwater):
-    """Origins and edges; origins, edges and Redis are also counted alone."""
+    """Origins and edges; origins, edges and Redis are also counted alone. `journal`: one of STORES, or with POWER behind it."""
 
-    def __init__(self, core: int | None, store: str, edges: int, origins: int = 1) -> None:
-        super().__init__(core, _FLUSH_MS, edges, origins)
-        self.label = f"journal {'off' if store == 'none' else 'on ' + store}"
-        self.groups = ("origin", "edge", *(("redis",) if store == "redis" else ()), "all")
-        self.journal = store
-        self._redis_port = free_port() if store == "redis" else 0
+    def __init__(
+        self,
+        core: int | None,
+        journal: str,
+        edges: int,
+        origins: int = 1,
+        alone: str = "all",
+        flush_ms: int = _FLUSH_MS,
+    ) -> None:
+        """`alone`: the group that has `core`; the others run where the benchmark itself does, which is on the load's."""
+        super().__init__(core, flush_ms, edges, origins)
+        self.label = f"journal {'off' if journal == 'none' else 'on ' + journal}"
+        self.journal, self._engine = journal, journal.removesuffix(POWER)
+        self.groups = ("origin", "edge", *(("redis",) if self._engine == "redis" else ()), "all")
+        self.core_group = alone
+        self._redis_port = free_port() if self._engine == "redis" else 0
 
     @property
     def store(self) -> str:
         """SQLite is the default."""
-        urls = {"none": "none", "redis": f"redis://127.0.0.1:{self._redis_port}/0"}
-        return urls.get(self.journal, "")
+        option = "?durability=power" if self.journal.endswith(POWER) else ""
+        if self._engine == "sqlite":
+            return f"sqlite:{self.folder / 'data'}{option}" if option else ""
+        return f"redis://127.0.0.1:{self._redis_port}/0{option}" if self._engine == "redis" else "none"
+
+    def core_of(self, node_id: str) -> int | None:
+        """Where a node runs."""
+        return self.core if self.core_group in ("all", node_id.partition("-")[0]) else None
 
     def start(self) -> None:
         """Redis first; the others wait for each other."""
-        if self.journal == "redis":
-            command = redis_command(find_redis(), self._redis_port, str(self.folder))
-            redis = Program("redis", command, self.folder, self.core)
+        if self._engine == "redis":
+            command = redis_command(find_redis(), self._redis_port, str(self.folder), self._fsync)
+            redis = Program("redis", command, self.folder, self.core_of("redis"))
             self.add(redis, "redis", "all")
             self._await_redis(redis)
         super().start()
+
+    @property
+    def _fsync(self) -> str:
+        return "always" if self.journal.endswith(POWER) else "everysec"
 
     def _await_redis(self, redis: Program) -> None:
         deadline = time.monotonic() + _READY_S
@@ -59,16 +82,16 @@ class StoreCluster(Headwater):
     def settings(self) -> dict[str, object]:
         """Versions, and what keeps the journal."""
         made = super().settings()
-        if self.journal == "redis":
-            made["version"] = f"{made['version']}, {_redis_version()}, appendfsync everysec"
+        if self._engine == "redis":
+            made["version"] = f"{made['version']}, {_redis_version()}, appendfsync {self._fsync}"
         return {**made, "store": self.journal}
 
 
-def redis_command(program: str, port: int, folder: str) -> list[str]:
-    """A Redis that keeps its data as one for a journal should: every second at the latest, nothing else beside."""
+def redis_command(program: str, port: int, folder: str, fsync: str = "everysec") -> list[str]:
+    """A Redis that keeps its data as one for a journal should, nothing else beside."""
     options = {
         "port": str(port), "bind": "127.0.0.1", "dir": folder, "save": "", "appendonly": "yes",
-        "appendfsync": "everysec", "daemonize": "no",
+        "appendfsync": fsync, "daemonize": "no",
     }  # fmt: skip
     return [program, *(text for name, value in options.items() for text in (f"--{name}", value))]
 

@@ -16,8 +16,8 @@ _STAMP = struct.Struct(">4sIQ")  # magic, number from 1, time.monotonic_ns() at 
 _MAGIC = b"\xa5HWB"
 _VIDEO_HEAD_BYTES = 5 + 4 + 1  # FLV AVC tag header, NAL unit length, NAL unit header
 _AUDIO_HEAD_BYTES = 2
-_AUDIO_RATE_HZ = 44_100
-_AAC_FRAME_SAMPLES = 1024
+AUDIO_RATE_HZ = 44_100
+AAC_FRAME_SAMPLES = 1024
 _KEYFRAME_TO_FRAME = 10
 """A keyframe is so many times the mean size of the others: what x264 makes of camera pictures at this rate."""
 _FRAME_SPREAD = 0.35
@@ -50,7 +50,7 @@ class StreamShape:
     @property
     def messages_s(self) -> float:
         """Media messages a second: 73.07 with the defaults."""
-        return self.frames_s + _AUDIO_RATE_HZ / _AAC_FRAME_SAMPLES
+        return self.frames_s + AUDIO_RATE_HZ / AAC_FRAME_SAMPLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +94,16 @@ def frame_sizes(shape: StreamShape) -> list[int]:
     return sizes
 
 
+def audio_size(shape: StreamShape) -> int:
+    """Bytes of an audio payload."""
+    return round(shape.audio_bit_s * AAC_FRAME_SAMPLES / AUDIO_RATE_HZ / 8)
+
+
 def frames(shape: StreamShape) -> Iterator[Frame]:
     """The stream's media messages without end, audio and video in the order of their times."""
     sizes = frame_sizes(shape)
-    audio_interval_s = _AAC_FRAME_SAMPLES / _AUDIO_RATE_HZ
-    audio_size = round(shape.audio_bit_s * audio_interval_s / 8)
+    audio_interval_s = AAC_FRAME_SAMPLES / AUDIO_RATE_HZ
+    audio_bytes = audio_size(shape)
     audio = video = 0
     while True:
         audio_due_s, video_due_s = audio * audio_interval_s, video / shape.frames_s
@@ -107,7 +112,7 @@ def frames(shape: StreamShape) -> Iterator[Frame]:
             yield Frame(video_due_s, MessageType.VIDEO, at == 0, sizes[at])
             video += 1
         else:
-            yield Frame(audio_due_s, MessageType.AUDIO, False, audio_size)
+            yield Frame(audio_due_s, MessageType.AUDIO, False, audio_bytes)
             audio += 1
 
 
@@ -121,7 +126,7 @@ def header_messages(shape: StreamShape, stream_id: int) -> list[Message]:
         "videodatarate": (shape.bit_s - shape.audio_bit_s) / 1000,
         "audiocodecid": 10.0,
         "audiodatarate": shape.audio_bit_s / 1000,
-        "audiosamplerate": float(_AUDIO_RATE_HZ),
+        "audiosamplerate": float(AUDIO_RATE_HZ),
         "stereo": True,
     }
     return [

@@ -12,9 +12,11 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench import fanout, headwater
+from bench import headwater
 from bench.headwater import Headwater
 from bench.machine import Machine, describe
+from bench.media import Case, MediaBench, Timing
+from bench.native_load import build
 from bench.processes import Cores, choose_cores
 from bench.report import page
 from bench.results import Measurement
@@ -24,6 +26,7 @@ from bench.stream import StreamShape
 
 _EDGES = 2
 _FLUSH_MS = 20
+_WARM_UP_S = 3.0
 _GOPS_PER_S = 4
 """Short ones: what joining players get must fit the cache at every rate."""
 _COLUMNS = (
@@ -80,7 +83,7 @@ def stream_row(mbit_s: int, of_runs: list[Measurement]) -> StreamRow:
         edge_percent=median(each.cpu_percent("edge") for each in of_runs),
         messages_per_origin_cpu_s=messages_s / share,
         mbit_per_origin_cpu_s=mbit_s / share,
-        latency_p99_ms=median(each.latency_p99_ms for each in of_runs),
+        latency_p99_ms=median(each.latency.p99_ms for each in of_runs),
         missing=sum(each.missing for each in of_runs),
     )
 
@@ -109,16 +112,16 @@ def run_all(
     os.sched_setaffinity(0, cores.load)
     measured: dict[int, list[Measurement]] = {rate: [] for rate in rates}
     version = ""
+    program = build()
     with Screen(console, runs * len(rates)) as screen:
+        bench = MediaBench(program, cores, Timing(seconds, _WARM_UP_S, runs), screen)
         for run in range(1, runs + 1):
             for rate in rates:
-                plan = fanout.Plan(
-                    ("headwater",), (_EDGES,), seconds, 3.0, 1, (_FLUSH_MS,), _EDGES, stream_of(rate)
-                )
                 with StreamCluster(cores.server) as server:
                     server.label = f"{rate} Mbit/s"
                     version = str(server.settings()["version"])
-                    measured[rate].append(fanout.measure(server, plan, _EDGES, run, cores, screen))
+                    case = Case(f"{rate} Mbit/s", stream_of(rate), 1, _EDGES)
+                    measured[rate].append(bench.measure(server, case, run))
                 screen.next()
     return measured, version
 

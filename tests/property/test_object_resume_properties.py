@@ -46,6 +46,7 @@ STEPS = st.one_of(
     st.tuples(st.just("commit"), st.just(0)),
     st.tuples(st.just("deliver"), WHERE),
     st.tuples(st.just("deliver"), WHERE),
+    st.tuples(st.just("flush"), WHERE),
     st.tuples(st.just("acknowledge"), WHERE),
     st.tuples(st.just("cut"), WHERE, st.booleans()),
     st.tuples(st.just("connect"), WHERE),
@@ -67,7 +68,7 @@ class World:
             "snapshot_entries": 10**6,
         }
         self.bench = JournaledBench(Speaking, self.journals, **self.limits)
-        self.edges = [ResumingEdge("edge-1"), ResumingEdge("edge-2")]
+        self.edges = [ResumingEdge("edge-1"), ResumingEdge("edge-2", gathers=True)]
         self.using: set[int] = set()
         self.uses = dict.fromkeys(range(CLIENTS), 0)
         self.serial = 0
@@ -126,6 +127,7 @@ class World:
             moved = False
             for edge in self.edges:
                 moved = edge.deliver() or moved
+                moved = edge.flush() or moved
                 edge.link.ack()  # type: ignore[union-attr]  # It is connected.
 
     def events(self, wanted: list[Any]) -> list[tuple[Any, ...]]:
@@ -178,6 +180,8 @@ class World:
             self.commit()
         elif kind == "deliver":
             self.edges[what].deliver()
+        elif kind == "flush":
+            self.edges[what].flush()
         elif kind == "acknowledge":
             link = self.edges[what].link
             if link is not None:

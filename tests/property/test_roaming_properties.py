@@ -228,7 +228,7 @@ def check_replica(world: RoamingWorld, fanout: ObjectFanout) -> None:
     assert not fanout.stale
     assert fanout.number
     assert (fanout.events, fanout.slots.values) == (shared.events, shared.content.values)
-    assert (fanout._away, fanout._restored, fanout._missed, list(fanout._held)) == ({}, {}, {}, [])
+    assert (fanout._away, fanout._restored, fanout._missed, len(fanout._held)) == ({}, {}, {}, 0)
 
 
 def leave(world: RoamingWorld) -> None:

@@ -122,6 +122,16 @@ def test_a_refused_append_harms_no_other(journals: Journals) -> None:
 
 
 @every_engine
+def test_one_append_for_very_many_groups(journals: Journals) -> None:
+    names = [f"app/{number}" for number in range(600)]
+    assert not [each for each in journals.open_many([(name, 1) for name in names]) if each != NOTHING]
+    batches = ([Append(name, 1, after, [b"%d" % after]) for name in names] for after in range(2))
+    for batch in batches:
+        assert journals.append(batch) == [None] * len(names)
+    assert [journals.open(name, 1).entries for name in names[::100]] == [[b"0", b"1"]] * 6
+
+
+@every_engine
 def test_a_repeated_append_is_not_appended_twice(journals: Journals) -> None:
     journals.open("g", 1)
     batch = [Append("g", 1, 0, [b"1", b"2", b"3"])]

@@ -19,11 +19,13 @@ def value(number: float) -> bytes:
 
 
 class FakeClient:
-    """A member. While `objects_full` its queue is over the limit."""
+    """A member. While `objects_full` its queue is over the limit; something is always queued. `holds`: as RTMPT clients do."""
 
-    def __init__(self, session: int, amf3: bool = False) -> None:
-        self.session, self.amf3 = session, amf3
+    def __init__(self, session: int, amf3: bool = False, holds: bool = False) -> None:
+        self.session, self.amf3, self.holds = session, amf3, holds
         self.objects_full = self.closed = False
+        self.outbox = object()
+        self.objects: dict[ObjectFanout, int] = {}
         self.behind: dict[ObjectFanout, int] | None = None
         self.received = b""
         self.pieces: list[bytes] = []
@@ -54,27 +56,31 @@ class FakeClient:
 
 
 class Board:
-    """An object with members and its origin's version."""
+    """An object with members and its origin's version. Unless it `gathers`, each commit is told at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "board", gathers: bool = False) -> None:
         self.counters = Counters()
-        self.fanout = ObjectFanout("board", False, Slots(), 0, CHUNK_SIZE, self.counters)
+        self.gathers = gathers
+        self.fanout = ObjectFanout(name, False, Slots(), 0, CHUNK_SIZE, self.counters)
         self.version = self.events = 0
         self._sessions = 0
 
-    def join(self, amf3: bool = False) -> FakeClient:
+    def join(self, amf3: bool = False, holds: bool = False) -> FakeClient:
         self._sessions += 1
-        client = FakeClient(self._sessions, amf3)
+        client = FakeClient(self._sessions, amf3, holds)
         self.rejoin(client)
         client.received = b""
         return client
 
     def rejoin(self, client: FakeClient, since: int = -1) -> None:
+        client.objects[self.fanout] = client.session
         self.fanout.join(client.session, client, since)  # type: ignore[arg-type]  # all that it needs of a Client
 
     def commit(self, *events: tuple[int, str, bytes], by: FakeClient | None = None) -> None:
         self.lose(*events)
         assert self.fanout.update(self.version, self.events, by.session if by is not None else 0, events)
+        if not self.gathers:
+            self.fanout.flush()
 
     def lose(self, *events: tuple[int, str, bytes]) -> None:
         """A commit that does not come here."""

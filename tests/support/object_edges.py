@@ -18,6 +18,7 @@ from headwater_bus.traffic import (
     ToClient,
 )
 from headwater_edge.counters import Counters
+from headwater_edge.object_pending import tell_pending
 from headwater_edge.objects import ObjectFanout
 from headwater_rtmp.message import Message
 from headwater_rtmp.shared_object import Event, EventType, decode_shared_object, encode_shared_object
@@ -35,7 +36,9 @@ class Copy:
 
     def __init__(self, client: FakeClient, settles: bool = True, amf3: bool = False) -> None:
         self.client, self.settles, self.amf3 = client, settles, amf3
-        self.closed = self.objects_full = False
+        self.closed = self.objects_full = self.holds = False
+        self.outbox = object()
+        self.objects: dict[ObjectFanout, int] = {}
         self.behind: dict[ObjectFanout, int] | None = None
         self.slots: dict[str, Any] = {}
         self.version = 0
@@ -133,6 +136,8 @@ class EdgeSide:
                 self._carry_out(envelope)
                 self._last = envelope
                 self._drain()
+        if self.fanout is not None:
+            self.fanout.flush()
 
     def _drain(self) -> None:
         """Every client reads all that is queued for it, so it is told what it has missed."""
@@ -156,19 +161,26 @@ class EdgeSide:
         elif isinstance(envelope, ToClient):
             client = self.clients.get(envelope.session)
             if client is not None and envelope.type_id in (16, 19):
+                tell_pending(client)  # type: ignore[arg-type]  # all that it needs of a Client
                 with client.answer():
                     client.read(Message(envelope.type_id, 0, 0, envelope.payload))
         elif isinstance(envelope, ObjectJoined):
             assert self.fanout is not None
             copy: Any = self.clients[envelope.session]
+            copy.objects = {self.fanout: envelope.session}
             self.fanout.join(envelope.session, copy, envelope.since)
         elif isinstance(envelope, ObjectUpdate):
             self._update(envelope)
         elif isinstance(envelope, ObjectLeft):
             if self.fanout is not None:
+                copy = self.clients.get(envelope.session)
+                if copy is not None:
+                    tell_pending(copy)
                 self.fanout.leave(envelope.session)
         elif isinstance(envelope, ObjectClosed):
             self.fanout = None
+            for client in self.clients.values():
+                client.objects.clear()
         elif isinstance(envelope, ObjectAnswer):
             assert self.fanout is not None
             rows = unpack_rows(envelope.payload, int, str)

@@ -13,6 +13,7 @@ from headwater_amf import amf0
 from headwater_bus import traffic
 from headwater_bus.codec import Codec
 from headwater_bus.control import Done, EpochSeen, Release
+from headwater_bus.sockets import pause
 from headwater_bus.view import ClusterView
 from headwater_origin import Application
 from headwater_origin.config import OriginConfig
@@ -28,9 +29,11 @@ ME = "origin-1"
 
 
 def settle() -> None:
-    """Let every greenlet that can run do so, and those that it wakes."""
-    for _ in range(30):
-        gevent.sleep(0)
+    """Let every greenlet that can run do so, and those that it wakes; also those that let others run in between."""
+    for _ in range(5):
+        for _ in range(6):
+            gevent.sleep(0)
+        pause()
 
 
 def plain(envelope: Any) -> Any:

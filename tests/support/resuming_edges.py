@@ -10,6 +10,7 @@ from headwater_bus import traffic
 from headwater_bus.codec import Codec
 from headwater_bus.rows import unpack_rows
 from headwater_edge.counters import Counters
+from headwater_edge.object_pending import tell_pending
 from headwater_edge.objects import ObjectFanout
 from headwater_rtmp.command import decode_command, encode_command
 from headwater_rtmp.message import COMMANDS, Message
@@ -66,6 +67,9 @@ class Reader:
         self.edge, self.number, self.amf3 = edge, number, amf3
         self.session_id = f"session-{number}"
         self.closed = self.objects_full = False
+        self.holds = edge.holds
+        self.outbox = object()
+        self.objects: dict[ObjectFanout, int] = {}
         self.behind: dict[ObjectFanout, int] | None = None
         self.sent = 0
         self.kept: deque[traffic.FromClient] = deque()
@@ -160,10 +164,14 @@ class Reader:
 
 
 class ResumingEdge:
-    """One edge. Its link is lost with `cut`, and made anew, to whichever origin there is, by `connect`."""
+    """One edge. Its link is lost with `cut`, and made anew, to whichever origin there is, by `connect`. What its objects gather
+    leaves with `flush`; unless it `gathers`, that is behind each batch."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    holds = False
+    """Whether its clients are such as RTMPT's."""
+
+    def __init__(self, name: str, gathers: bool = False) -> None:
+        self.name, self.gathers = name, gathers
         self.link: BatchLink | None = None
         self.clients: dict[int, Reader] = {}
         self.objects: dict[tuple[str, bool], ObjectFanout] = {}
@@ -253,7 +261,16 @@ class ResumingEdge:
         batch = [] if self.link is None else self.link.take()
         for envelope in batch:
             self._carry_out(envelope)
+        if not self.gathers:
+            self.flush()
         return bool(batch)
+
+    def flush(self) -> bool:
+        """What objects have gathered is told; returns whether there was something."""
+        gathered = [fanout for fanout in self.objects.values() if fanout.pending]
+        for fanout in gathered:
+            fanout.flush()
+        return bool(gathered)
 
     def _carry_out(self, envelope: Any) -> None:
         number = getattr(envelope, "session", 0)
@@ -269,6 +286,7 @@ class ResumingEdge:
         elif isinstance(envelope, traffic.SessionState):
             client.state = envelope.state
         elif isinstance(envelope, traffic.ToClient):
+            tell_pending(client)
             client.told(Message(envelope.type_id, envelope.stream_id, envelope.timestamp, envelope.payload))
         elif isinstance(envelope, traffic.ObjectOpened):
             self._opened(envelope)
@@ -284,6 +302,7 @@ class ResumingEdge:
             if envelope.resumed and number in fanout.members:
                 fanout.let_out(number, envelope.since)
             else:
+                client.objects[fanout] = number
                 fanout.join(number, client, envelope.since)
         elif isinstance(envelope, traffic.ObjectUpdate):
             fanout = self.by_number[envelope.shared_object]
@@ -292,7 +311,11 @@ class ResumingEdge:
         elif isinstance(envelope, traffic.ObjectAnswer):
             self.by_number[envelope.shared_object].answer(number, unpack_rows(envelope.payload, int, str))
         elif isinstance(envelope, traffic.ObjectLeft):
-            self.by_number[envelope.shared_object].leave(number)
+            fanout = self.by_number[envelope.shared_object]
+            if client is not None:
+                tell_pending(client)
+                client.objects.pop(fanout, None)
+            fanout.leave(number)
         elif isinstance(envelope, traffic.ObjectClosed):
             fanout = self.by_number.pop(envelope.shared_object)
             del self.objects[fanout.name, fanout.persistent]

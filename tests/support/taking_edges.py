@@ -15,6 +15,8 @@ Told = dict[tuple[str, bool], tuple[int, int]]
 class TakingEdge(ResumingEdge):
     """One of which each client has a fence."""
 
+    holds = True
+
     def __init__(self, name: str, fence: int) -> None:
         super().__init__(name)
         self.fence = fence
@@ -27,6 +29,7 @@ class TakingEdge(ResumingEdge):
             fanout.leave(number)
         client.edge = self
         self.clients[number] = client
+        client.objects = {self.objects[key]: number for key in told}
         for key, has in told.items():
             self.objects[key].restore(number, client, has)  # type: ignore[arg-type]  # all that it needs of a Client
 

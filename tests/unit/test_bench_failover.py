@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from headwater_rtmp.chunk import csid_for, encode_message
-from headwater_rtmp.shared_object import Event, EventType, encode_shared_object
 
 from bench.failover_cases import CASES, Fault
 from bench.failover_clients import FailoverWindow
@@ -21,11 +19,9 @@ from bench.failover_layout import BUSY, MEMBERS, failover_clients, group_name
 from bench.failover_plot import write_plot
 from bench.failover_report import FailoverReport, markdown, write_json
 from bench.failover_results import CaseResult, Gaps, Seen, case_result, case_rows
-from bench.failover_wire import Watcher
 from bench.machine import Machine
 from bench.measure import Usage
 from bench.object_layout import ClientSpec, schedule
-from bench.object_wire import Expected, Tally, make_value, object_name, sender_key, slot_name
 
 MS = 1_000_000
 MACHINE = Machine("Some CPU", 2, 8.0, "6.1", "cubic", "3.11.7", "2026-11-28 12:00 UTC", 0, (0, 1))
@@ -55,76 +51,6 @@ def test_the_busy_writer_sends_evenly_between_the_others() -> None:
     assert Counter(order) == {busy: 10} | {group_name(number): 1 for number in range(1, 5)}
     places = [place for place, scope in enumerate(order) if scope == busy]
     assert max(after - before for before, after in itertools.pairwise(places)) <= 2
-
-
-# What members note
-
-
-def chunk(version: int, *events: Event) -> bytes:
-    message = encode_shared_object(object_name(3), version, True, events)
-    return encode_message(message, csid_for(message.type_id), 60_000)
-
-
-def changed(*numbers: int) -> list[Event]:
-    return [Event(EventType.CHANGE, slot_name(0, 0), make_value(number, 0)) for number in numbers]
-
-
-class Watched:
-    """A writer and a reader with their tally."""
-
-    def __init__(self) -> None:
-        self.tally = Tally()
-        expected = Expected([WRITER], 1, True)
-        self.writer = Watcher(WRITER, expected, self.tally)
-        self.reader = Watcher(READER, expected, self.tally)
-
-
-def test_a_watcher_notes_each_change_with_its_time() -> None:
-    watched = Watched()
-    reader = watched.reader
-    reader.take(chunk(1, *changed(1)), 10)
-    reader.take(chunk(2, *changed(2)) + chunk(3, *changed(3)), 20)
-    assert (list(reader.numbers), list(reader.arrivals_ns)) == ([1, 2, 3], [10, 20, 20])
-    assert watched.tally.faults == 0
-    reader.forget()
-    reader.take(chunk(4, *changed(4)), 30)
-    assert (list(reader.numbers), list(reader.arrivals_ns)) == ([4], [30])
-
-
-def test_changes_that_were_gathered_are_no_fault() -> None:
-    watched = Watched()
-    watched.reader.take(chunk(3, *changed(1, 2, 3)), 10)
-    assert list(watched.reader.numbers) == [1, 2, 3]
-    successes = [Event(EventType.SUCCESS, slot_name(0, 0))] * 2
-    assert watched.writer.take(chunk(3, *successes), 10) == 2
-    assert (watched.writer.answered, list(watched.writer.numbers)) == (2, [1, 2])
-    assert watched.tally.faults == 0
-
-
-@pytest.mark.parametrize(
-    ("received", "faults"),
-    [
-        (chunk(1, *changed(1)) + chunk(3, *changed(3)), (1, 0, 0)),
-        (chunk(1, *changed(1)) + chunk(1, *changed(1)), (0, 1, 0)),
-        (chunk(3, *changed(1, 3, 2)), (1, 1, 0)),
-        (chunk(2, *changed(1)) + chunk(1, *changed(2)), (0, 1, 0)),
-        (chunk(1, Event(EventType.CLEAR), *changed(1)), (0, 0, 1)),
-        (chunk(1, Event(EventType.SUCCESS, slot_name(0, 0))), (0, 0, 1)),
-        (chunk(1, Event(EventType.CHANGE, slot_name(0, 0), b"\x05")), (0, 0, 1)),
-        (chunk(1, Event(EventType.REMOVE, slot_name(0, 0))), (0, 0, 1)),
-    ],
-)
-def test_what_no_client_may_see_is_a_fault(received: bytes, faults: tuple[int, int, int]) -> None:
-    watched = Watched()
-    watched.reader.take(received, 10)
-    tally = watched.tally
-    assert (tally.missing, tally.disordered, tally.strange) == faults
-
-
-def test_a_success_too_many_is_seen_by_the_writer() -> None:
-    watched = Watched()
-    watched.writer.take(chunk(1, Event(EventType.SUCCESS, slot_name(0, 0))) * 2, 10)
-    assert watched.writer.last == {sender_key(3, 0): 2}
 
 
 # Gaps

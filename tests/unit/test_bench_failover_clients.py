@@ -13,10 +13,10 @@ from bench import object_clients
 from bench.failover_clients import FailoverClients
 from bench.object_layout import ClientSpec
 from bench.object_plan import ObjectPlan
-from bench.object_wire import Requests, object_name, slot_name
+from bench.object_wire import encode_request, object_name, slot_name
 
 CLIENTS = [ClientSpec(0, "f0000", (0,), 0), ClientSpec(1, "f0000", (0,))]
-REQUEST_BYTES = len(Requests(0, 0, 1, True).message(1, 0))
+REQUEST_BYTES = len(encode_request(CLIENTS[0], 1, 0, True))
 
 
 class Server:

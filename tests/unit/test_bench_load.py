@@ -1,6 +1,5 @@
 """The benchmark's load without sockets: sessions against a server's state machine, latencies and gaps, sharing out."""
 
-import itertools
 from array import array
 
 import pytest
@@ -10,7 +9,7 @@ from headwater_rtmp.message import Message, MessageType
 
 from bench.load import share_out
 from bench.processes import Cores, choose_cores
-from bench.sampling import StampReader, sampled_numbers
+from bench.sampling import StampReader
 from bench.session import Mode, Session, SessionError, Target
 from bench.stream import Frame, Stamp, Stamper, StreamShape, header_messages
 
@@ -141,16 +140,6 @@ def test_gaps_count_after_the_first_keyframe() -> None:
         (stamped(15, 0), 1),
     )
     assert (made.missing, made.disordered) == (3, 1)
-
-
-@pytest.mark.parametrize(("players", "sampled"), [(1000, 20), (300, 20), (7, 20), (1, 1), (50, 49)])
-def test_the_sample_is_spread_evenly(players: int, sampled: int) -> None:
-    numbers = sorted(sampled_numbers(players, sampled))
-    assert len(numbers) == min(players, sampled)
-    assert numbers[0] >= 0
-    assert numbers[-1] < players
-    steps = [after - before for before, after in itertools.pairwise(numbers)]
-    assert not steps or max(steps) - min(steps) <= 1
 
 
 def test_players_are_shared_out() -> None:

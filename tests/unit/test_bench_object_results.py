@@ -1,4 +1,4 @@
-"""The object benchmark's arithmetic and reports, and the options of what it starts."""
+"""The arithmetic and the reports of the benchmarks whose clients ask, and the options of what they start."""
 
 import json
 from dataclasses import replace
@@ -7,27 +7,37 @@ from typing import Any
 
 import pytest
 
+from bench import calls, cost, growth, objects
 from bench.machine import Machine
 from bench.measure import Usage
-from bench.object_plan import ObjectWindow
-from bench.object_plot import write_plot
-from bench.object_report import ObjectReport, markdown, write_json
-from bench.object_results import ObjectMeasurement, Phase, object_rows
-from bench.results import Figure, Measurement
+from bench.request_load import RequestWindow
+from bench.request_results import (
+    FAULTS,
+    HALF_P99,
+    LOAD_PERCENT,
+    Phase,
+    RequestMeasurement,
+    changes_s,
+    cpu_us,
+    deliveries_s,
+    per_cpu_s,
+    percent,
+)  # fmt: skip
+from bench.results import CoreUse, Figure, Measurement, Spread
+from bench.screen import wide_console
 from bench.store_cluster import StoreCluster, redis_command
 from bench.stream_limit import StreamRow, stream_of, stream_row
+from bench.tables import Case, Column, Results, Row
 
 MACHINE = Machine("Some CPU", 2, 8.0, "6.1", "cubic", "3.11.7", "2026-11-25 12:00 UTC", 0, (1,))
-WINDOW = ObjectWindow(
+WINDOW = RequestWindow(
     wall_s=10.0,
     cpu_s=3.0,
     sent=50_000,
-    changes=50_000,
+    answered=50_000,
+    messages=100_000,
     deliveries=100_000,
-    samples=50_000,
-    latency_p50_ms=1.0,
-    latency_p99_ms=5.0,
-    latency_max_ms=9.0,
+    latency=Spread(1.0, 5.0, 8.0, 9.0),
     lag_ms=0.5,
     missing=0,
     disordered=0,
@@ -35,6 +45,13 @@ WINDOW = ObjectWindow(
     closed=0,
     unanswered=0,
     behind=0,
+)
+COLUMNS: tuple[Column[RequestMeasurement], ...] = (
+    Column("changes/s", changes_s, compared=True),
+    percent("origin"),
+    HALF_P99,
+    LOAD_PERCENT,
+    FAULTS,
 )
 
 
@@ -44,20 +61,40 @@ def phase(rate: float | None = None, **changes: Any) -> Phase:
         "edge": Usage(4.0, 1.0, 40.0),
         "all": Usage(6.5, 3.0, 150.0),
     }
-    return Phase(rate, 10.0, usages, 0.5, 0.5, replace(WINDOW, **changes))
+    return Phase(rate, 10.0, usages, "all", 0.5, 0.5, replace(WINDOW, **changes))
 
 
-def measured(store: str = "none", run: int = 1, shape: str = "own", **full: Any) -> ObjectMeasurement:
-    return ObjectMeasurement(shape, 1, store, run, phase(**full), phase(2500.0, sent=25_000, changes=25_000))
+def measured(store: str = "none", run: int = 1, load: str = "own", **full: Any) -> RequestMeasurement:
+    half = phase(2500.0, sent=25_000, answered=25_000)
+    return RequestMeasurement((load, store), run, 2, phase(**full), half)
+
+
+def results(*measurements: RequestMeasurement) -> Results[RequestMeasurement]:
+    def reference(case: Case) -> Case:
+        return (case[0], "none")
+
+    panels = ("changes/s", "origin CPU %", "faults", "load CPU %")
+    return Results(
+        "Changes", ("load", "journal"), COLUMNS, list(measurements), MACHINE, {"seconds": 10}, reference, panels, -1,
+        ["headwater-edge 2", "own: 200 objects"],
+    )  # fmt: skip
+
+
+def figure(row: Row, title: str) -> Figure:
+    found = row.figures[title]
+    assert found is not None
+    return found
 
 
 def test_rates_and_costs() -> None:
     made = measured()
-    assert (made.changes_s, made.deliveries_s) == (5000.0, 10_000.0)
-    assert made.changes_per_cpu_s("origin") == pytest.approx(12_500)
-    assert made.deliveries_per_cpu_s("edge") == pytest.approx(20_000)
-    assert made.changes_per_cpu_s("redis") == 0
-    assert made.full.cpu_percent("redis") == 0
+    assert (made.changes_s, made.deliveries_s) == (10_000.0, 10_000.0)
+    assert per_cpu_s(changes_s, "origin")(made) == pytest.approx(25_000)
+    assert per_cpu_s(deliveries_s, "edge")(made) == pytest.approx(20_000)
+    assert cpu_us(changes_s, "origin")(made) == pytest.approx(40)
+    assert per_cpu_s(changes_s, "redis")(made) is None
+    assert cpu_us(changes_s, "redis")(made) is None
+    assert made.phase.cpu_percent("redis") == 0
     assert made.doubts() == []
 
 
@@ -65,92 +102,117 @@ def test_rates_and_costs() -> None:
     ("change", "text"),
     [
         ({"cpu_s": 9.2}, "load generator used 92 %"),
-        ({"missing": 4}, "4 messages were missing"),
-        ({"disordered": 5}, "5 messages were out of order"),
-        ({"strange": 6}, "6 messages were not the Change or Success"),
+        ({"missing": 4}, "4 events or results were missing"),
+        ({"disordered": 5}, "5 were out of order or doubled"),
+        ({"strange": 6}, "6 were none of those that were expected"),
         ({"closed": 2}, "2 clients were closed"),
         ({"unanswered": 3}, "3 messages were not answered"),
-        ({"behind": 1}, "1 members do not have the last value"),
+        ({"behind": 1}, "1 last values of members are not the last that were sent"),
     ],
 )
 def test_doubts(change: dict[str, Any], text: str) -> None:
     (doubt,) = measured(**change).doubts()
-    assert doubt.startswith("full load: ")
     assert text in doubt
 
 
 def test_doubts_about_the_machine_and_the_rate() -> None:
     assert "others used 12 % of the server's core" in replace(phase(), foreign_percent=12.0).doubts()[0]
     assert "others used 13 % of the load's core" in replace(phase(), load_foreign_percent=13.0).doubts()[0]
-    idle = replace(phase(), usages={"all": Usage(2.0, 2.0, 1.0)})
-    assert idle.doubts() == ["the server used 40 % of its core: it could bear more"]
+    idle = replace(phase(), core_group="origin")
+    assert idle.doubts() == ["the origin used 40 % of its core: it could bear more"]
     assert replace(idle, rate=5000.0).doubts() == []
     assert phase(5000.0, lag_ms=30.0).doubts() == ["messages were up to 30 ms late"]
     assert phase(6000.0).doubts() == ["5000 messages/s were sent, 6000 were to be"]
 
 
 def test_ratios_are_to_the_reference_of_the_same_run_and_load() -> None:
-    made = object_rows(
-        [
-            measured("none", 1),
-            measured("redis", 1, changes=25_000),
-            measured("none", 2, changes=60_000),
-            measured("redis", 2, changes=60_000),
-            measured("none", 3),
-            measured("redis", 3, changes=40_000, missing=2, behind=1),
-            measured("redis", 1, shape="large"),
-        ],
-        "none",
-    )
-    assert [(row.shape, row.store) for row in made] == [("own", "none"), ("own", "redis"), ("large", "redis")]
-    off, redis, large = made
-    assert off.changes_s == Figure(5000.0, 5000.0, 6000.0)
-    assert redis.changes_s == Figure(4000.0, 2500.0, 6000.0, pytest.approx(0.8))  # type: ignore[arg-type]  # an approx stands for the float
-    assert redis.faults == 3
-    assert large.changes_s.ratio is None
+    made = results(
+        measured("none", 1),
+        measured("redis", 1, answered=25_000),
+        measured("none", 2, answered=60_000),
+        measured("redis", 2, answered=60_000),
+        measured("none", 3),
+        measured("redis", 3, answered=40_000, missing=2, behind=1),
+        measured("redis", 1, load="one"),
+    ).rows()
+    assert [row.case for row in made] == [("own", "none"), ("own", "redis"), ("one", "redis")]
+    off, redis, one = made
+    assert figure(off, "changes/s") == Figure(10_000.0, 10_000.0, 12_000.0)
+    assert figure(redis, "changes/s") == Figure(8000.0, 5000.0, 12_000.0, pytest.approx(0.8))  # type: ignore[arg-type]  # an approx stands for the float
+    assert figure(redis, "faults").greatest == 3
+    assert figure(one, "changes/s").ratio is None
 
 
-def report() -> ObjectReport:
-    measurements = [measured(), measured("redis", missing=3)]
-    servers: dict[str, dict[str, object]] = {
-        "none": {"version": "headwater-edge 2"},
-        "redis": {"version": "headwater-edge 2, redis 7"},
-    }
-    shapes = {"own": "200 objects"}
-    return ObjectReport("Changes", MACHINE, {"seconds": 10.0}, shapes, servers, measurements, "none")
+def test_a_value_that_is_not_there_is_an_empty_cell(tmp_path: Path) -> None:
+    made = results(replace(measured(), half=None))
+    assert made.rows()[0].figures[HALF_P99.title] is None
+    made.draw(tmp_path / "drawn.png")
 
 
-def test_the_report_names_machine_loads_and_doubts(tmp_path: Path) -> None:
-    made = report()
-    text = markdown(made)
+def test_the_report_names_machine_and_doubts(tmp_path: Path) -> None:
+    results(measured(), measured("redis", missing=3)).write(tmp_path, "made", wide_console())
+    text = (tmp_path / "made.md").read_text()
     for part in (
         "- Some CPU, 2 cores, 8.0 GB",
-        "- headwater-edge 2, redis 7",
+        "- headwater-edge 2",
         "- own: 200 objects",
-        "- DOUBT own, 1 in a message, journal redis, run 1: full load: 3 messages were missing",
-        "| own | 1 | redis | 5000 (1.00×) | 10000 |",
-        "| 40 / 50 / 0 |",
+        "- DOUBT own, redis, run 1: 3 events or results were missing",
+        "| own | redis | 10000 (1.00×) | 40 |",
     ):
         assert part in text
-    write_json(made, tmp_path / "objects.json")
-    data = json.loads((tmp_path / "objects.json").read_text())
-    assert data["measurements"][1]["doubts"] == ["full load: 3 messages were missing"]
-    assert data["rows"][1]["changes_s"]["ratio"] == pytest.approx(1.0)
-
-
-def test_the_plot_is_a_png(tmp_path: Path) -> None:
-    write_plot(report(), tmp_path / "objects.png")
-    assert (tmp_path / "objects.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    data = json.loads((tmp_path / "made.json").read_text())
+    assert data["measurements"][1]["doubts"] == ["3 events or results were missing"]
+    assert data["rows"][1]["figures"]["changes/s"]["ratio"] == pytest.approx(1.0)
+    assert (tmp_path / "made.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
 def test_the_journal_is_the_stores() -> None:
-    off, sqlite, redis = (StoreCluster(0, store, 2) for store in ("none", "sqlite", "redis"))
-    assert (off.store, sqlite.store) == ("none", "")
-    assert redis.store.startswith("redis://127.0.0.1:")
-    assert (off.groups, redis.groups) == (("origin", "edge", "all"), ("origin", "edge", "redis", "all"))
-    assert len(set(off.edge_ports)) == 2
-    for made in (off, sqlite, redis):
-        made.stop()
+    names = ("none", "sqlite", "sqlite-power", "redis", "redis-power")
+    made = {name: StoreCluster(0, name, 2) for name in names}
+    stores = {name: cluster.store for name, cluster in made.items()}
+    assert (stores["none"], stores["sqlite"]) == ("none", "")
+    assert stores["sqlite-power"] == f"sqlite:{made['sqlite-power'].folder}/data?durability=power"
+    assert stores["redis"].startswith("redis://127.0.0.1:")
+    assert stores["redis-power"].endswith("/0?durability=power")
+    assert made["none"].groups == ("origin", "edge", "all")
+    assert made["redis-power"].groups == ("origin", "edge", "redis", "all")
+    assert len(set(made["none"].edge_ports)) == 2
+    for cluster in made.values():
+        cluster.stop()
+
+
+def test_one_service_may_have_the_core_for_itself() -> None:
+    made = StoreCluster(3, "none", 2, alone="origin")
+    assert (made.core_of("origin-1"), made.core_of("edge-1"), made.core_of("registry")) == (3, None, None)
+    together = StoreCluster(3, "none", 2)
+    assert together.core_of("registry") == 3
+    for cluster in (made, together):
+        cluster.stop()
+
+
+def test_what_is_measured() -> None:
+    of_objects = objects.experiments(("own", "group200"), (1, 20), ("sqlite",), None, True)
+    assert [each.case for each in of_objects] == [
+        ("own", "1", "origin", "sqlite"),
+        ("own", "20", "origin", "sqlite"),
+        ("group200", "1", "edge", "sqlite"),
+        ("group200", "20", "edge", "sqlite"),
+    ]
+    of_calls = calls.experiments(100, (1, 8), ("none",), ("origin",))
+    assert [each.case for each in of_calls] == [("100 × 1", "origin", "none"), ("100 × 8", "origin", "none")]
+    assert [each.batch for each in cost.experiments((20,), ("none", "redis-power"))] == [20, 20]
+
+
+def test_what_grows() -> None:
+    made = growth.experiments(tuple(each.name for each in growth.GROWING), 2000.0, "sqlite")
+    assert len(made) == 11
+    assert [each.clients for each in made[:2]] == [300, 3000]
+    assert growth.first_size(("clients", "3000")) == ("clients", "300")
+    for growing in growth.GROWING:
+        for size in growing.sizes:
+            clients = growing.clients(size)
+            assert {client.edge for client in clients} == set(range(growing.edges(size)))
+            assert sum(client.requester == 0 for client in clients) == len({each.objects for each in clients})
 
 
 def test_the_options_of_redis() -> None:
@@ -159,6 +221,7 @@ def test_the_options_of_redis() -> None:
     assert program == "redis-server"
     assert made["--appendonly"] == "yes"
     assert made["--appendfsync"] == "everysec"
+    assert "always" in redis_command("redis-server", 6390, "/data", "always")
     assert (made["--bind"], made["--port"], made["--dir"]) == ("127.0.0.1", "6390", "/data")
 
 
@@ -173,9 +236,30 @@ def test_a_faster_stream_has_messages_of_the_same_size() -> None:
 def test_what_a_stream_costs_its_origin() -> None:
     def of_run(run: int, origin_s: float) -> Measurement:
         usages = {"origin": Usage(origin_s, 0.0, 40.0), "edge": Usage(4.0, 0.0, 80.0)}
+        none, late = Spread(0, 0, 0, 0), Spread(10, 20, 21, 21)
         return Measurement(
-            "10 Mbit/s", 2, run, 10.0, usages, 0.2, 6860, 10.0, 20.0, 21.0, 1, 0, 0, 0, 1, 1, (5.0,), 0.0, 0.0, 0.0
-        )  # fmt: skip
+            case="10 Mbit/s",
+            server="headwater, 20 ms",
+            run=run,
+            streams=1,
+            players=2,
+            wall_s=10.0,
+            usages=usages,
+            delivered_gbit=0.2,
+            messages=6860,
+            latency=late,
+            gap=none,
+            lag=none,
+            missing=1,
+            disordered=0,
+            closed=0,
+            short_players=0,
+            bytes_least=1,
+            bytes_median=1,
+            backlog_bytes=0,
+            load_percents=(5.0,),
+            cores=CoreUse(0, 0, 0),
+        )
 
     row = stream_row(10, [of_run(1, 0.4), of_run(2, 0.5), of_run(3, 0.9)])
     messages_s = stream_of(10).messages_s

@@ -7,42 +7,49 @@ from typing import Any
 
 import pytest
 
+from bench.contenders import floor_for, nginx_for
 from bench.errors import BenchError
 from bench.headwater import arguments
 from bench.load import LoadWindow
 from bench.machine import Machine
 from bench.measure import Usage, gigabits, percentile, ratio
+from bench.native_load import Durations, NativeWindow
 from bench.nginx import find_module, render_config
-from bench.players import PlayersWindow
-from bench.plot import short_number, write_plot
-from bench.publisher import PublisherWindow
+from bench.plot import Panel, short_number, write_plot
 from bench.report import Report, cell, markdown, write_json
-from bench.results import Figure, Measurement, measurement, rows
+from bench.results import Column, CoreUse, Figure, Measurement, Spread, measurement, rows
 
 MACHINE = Machine("Some CPU", 2, 8.0, "6.1", "cubic", "3.11.7", "2026-11-24 12:00 UTC", 0, (1,))
+QUIET = CoreUse(0.5, 0.5, 40.0)
 
 
-def window(**changes: Any) -> PlayersWindow:
-    plain = PlayersWindow(
+def window(**changes: Any) -> NativeWindow:
+    latency = Durations(100_000_000, {count * 1_000_000: 1 for count in range(1, 101)})
+    plain = NativeWindow(
         wall_s=10.0,
-        cpu_s=3.0,
-        bytes_each=[1_250_000] * 100,
-        latencies_ms=[float(value) for value in range(101)],
+        cpu_s=3.2,
+        messages=73_000,
         missing=0,
         disordered=0,
         closed=0,
+        sent=730,
+        backlog_bytes=0,
+        latency=latency,
+        gap=Durations(40_000_000, {33_000_000: 999, 40_000_000: 1}),
+        lag=Durations(1_500_000, {100_000: 730}),
+        bytes_each=[1_250_000] * 100,
     )
     return replace(plain, **changes)
 
 
 def measured(
-    server: str = "nginx-rtmp", run: int = 1, cpu_s: float = 0.25, players: int = 100, **changes: Any
+    server: str = "nginx-rtmp", run: int = 1, cpu_s: float = 0.25, case: str = "100 players", **changes: Any
 ) -> Measurement:
     groups = {"all": Usage(cpu_s * 0.4, cpu_s * 0.6, 20.0)}
-    if server != "nginx-rtmp":
+    if server.startswith("headwater"):
         groups = {"edge": Usage(cpu_s * 0.1, cpu_s * 0.7, 40.0), **groups}
-    load = LoadWindow([window(**changes)], PublisherWindow(730, 1.5, 0.2), [32.0])
-    return measurement(server, players, run, (10.0, groups, 0.5), load, 0.5)
+    load = LoadWindow([window(**changes)], (32.0,))
+    return measurement(case, server, run, 1, (10.0, groups), load, QUIET)
 
 
 @pytest.mark.parametrize(
@@ -75,24 +82,34 @@ def test_ratio_and_units() -> None:
 def test_a_measurement_counts_delivered_bits_and_server_seconds() -> None:
     made = measured(cpu_s=0.25)
     assert made.delivered_gbit == pytest.approx(1.0)
+    assert made.players == 100
     assert made.cpu_s_per_gbit("all") == pytest.approx(0.25)
     assert made.cpu_percent("all") == pytest.approx(2.5)
-    assert (made.latency_p50_ms, made.latency_p99_ms, made.latency_max_ms) == (50, 99, 100)
+    assert made.latency == Spread(50, 99, 100, 100)
+    assert made.gap == Spread(33, 33, 33, 40)
     assert made.doubts() == []
 
 
 def test_a_measurement_of_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match="received nothing"):
-        measured(latencies_ms=[])
+        measured(messages=0)
+
+
+def test_what_several_processes_of_the_load_saw_adds_up() -> None:
+    load = LoadWindow([window(missing=1), window(missing=2, bytes_each=[5])], (20.0, 30.0))
+    made = measurement("some", "nginx-rtmp", 1, 1, (10.0, {"all": Usage(1, 1, 1)}), load, QUIET)
+    assert (made.players, made.missing, made.messages, made.bytes_least) == (101, 3, 146_000, 5)
+    assert made.latency.p50_ms == 50
+    assert made.load_percents == (20.0, 30.0)
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         ({"load_percents": (91.0,)}, "load generator used 91 % of its core"),
-        ({"foreign_percent": 12.0}, "others used 12 % of the server's core"),
-        ({"load_foreign_percent": 13.0}, "others used 13 % of the load's core"),
-        ({"publisher_lag_ms": 50.0}, "publisher was up to 50 ms late"),
+        ({"cores": CoreUse(12.0, 0, 40)}, "others used 12 % of the server's core"),
+        ({"cores": CoreUse(0, 13.0, 40)}, "others used 13 % of the load's core"),
+        ({"lag": Spread(1, 50, 60, 70)}, "1 % of what was published left more than 50 ms late"),
         ({"closed": 2}, "2 players were closed"),
         ({"missing": 4}, "missed 4 messages"),
         ({"disordered": 5}, "5 messages out of order"),
@@ -109,35 +126,52 @@ def test_players_that_got_less_are_noticed() -> None:
     assert "3 players got less than 95% of the median's bytes" in made.doubts()[0]
 
 
-def test_ratios_are_to_the_reference_of_the_same_run_and_size() -> None:
+CPU: Column[Measurement] = Column("CPU s/Gbit", Measurement.cpu_s_per_gbit, 3)
+MISSING: Column[Measurement] = Column("missing", lambda m, _: m.missing, 0)
+COLUMNS = (
+    CPU,
+    CPU.against("× nginx", nginx_for),
+    CPU.against("× bare loop", floor_for),
+    MISSING,
+)
+
+
+def test_ratios_are_to_the_reference_of_the_same_run_and_case() -> None:
     made = rows(
         [
             measured(run=1, cpu_s=0.20),
             measured("headwater, 20 ms", run=1, cpu_s=0.30),
+            measured("bare loop, 20 ms", run=1, cpu_s=0.10),
             measured(run=2, cpu_s=0.40),
             measured("headwater, 20 ms", run=2, cpu_s=0.20),
+            measured("bare loop, 50 ms", run=2, cpu_s=0.10),
             measured(run=3, cpu_s=0.25),
             measured("headwater, 20 ms", run=3, cpu_s=0.25),
-            measured(players=200, cpu_s=9.0),
+            measured(case="200 players", cpu_s=9.0),
         ],
-        "nginx-rtmp",
+        COLUMNS,
     )
-    assert [(row.players, row.title) for row in made] == [
-        (100, "nginx-rtmp"),
-        (100, "headwater, 20 ms, edge alone"),
-        (100, "headwater, 20 ms"),
-        (200, "nginx-rtmp"),
+    assert [(row.case, row.title) for row in made] == [
+        ("100 players", "nginx-rtmp"),
+        ("100 players", "headwater, 20 ms, edge alone"),
+        ("100 players", "headwater, 20 ms"),
+        ("100 players", "bare loop, 20 ms"),
+        ("100 players", "bare loop, 50 ms"),
+        ("200 players", "nginx-rtmp"),
     ]
-    reference, edge, whole, _ = made
-    assert reference.cpu_s_per_gbit == Figure(0.25, 0.20, 0.40)
-    assert whole.cpu_s_per_gbit == Figure(pytest.approx(0.25), pytest.approx(0.20), pytest.approx(0.30), 1.0)  # type: ignore[arg-type]  # an approx stands for the float
-    assert edge.cpu_s_per_gbit.ratio == pytest.approx(0.8)
-    assert edge.rss_mb.ratio == pytest.approx(2.0)
+    reference, edge, whole, loop, *_ = made
+    assert reference.figures["CPU s/Gbit"] == Figure(0.25, 0.20, 0.40)
+    assert reference.figures["× nginx"] is None
+    ratios = [row.figures["× nginx"] for row in (whole, edge, loop)]
+    assert [figure and figure.median for figure in ratios] == pytest.approx([1.0, 0.8, 0.5])
+    against_loop = whole.figures["× bare loop"]
+    assert against_loop is not None
+    assert against_loop.median == pytest.approx(3.0)
 
 
 def test_without_the_reference_there_are_no_ratios() -> None:
-    (_, whole) = rows([measured("headwater, 20 ms")], None)
-    assert whole.cpu_s_per_gbit.ratio is None
+    (_, whole) = rows([measured("headwater, 20 ms")], COLUMNS)
+    assert whole.figures["× nginx"] is None
 
 
 def test_cells() -> None:
@@ -145,27 +179,30 @@ def test_cells() -> None:
     assert cell(Figure(0.21, 0.2, 0.23, 0.754), 2) == "0.21 [0.20–0.23] (0.75×)"
 
 
-def report() -> Report:
+def report() -> Report[Measurement]:
     measurements = [measured(), measured("headwater, 20 ms", missing=3)]
     servers: dict[str, dict[str, object]] = {
         "nginx-rtmp": {"version": "nginx 1"},
         "headwater, 20 ms": {"version": "headwater-edge 2", "flush_ms": 20},
         "headwater, 50 ms": {"version": "headwater-edge 2", "flush_ms": 50},
     }
-    return Report("Fan-out", MACHINE, {"seconds": 10.0}, servers, measurements, "nginx-rtmp")
+    return Report(
+        "Fan-out", "players", MACHINE, {"seconds": 10.0}, servers, measurements, COLUMNS, ["a remark"]
+    )
 
 
 def test_the_report_names_machine_date_and_doubts(tmp_path: Path) -> None:
     made = report()
     text = markdown(made)
     assert "Some CPU, 2 cores, 8.0 GB, Linux 6.1, Python 3.11.7, 2026-11-24 12:00 UTC" in text
-    assert "DOUBT headwater, 20 ms, 100 players, run 1: sampled players missed 3 messages" in text
-    assert "| 100 | headwater, 20 ms, edge alone | 0.200 (0.80×) |" in text
+    assert "- a remark\n" in text
+    assert "DOUBT headwater, 20 ms, 100 players, run 1: players missed 3 messages" in text
+    assert "| 100 players | headwater, 20 ms, edge alone | 0.200 | 0.80 |  | 3 |" in text
     assert text.count("- nginx 1\n") == text.count("- headwater-edge 2\n") == 1
     write_json(made, tmp_path / "fanout.json")
     data = json.loads((tmp_path / "fanout.json").read_text())
-    assert data["measurements"][1]["doubts"] == ["sampled players missed 3 messages"]
-    assert data["rows"][2]["cpu_s_per_gbit"]["ratio"] == pytest.approx(1.0)
+    assert data["measurements"][1]["doubts"] == ["players missed 3 messages"]
+    assert data["rows"][2]["figures"]["× nginx"]["median"] == pytest.approx(1.0)
 
 
 def test_one_core_for_both_is_said() -> None:
@@ -176,7 +213,8 @@ def test_one_core_for_both_is_said() -> None:
 
 
 def test_the_plot_is_a_png(tmp_path: Path) -> None:
-    write_plot(report(), tmp_path / "fanout.png")
+    panels = [Panel(column.title, column.title, of_groups=True) for column in COLUMNS]
+    write_plot(report(), panels, tmp_path / "fanout.png")
     assert (tmp_path / "fanout.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
@@ -197,6 +235,13 @@ def test_the_nginx_configuration() -> None:
         "live on;",
     ):
         assert line in config
+
+
+def test_nginx_gathers_only_where_a_buffer_is_set() -> None:
+    config = render_config(Path("/modules/ngx_rtmp_module.so"), 19350, out_cork=26)
+    assert "out_cork 26;" in config
+    assert "buffer 1s;" in config
+    assert "buffer" not in render_config(Path("/modules/ngx_rtmp_module.so"), 19350)
 
 
 def test_a_missing_module_names_the_package(tmp_path: Path) -> None:

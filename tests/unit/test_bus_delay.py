@@ -1,6 +1,7 @@
 """A call that comes a little later."""
 
 import time
+from functools import partial
 
 import gevent
 from headwater_bus.delay import Delay
@@ -10,12 +11,16 @@ from support.waiting import eventually
 def test_it_is_called_once_however_often_it_is_asked_for_and_each_time_anew() -> None:
     calls: list[float] = []
     delay = Delay(0.02, lambda: calls.append(time.monotonic()))
-    for round_ in range(1, 4):
+
+    def called(times: int) -> bool:
+        return len(calls) == times
+
+    for wanted in range(1, 4):
         began = time.monotonic()
         for _ in range(5):
             delay.start()
         assert delay.running
-        eventually(lambda wanted=round_: len(calls) == wanted, 5)
+        eventually(partial(called, wanted), 5)
         # The loop's clock is in ms.
         assert calls[-1] - began >= 0.018
         assert not delay.running

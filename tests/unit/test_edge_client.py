@@ -282,7 +282,7 @@ def test_a_client_that_reads_nothing_is_closed_with_a_status(caplog: pytest.LogC
 
 
 def test_a_slow_member_of_an_object_catches_up_when_its_queue_drains() -> None:
-    edge, _, link = make_edge(object_queue_bytes=50_000)
+    edge, _, link = make_edge(object_queue_bytes=50_000, object_flush_ms=0)
     peer = Peer(edge, buffer_bytes=4096).connect()
     eventually(lambda: link.of(traffic.Attach), 10)
     say(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from headwater_bus import traffic
 from headwater_bus.rows import pack_rows
-from headwater_edge import objects
+from headwater_edge import object_held
 from headwater_edge.object_members import restore_member
 from headwater_rtmp.message import OBJECTS, Message
 from headwater_rtmp.shared_object import decode_shared_object
@@ -216,7 +216,7 @@ def test_an_answer_shows_what_the_object_held_in_its_place(two: Two) -> None:
 
 
 def test_more_than_can_be_held_back_is_told_at_once(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "_MOST_HELD", 2)
+    monkeypatch.setattr(object_held, "_MOST_HELD", 2)
     two.move()
     updates = [traffic.ObjectUpdate(9, at, at, 0, change(f"k{at}", at)) for at in range(2, 7)]
     say(two.edge, two.second, traffic.ObjectResumed(9, GROUP, "board", False, 1), *updates)
@@ -237,7 +237,7 @@ def test_members_that_end_while_they_are_away_leave_nothing(two: Two) -> None:
     for peer in (two.one, two.two):
         assert peer.client is not None
         peer.client.close("done", gone=True)
-    assert (two.fanout._away, len(two.fanout._held), two.fanout._held_bytes) == ({}, 0, 0)
+    assert (two.fanout._away, len(two.fanout._held), two.fanout._held._size_bytes) == ({}, 0, 0)
 
 
 def test_a_slow_member_catches_up_when_it_is_back(two: Two) -> None:

@@ -32,7 +32,7 @@ class UnknownEnvelope:
     kind: int
 
 
-def _constructor(cls: type) -> Callable[..., Any]:
+def constructor(cls: type) -> Callable[..., Any]:
     """Makes envelopes of a class as `cls(...)` does, in a third of the time.
 
     The constructor of a frozen dataclass sets each field by a call, and envelopes are made half a million times a
@@ -59,7 +59,7 @@ class _Kind:
     def __init__(self, cls: type) -> None:
         fields = dataclasses.fields(cls)
         hints = get_type_hints(cls)
-        self.make = _constructor(cls)
+        self.make = constructor(cls)
         self.framed = bool(fields) and bool(fields[-1].metadata.get("frame"))
         flat = fields[:-1] if self.framed else fields
         self.names = [f.name for f in flat]

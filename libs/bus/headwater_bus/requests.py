@@ -19,7 +19,7 @@ from headwater_bus.codec import Codec, EnvelopeError, UnknownEnvelope
 from headwater_bus.control import CONTROL, Refused
 from headwater_bus.logs import RateLimit, get_log
 from headwater_bus.security import Security
-from headwater_bus.sockets import SLICE_S, BindError, bind, connect, until_closed, user_of
+from headwater_bus.sockets import SLICE_S, BindError, bind, connect, pause, until_closed, user_of
 
 __all__ = [
     "BindError",
@@ -153,7 +153,7 @@ class Requester:
             except Exception as error:
                 _log.error("internal error: answer not taken", endpoint=self.endpoint, error=repr(error))
             if time.monotonic() - paused_at > SLICE_S:
-                gevent.sleep(0)
+                pause()
                 paused_at = time.monotonic()
 
     def _take(self, request_id: int, envelope: Any) -> None:
@@ -281,7 +281,7 @@ class RequestServer:
             connection = parts[-1].get(zmq.SRCFD) if self._monitor is not None else -1
             self._take([part.bytes for part in parts], user, connection)
             if time.monotonic() - paused_at > SLICE_S:
-                gevent.sleep(0)
+                pause()
                 paused_at = time.monotonic()
 
     def _take(self, frames: list[bytes], user: str | None, connection: int) -> None:

@@ -7,7 +7,7 @@
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +45,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """`format` is the `user_version` of the file: raised whenever an older program could not read what a newer one wrote."""
+    """`format` is the `user_version` of the file: raised whenever an older program could not read what a newer one wrote.
+    `temporary`: what each connection has for itself beside the file."""
 
     format: int
     statements: tuple[str, ...]
+    temporary: tuple[str, ...] = ()
 
 
 def sqlite_folder(url: StoreUrl) -> Path:
@@ -82,6 +84,9 @@ class SqliteFile:
             _patiently(lambda: db.execute("PRAGMA journal_mode=WAL"), until)
             db.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
             self._prepare(schema, until)
+            db.execute("PRAGMA temp_store=MEMORY")
+            for statement in schema.temporary:
+                db.execute(statement)
         except sqlite3.Error as error:
             self.close()
             raise self.explain(error) from error
@@ -126,6 +131,19 @@ class SqliteFile:
             if isinstance(error, sqlite3.Error):
                 raise self.explain(error) from error
             raise
+        self._look_at_wal(db)
+
+    def write(self, statement: str, values: Sequence[object], until: float) -> None:
+        """One statement that is a transaction by itself, patient and safe as `transaction`: sqlite3 gives the interpreter away at
+        each step of each statement, and waits for it as long as the event loop has something to do. Raises
+        sqlite3.IntegrityError where the statement does."""
+        db = self._open()
+        try:
+            _patiently(lambda: db.execute(statement, values), until)
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.Error as error:
+            raise self.explain(error) from error
         self._look_at_wal(db)
 
     @contextmanager

@@ -27,7 +27,18 @@ _SCHEMA = Schema(
         "CREATE TABLE entries (group_id INTEGER NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL,"
         " PRIMARY KEY (group_id, number)) WITHOUT ROWID",
     ),
+    (
+        # What an append nearly always is: the entry that comes next, of the epoch that has the group open.
+        "CREATE TEMP VIEW next_entries AS SELECT '' AS name, 0 AS epoch, 0 AS number, x'' AS data",
+        "CREATE TEMP TRIGGER append INSTEAD OF INSERT ON next_entries BEGIN"
+        " SELECT RAISE(ABORT, 'not the next entry') WHERE NOT EXISTS (SELECT 1 FROM groups WHERE name = NEW.name"
+        " AND epoch = NEW.epoch AND tail = NEW.number - 1 AND dropped IS NULL);"
+        " INSERT INTO entries SELECT id, NEW.number, NEW.data FROM groups WHERE name = NEW.name;"
+        " UPDATE groups SET tail = NEW.number WHERE name = NEW.name;"
+        " END",
+    ),
 )
+_MOST_IN_A_STATEMENT = 64
 
 
 class SqliteJournals:
@@ -105,10 +116,12 @@ class SqliteJournals:
             by_file[self._number(asked.group)].append(index)
         failure: StoreError | None = None
         for number, indexes in by_file.items():
+            file = self._files[number]
             try:
-                with self._files[number].transaction(until) as db:
-                    for index in indexes:
-                        outcomes[index] = _append(db, batch[index])
+                if not _append_next(file, [batch[index] for index in indexes], until):
+                    with file.transaction(until) as db:
+                        for index in indexes:
+                            outcomes[index] = _append(db, batch[index])
             except StoreError as error:
                 failure = failure or error  # The groups in the other files are none the worse.
         if failure is not None:
@@ -125,7 +138,10 @@ class SqliteJournals:
             if number < before:
                 raise StoreError(f"group {group}: snapshot of entry {number}, expected {before} or later")
             db.execute("DELETE FROM entries WHERE group_id = ? AND number <= ?", (ident, number))
-            db.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?)", (ident, data))
+            # Bound to the statement, SQLite would keep two copies of it until the next snapshot.
+            db.execute("INSERT OR REPLACE INTO snapshots VALUES (?, zeroblob(?))", (ident, len(data)))
+            with db.blobopen("snapshots", "data", ident) as blob:
+                blob.write(data)
             db.execute(
                 "UPDATE groups SET tail = ?, snapshot_number = ? WHERE id = ?",
                 (max(tail, number), number, ident),
@@ -218,6 +234,26 @@ def _load(file: SqliteFile, db: sqlite3.Connection, group: str, before: int) -> 
     if len(entries) != tail - number or (number and found is None):
         return file.damaged(f"group {group}: {len(entries)} entries from {number} to {tail}")
     return Loaded(found[0] if found else None, number, entries, tail, before)
+
+
+def _append_next(file: SqliteFile, batch: Sequence[Append], until: float) -> bool:
+    """Append all of it in one statement; returns False, and does nothing, where one of them is anything but next in its group, or
+    where they are too many for a statement."""
+    values: list[object] = []
+    for asked in batch:
+        if not asked.entries:
+            return False
+        for number, data in enumerate(asked.entries, asked.after + 1):
+            values += (asked.group, asked.epoch, number, data)
+    count = len(values) // 4
+    if count > _MOST_IN_A_STATEMENT:
+        return False
+    rows = ",".join(["(?,?,?,?)"] * count)
+    try:
+        file.write(f"INSERT INTO next_entries VALUES {rows}", values, until)
+    except sqlite3.IntegrityError:
+        return False
+    return True
 
 
 def _append(db: sqlite3.Connection, asked: Append) -> Fenced | WentBack | None:

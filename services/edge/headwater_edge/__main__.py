@@ -42,6 +42,13 @@ def main() -> None:
     help="How long media gathers before it is sent; 0 sends it as it comes.",
 )
 @click.option(
+    "--object-flush-ms",
+    type=click.IntRange(0, 1000),
+    default=20,
+    show_default=True,
+    help="How long changes of a SharedObject gather that come quickly one after the other; 0 sends them as they come.",
+)
+@click.option(
     "--chunk-size",
     type=click.IntRange(128, 65536),
     default=60_000,
@@ -88,6 +95,7 @@ def main() -> None:
 )
 def serve(
     flush_ms: int,
+    object_flush_ms: int,
     chunk_size: int,
     resume_s: int,
     ring_ms: int,
@@ -105,6 +113,7 @@ def serve(
         doors = doors_of(options, node.base_port, node.node_id, authenticated)
         config = EdgeConfig(
             flush_ms=flush_ms,
+            object_flush_ms=object_flush_ms,
             chunk_size=chunk_size,
             resume_s=float(resume_s),
             ring_s=ring_ms / 1000,

@@ -1,12 +1,15 @@
 """IP addresses and networks, read in one way by all of the edge: an IPv4 address that was mapped to IPv6 is an IPv4 one."""
 
 import ipaddress
+from functools import lru_cache
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _BLOCK_BITS = 64
 """Of an IPv6 address: the network that one client has whole."""
+_REMEMBERED = 4096
+"""Addresses that were read last: each is asked about several times."""
 
 
 class NetworkError(ValueError):
@@ -46,12 +49,14 @@ def parse_network(text: str) -> Network:
     return network
 
 
+@lru_cache(_REMEMBERED)
 def is_loopback(text: str) -> bool:
     """Whether only this machine reaches a listener on an address, or a client with it is this machine."""
     address = parse_address(text)
     return address is not None and address.is_loopback
 
 
+@lru_cache(_REMEMBERED)
 def block_of(text: str) -> str:
     """Whose connections count together: an IPv4 address, or the /64 network of an IPv6 one. What is no address is its own."""
     address = parse_address(text)

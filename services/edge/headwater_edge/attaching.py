@@ -48,7 +48,8 @@ class Attaching:
         """A session wants to be in a group."""
         group.add(attachment)
         # What a guest wants, its home knows of: where no origin has it now, one may have it soon.
-        if attachment.is_home and not attachment.accepted and not self._served(group.name):
+        known = group.link is not None or attachment.accepted or not attachment.is_home
+        if not known and not self._served(group.name):
             name = group.name.partition("/")[0]
             attachment.fail(StatusCode.CONNECT_INVALID_APP, f"there is no application {name[:64]!r} here")
         elif not (group.patient or group.retrying):

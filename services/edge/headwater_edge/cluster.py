@@ -296,7 +296,12 @@ class Cluster:
     def _on_batch(self, link: Link, envelopes: list[Any]) -> None:
         self._handlers.carry_out(link.data, envelopes)
         self._handlers.flush_streams()
+        self._handlers.objects.end_batch()
         self._edge.flush_clients()
+
+    def flush_objects(self) -> None:
+        """Tell members what SharedObjects have gathered."""
+        self._handlers.objects.flush()
 
     def health(self) -> dict[str, Any]:
         """The links by origin, the number of objects, the players of each stream, and who is without an origin."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 _GATHERED_HERE = 5
 """This part of the time in which media gathers it does so at the publisher's edge, the rest at the origin ..."""
+_LEAST_READ_INTERVAL_MS = 10
 _ON_TOP_MS = 10
 """... but for so much, which comes on top: players are sent to less often so."""
 
@@ -77,9 +78,18 @@ class EdgeConfig:
     """After this silence it is closed."""
 
     @property
+    def _here_ms(self) -> float:
+        return self.flush_ms / _GATHERED_HERE
+
+    @property
+    def read_interval_s(self) -> float:
+        """How long what publishers send gathers in their sockets; 0: it is read as it comes, as there would be little in them."""
+        return self._here_ms / 1000 if self._here_ms >= _LEAST_READ_INTERVAL_MS else 0.0
+
+    @property
     def gather_s(self) -> float:
-        """How long media of publishers gathers here, before it goes to its origin."""
-        return self.flush_ms / _GATHERED_HERE / 1000
+        """How long media that was read gathers before it goes to its origin."""
+        return 0.0 if self.read_interval_s else self._here_ms / 1000
 
     @property
     def media_interval_ms(self) -> int:

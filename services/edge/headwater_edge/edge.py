@@ -7,6 +7,7 @@ from typing import Any
 import gevent
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node
+from headwater_bus.sockets import SLICE_S, pause
 from headwater_rtmp.chunk import ChunkLimits
 from headwater_rtmp.command import encode_command
 from headwater_rtmp.status import StatusCode, status
@@ -26,6 +27,7 @@ from headwater_edge.draining import can_reconnect
 from headwater_edge.gate import Gate
 from headwater_edge.handed_over import HandedOver
 from headwater_edge.outbox import Outbox
+from headwater_edge.read_pace import ReadPace
 from headwater_edge.routing import Router
 from headwater_edge.rtmpt.tunnels import Tunnels
 from headwater_edge.tcp_client import TcpClient
@@ -35,6 +37,8 @@ _log = get_log("edge")
 _SWEEP_S = 0.25
 _SWEEPS_PER_DEADLINE = 4
 _LOOK_S = 0.02
+_UNPAUSED = 64
+"""So many clients are looked at before it is asked how long that took."""
 
 
 class Edge:
@@ -54,6 +58,7 @@ class Edge:
         self.chunk_limits = ChunkLimits()
         self.admission = Admission(config.max_connections, config.max_per_address)
         self.turns = Turns(self.loop)
+        self.read_pace = ReadPace(config.read_interval_s)
         self.clients: dict[int, Client] = {}
         self.dirty: list[Client] = []
         """Clients with something queued, and no watcher that waits to send it."""
@@ -184,9 +189,15 @@ class Edge:
             lingering.end()
 
     def check_deadlines(self, now: float) -> None:
-        """Close who waits for too long; ping who is silent."""
-        for client in list(self.clients.values()):
+        """Close who waits for too long; ping who is silent. Where there are many, others have their turns meanwhile."""
+        paused_at = time.monotonic()
+        for at, client in enumerate(list(self.clients.values())):
             check_deadlines(client, now, self.config)
+            if at % _UNPAUSED == 0 and time.monotonic() - paused_at > SLICE_S:
+                # What was queued leaves now, too: it takes memory until it does.
+                self.flush_clients()
+                pause()
+                paused_at = time.monotonic()
         self.tunnels.check_deadlines(now)
         for opening in list(self.openings):
             opening.check(now)
@@ -218,6 +229,7 @@ class Edge:
     def close_clients(self, clients: Iterable[Client], reason: str) -> None:
         """Tell clients that the edge goes, and close them; but for RTMPT sessions, which are handed over as soon as their last
         answer is stored."""
+        self.cluster.flush_objects()
         for client in clients:
             if not client.holds:
                 client.close_with(StatusCode.CONNECT_APP_SHUTDOWN, reason)

@@ -17,7 +17,9 @@ from headwater_edge.attachment import Attachment, AttachmentPhase
 from headwater_edge.client import Client, Phase
 from headwater_edge.directory import Directory
 from headwater_edge.guests import Guests
+from headwater_edge.object_flush import ObjectFlush
 from headwater_edge.object_handlers import ObjectHandlers
+from headwater_edge.object_pending import tell_pending
 from headwater_edge.stream_handlers import StreamHandlers
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class EnvelopeHandlers:
         self._cluster = cluster
         self._guests = Guests(edge)
         self._streams = StreamHandlers(edge, cluster, self._guests)
+        self.objects = ObjectFlush(edge)
         self._handlers: dict[type, Callable[[Directory, Any], None]] = {
             traffic.Attached: self._attached,
             traffic.AttachRefused: self._attach_refused,
@@ -49,7 +52,7 @@ class EnvelopeHandlers:
             traffic.Unrouted: self._unrouted,
             traffic.GuestIdle: self._guest_idle,
             **self._streams.handlers,
-            **ObjectHandlers(edge, cluster).handlers,
+            **ObjectHandlers(edge, cluster, self.objects).handlers,
         }
 
     def carry_out(self, directory: Directory, envelopes: list[Any]) -> None:
@@ -138,12 +141,14 @@ class EnvelopeHandlers:
         attachment = self._session(directory, envelope.session)
         if attachment is not None:
             message = Message(envelope.type_id, envelope.stream_id, envelope.timestamp, envelope.payload)
+            tell_pending(attachment.client)
             attachment.client.send(message)
 
     def _close_session(self, directory: Directory, envelope: traffic.CloseSession) -> None:
         """Also instead of the answer for one that it was asked to go on with: a connect anew, which the application refused."""
         attachment = directory.attachments.get(envelope.session)
         if attachment is not None:
+            tell_pending(attachment.client)
             attachment.client.close(f"by the origin: {envelope.reason}")
 
     # Guests

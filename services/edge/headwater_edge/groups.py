@@ -109,7 +109,8 @@ class EdgeGroup:
         directory, self.link = self.link.data, None
         directory.groups.pop(self.name, None)
         lost = 0
-        for number, attachment in self.attachments.items():
+        # A copy: who is told what its objects had gathered may be closed, because too much is queued for it.
+        for number, attachment in list(self.attachments.items()):
             directory.attachments.pop(number, None)
             lost += self.lose(attachment, now)
         for stream in self.streams.values():

@@ -48,6 +48,8 @@ class Listener:
             self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if shared:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        # Those that are accepted have it from this one.
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self._sock.bind((host, port))
             self._sock.listen(backlog)
@@ -73,12 +75,12 @@ class Listener:
                     self._exhausted(error)
                 return
             try:
-                sock = _socket.socket(fileno=fd)
+                # What is not told here it would ask the system for.
+                sock = _socket.socket(self._sock.family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fd)
             except OSError:
                 os.close(fd)
                 continue
             try:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._on_accept(sock, address[0])
             except Exception as error:
                 # gevent stops a watcher whose callback raises, and nobody could connect any more.

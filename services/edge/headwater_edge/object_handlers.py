@@ -11,6 +11,8 @@ from headwater_rtmp.slots import Slots
 from headwater_edge.attachment import AttachmentPhase
 from headwater_edge.directory import Directory
 from headwater_edge.groups import EdgeGroup
+from headwater_edge.object_flush import ObjectFlush
+from headwater_edge.object_pending import tell_pending
 from headwater_edge.objects import ObjectFanout
 
 if TYPE_CHECKING:
@@ -21,9 +23,10 @@ if TYPE_CHECKING:
 class ObjectHandlers:
     """See the module. `handlers` by envelope."""
 
-    def __init__(self, edge: "Edge", cluster: "Cluster") -> None:
+    def __init__(self, edge: "Edge", cluster: "Cluster", flush: ObjectFlush) -> None:
         self._edge = edge
         self._cluster = cluster
+        self._flush = flush
         self.handlers: dict[type, Callable[[Directory, Any], None]] = {
             traffic.ObjectOpened: self._object_opened,
             traffic.ObjectResumed: self._object_resumed,
@@ -97,6 +100,8 @@ class ObjectHandlers:
             events = unpack_rows(envelope.payload, int, str, bytes)
             if not shared_object.update(envelope.version, envelope.events, envelope.session, events):
                 directory.link.send(traffic.ObjectResync(envelope.shared_object))
+            elif shared_object.pending:
+                self._flush.arrange(shared_object)
 
     def _object_answer(self, directory: Directory, envelope: traffic.ObjectAnswer) -> None:
         shared_object = directory.objects.get(envelope.shared_object)
@@ -107,6 +112,7 @@ class ObjectHandlers:
         attachment = directory.attachments.get(envelope.session)
         shared_object = directory.objects.get(envelope.shared_object)
         if attachment is not None and shared_object is not None:
+            tell_pending(attachment.client)
             if attachment.client.objects is not None:
                 attachment.client.objects.pop(shared_object, None)
             shared_object.leave(envelope.session)

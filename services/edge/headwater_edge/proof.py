@@ -27,8 +27,5 @@ def query_of(url: object) -> str:
 
 
 def _digest(*parts: str) -> bytes:
-    hashed = hashlib.sha256()
-    for part in parts:
-        data = part.encode(errors="surrogatepass")
-        hashed.update(len(data).to_bytes(4, "big") + data)
-    return hashed.digest()
+    encoded = [part.encode(errors="surrogatepass") for part in parts]
+    return hashlib.sha256(b"".join(len(data).to_bytes(4, "big") + data for data in encoded)).digest()

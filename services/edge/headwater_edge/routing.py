@@ -3,6 +3,7 @@ that it has told for a SharedObject. What needs credentials, and what comes behi
 
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from headwater_bus.control import MAX_SCOPE_BYTES
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
     from headwater_edge.counters import Counters
     from headwater_edge.gate import Gate
 
+_CONNECTING, _CONNECTED, _CLOSED = Phase.CONNECTING, Phase.CONNECTED, Phase.CLOSED
 # Media too, of a client that publishes without waiting for the answer: the origin knows whether it may.
 _FORWARDED = COMMANDS | OBJECTS | MEDIA
 _MEMBERSHIP = frozenset(map(int, (EventType.USE, EventType.RELEASE)))
 """What the home has to hear of, wherever the object is."""
 _EARLY_MESSAGES = 64
 _EARLY_BYTES = 128 * 1024
+_SHARED = 256
+"""Connect commands of the last clients that are looked through for an equal one; of 64 KB at most, like all before `connect`."""
 
 
 class Router:
@@ -46,7 +50,7 @@ class Router:
         phase = client.phase
         if client.gated is not None:
             _hold(client.gated, message, "while its credentials are looked at")
-        elif phase == Phase.CONNECTED:
+        elif phase is _CONNECTED:
             if self._gate is not None and message.type_id in COMMANDS and self._gate.stops(client, message):
                 self._look_at(client, message)
             elif client.spread_objects and message.type_id in OBJECTS:
@@ -55,10 +59,10 @@ class Router:
                 client.home.forward(message)
             else:
                 self._counters.messages_ignored += 1
-        elif phase == Phase.CONNECTING:
+        elif phase is _CONNECTING:
             assert client.early is not None
             _hold(client.early, message, "before the answer to connect")
-        elif phase == Phase.CLOSED:
+        elif phase is _CLOSED:
             return
         elif message.type_id in COMMANDS:
             self._connect(client, message)
@@ -71,7 +75,7 @@ class Router:
             raise RemoteProtocolError(f"command {command.name[:64]!r} before connect")
         client.phase = Phase.CONNECTING
         client.phase_at = time.monotonic()
-        client.connect, client.early = message, []
+        client.connect, client.early = _shared(message.type_id, message.payload), []
         client.object_encoding = 3 if command.command_object.get("objectEncoding") == 3 else 0
         client.enqueue(
             client.rtmp.send_window_ack_size()
@@ -107,7 +111,7 @@ class Router:
         assert client.gated
         first, *behind = client.gated
         client.gated = None
-        if client.phase == Phase.CONNECTING:
+        if client.phase is _CONNECTING:
             self._attach(client)
         elif first.type_id in _FORWARDED:
             client.home.forward(first)
@@ -138,10 +142,10 @@ class Router:
         """A session that another edge had while its credentials were looked at."""
         if not gated:
             return
-        if client.phase == Phase.CONNECTING and self._gate is not None:
+        if client.phase is _CONNECTING and self._gate is not None:
             self._look_at(client, gated[0])
             gated = gated[1:]
-        elif client.phase == Phase.CONNECTING:
+        elif client.phase is _CONNECTING:
             self._attach(client)
             gated = gated[1:]
         self._go_on(client, gated)
@@ -166,6 +170,12 @@ def _hold(held: list[Message], message: Message, when: str) -> None:
             f"expected at most {_EARLY_MESSAGES} of {_EARLY_BYTES}"
         )
     held.append(message)
+
+
+@lru_cache(_SHARED)
+def _shared(type_id: int, payload: bytes) -> Message:
+    """A connect command, once for all clients that say the same: those of one page or program do, where no token is in it."""
+    return Message(type_id, 0, 0, payload)
 
 
 def _group_of(command: Command) -> str:

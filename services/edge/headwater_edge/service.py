@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from headwater_bus.control import DrainEdge
+from headwater_bus.garbage import spare_what_stays
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node, NodeConfig
+from headwater_rtmp.compiled import BUILD
 from headwater_store import Leases
 
 from headwater_edge.auth import Authentication
@@ -52,7 +54,8 @@ def run(
     node.health_provider = edge.health
     node.spawn("sweep", edge.sweep)
     node.start(endpoint="", meta=_meta(listeners))
-    _log.info("listening", rtmp=" ".join(shown(listener.host, listener.port) for listener in listeners))
+    rtmp = " ".join(shown(listener.host, listener.port) for listener in listeners)
+    _log.info("listening", rtmp=rtmp, build=BUILD)
 
     def drain(deadline_s: float) -> None:
         stop_listening()
@@ -61,6 +64,7 @@ def run(
         if authentication is not None:
             authentication.close()
 
+    spare_what_stays()
     return node.run(drain=drain)
 
 

@@ -16,13 +16,15 @@ class TcpClient(Client):
     """See Client. gevent's io watchers are level-triggered, and one whose callback raises is stopped for good: nothing may escape
     from a callback here. `data` is what was read of it already, at most once."""
 
-    __slots__ = ("_reader",)
+    __slots__ = ("_full", "_paced", "_reader")
 
     sock: _socket.socket
 
     def __init__(self, edge: "Edge", sock: _socket.socket, address: str, secure: bool = False) -> None:
         super().__init__(edge, address, "rtmps" if secure else "rtmp")
         self.sock = sock
+        self._full = self._paced = False
+        """Whether the last read took all that it may: there is more; and whether the next one comes in its time."""
         self._reader: Any = edge.loop.io(sock.fileno(), READ)
         self._reader.start(self._readable)
 
@@ -32,6 +34,7 @@ class TcpClient(Client):
         try:
             data = self.sock.recv(_RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):
+            self._full = False
             return
         except OSError as error:
             self.close(f"socket: {error.strerror}", gone=True)
@@ -39,13 +42,30 @@ class TcpClient(Client):
         if not data:
             self.close("closed by the client", gone=True)
             return
+        self._full = len(data) == _RECEIVE_BYTES
         self.receive(data)
 
-    def _listen(self, reads: bool) -> None:
-        if reads:
+    def _read_in_time(self) -> None:
+        """The publisher's time has come. Where nothing is there, what comes next is read at once."""
+        self._paced = False
+        if self._may_read:
+            self._readable()
+        if self._may_read and not self._paced and not self._reader.active:
             self._reader.start(self._readable)
-        else:
-            self._reader.stop()
+
+    @property
+    def _may_read(self) -> bool:
+        return not (self.paused or self._more or self.closed)
+
+    def _listen(self, reads: bool) -> None:
+        reader = self._reader
+        if reads and not self._paced and self.publications and not self._full and self._edge.read_pace.on:
+            self._paced = True
+            self._edge.read_pace.add(self._read_in_time)
+        if not reads or self._paced:
+            reader.stop()
+        elif not reader.active:
+            reader.start(self._readable)
 
     # Writing
 

@@ -1,23 +1,35 @@
 """What edges say about which sessions have which group here: attaches are decided, or wait for the change feed; sessions end."""
 
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from headwater_bus import traffic
 from headwater_rtmp.command import encode_command
-from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode, status
 
 from headwater_origin.application import Application
 from headwater_origin.attaches import Attaches
 from headwater_origin.connect import connect, join_guest
+from headwater_origin.durable.members import Member
 from headwater_origin.durable.roaming import Stored
+from headwater_origin.durable.values import NO_VALUES
 from headwater_origin.edge_port import EdgePort
 from headwater_origin.session import Session
 
 if TYPE_CHECKING:
     from headwater_origin.group import Group
     from headwater_origin.origin import Origin
+
+
+_SHARED = 256
+"""Connect commands of the last clients that are looked through for an equal one; edges take none over 64 KB."""
+
+
+@lru_cache(_SHARED)
+def _shared(payload: bytes) -> bytes:
+    """A connect command, once for all members that say the same: those of one page or program do, where no token is in it."""
+    return payload
 
 
 class Admission:
@@ -131,7 +143,13 @@ class Admission:
         if guest:
             join_guest(session, envelope)
             return
-        session.connect_message = Message(envelope.type_id, 0, 0, envelope.payload)
+        session.member = Member(
+            envelope.address,
+            envelope.object_encoding,
+            NO_VALUES,
+            int(envelope.type_id),
+            _shared(envelope.payload),
+        )
         connect(session, envelope)
 
     def _reject(self, port: EdgePort, envelope: traffic.Attach, code: StatusCode, reason: str) -> None:

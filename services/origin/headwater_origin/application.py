@@ -232,7 +232,7 @@ def remote_method(application: Application | None, name: str) -> Callable[..., A
     if application is None or name.startswith("_"):
         return None
     function = getattr(type(application), name, None)
-    return getattr(application, name) if is_remote(function) else None
+    return getattr(application, name) if getattr(function, _REMOTE, False) else None
 
 
 def is_remote(function: object) -> bool:

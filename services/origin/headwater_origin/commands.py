@@ -1,6 +1,7 @@
 """Which function answers which command of a client, in the client's order (RTMP 1.0, section 7.2)."""
 
 from collections.abc import Callable
+from functools import partial
 
 from headwater_rtmp.command import Command
 from headwater_rtmp.errors import LocalProtocolError
@@ -111,8 +112,8 @@ def run_command(session: Session, command: Command, size: int, number: int = 0) 
     handler = COMMANDS.get(command.name)
     if handler is None:
         waits = remote_method(session.group.application, command.name) is not None
-        session.post(lambda: call_remote(session, command), waits=waits, size=size, number=number)
+        session.post(partial(call_remote, session, command), waits=waits, size=size, number=number)
         return
     hook = _HOOKS.get(command.name)
     waits = hook is not None and session.group.waits(hook)
-    session.post(lambda: handler(session, command), waits=waits, size=size, number=number)
+    session.post(partial(handler, session, command), waits=waits, size=size, number=number)

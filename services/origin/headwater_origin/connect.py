@@ -69,18 +69,15 @@ def _begin(session: Session, attach: Attach, command: Command | None) -> None:
     if group.stalled:
         refuse(session, str(StoreUnavailable()), StatusCode.CONNECT_FAILED)
         return
-    args = (session.client, *command.args)
-    # Of this hook alone the arguments are the client's, so it is no failure of the application when they do not fit.
-    assert group.application is not None
-    problem = hooks.arguments_problem(group.application.on_connect, args)
-    refused = Reject(problem) if problem is not None else hooks.refusal(group, "on_connect", *args)
+    refused = _refusal(session, command)
     if session.closed:
         # It went while the application thought: what that has noted of the client ends as for any other.
         if refused is None:
             group.depart(session)
     elif refused is None:
         _begins(session)
-        group.durable.joined(session, attach.type_id, bytes(attach.payload))
+        session.forget_properties()
+        group.durable.joined(session)
         if attach.resumed:
             group.counters.connects_accepted += 1
             resume.restore(session, attach)
@@ -90,6 +87,18 @@ def _begin(session: Session, attach: Attach, command: Command | None) -> None:
         turn_away(session, refused)
     else:
         refuse(session, refused, StatusCode.CONNECT_REJECTED)
+
+
+def _refusal(session: Session, command: Command) -> Reject | None:
+    """Why the application does not take it."""
+    group = session.group
+    if not group.waits("on_connect"):
+        return None
+    args = (session.client, *command.args)
+    # Of this hook alone the arguments are the client's, so it is no failure of the application when they do not fit.
+    assert group.application is not None
+    problem = hooks.arguments_problem(group.application.on_connect, args)
+    return Reject(problem) if problem is not None else hooks.refusal(group, "on_connect", *args)
 
 
 def _begins(session: Session) -> None:

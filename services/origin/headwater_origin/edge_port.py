@@ -58,6 +58,7 @@ class EdgePort:
         "link",
         "media",
         "objects",
+        "peer",
         "publications",
         "sessions",
         "up",
@@ -66,7 +67,7 @@ class EdgePort:
     )
 
     def __init__(self, link: LinkLike) -> None:
-        self.link = link
+        self.link, self.peer = link, link.peer
         self.media = MediaOut(link)
         """StreamMedia goes through it."""
         self.up = True

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event
 from headwater_bus.logs import get_log
-from headwater_bus.sockets import SLICE_S
+from headwater_bus.sockets import SLICE_S, pause
 from headwater_rtmp.command import encode_command
 from headwater_store import Fenced, StoreError
 
@@ -30,10 +30,10 @@ from headwater_origin.rooms import Rooms
 from headwater_origin.streams import routes as stream_routes
 from headwater_origin.streams.names import Streams
 from headwater_origin.transaction import current
+from headwater_origin.turns import Crew, Inbox
 
 if TYPE_CHECKING:
     from headwater_origin.session import Session
-    from headwater_origin.turns import Inbox
 
 
 _log = get_log("origin")
@@ -103,7 +103,9 @@ class Group:
         self.durable = Durable(self)
         self.rooms = Rooms(self)
         self._workers: set[gevent.Greenlet[..., None]] = set()
-        """Those in which sessions run application code."""
+        """Those in which application code runs for nobody in particular."""
+        self.crew = Crew()
+        """Runs it for sessions."""
         self.ending: gevent.Greenlet[..., None] | None = None
         """Runs `on_stop`, after everything else."""
         self.host_application(None if spread else policy(self))
@@ -170,7 +172,7 @@ class Group:
         paused_at = time.monotonic()
         while self.early:
             if time.monotonic() - paused_at > SLICE_S:
-                gevent.sleep(0)
+                pause()
                 paused_at = time.monotonic()
             self.early.popleft().release()
 
@@ -522,9 +524,10 @@ class Group:
 
     def quiesce(self, within_s: float) -> None:
         """Wait for hooks and methods that run."""
-        gevent.joinall(
-            [worker for worker in self._workers if worker is not gevent.getcurrent()], timeout=within_s
-        )
+        until = time.monotonic() + within_s
+        self.crew.wait(within_s)
+        workers = [worker for worker in self._workers if worker is not gevent.getcurrent()]
+        gevent.joinall(workers, timeout=max(0.0, until - time.monotonic()))
 
     def _stop(self, reason: str, work_s: float) -> None:
         self.quiesce(work_s)

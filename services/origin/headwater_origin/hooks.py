@@ -1,6 +1,7 @@
 """Runs application code: its answers become decisions, its exceptions become refusals and one log line."""
 
 import inspect
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,10 @@ def call_remote(group: "Group", method: Callable[..., Any], args: tuple[Any, ...
 def arguments_problem(method: Callable[..., Any], args: tuple[Any, ...]) -> str | None:
     """Why a method cannot take these arguments, or None."""
     function = getattr(method, "__func__", None)
+    if function is not None:
+        least, most = _count(function)
+        if least <= len(args) + 1 <= most:
+            return None
     try:
         if function is None:
             inspect.signature(method).bind(*args)
@@ -106,6 +111,21 @@ def arguments_problem(method: Callable[..., Any], args: tuple[Any, ...]) -> str 
     except TypeError as error:
         return str(error)
     return None
+
+
+@lru_cache(maxsize=4096)
+def _count(function: Callable[..., Any]) -> tuple[int, float]:
+    """How many arguments a function takes by position, at least and at most; at most 0 where that is not all that it needs."""
+    least, most = 0, 0.0
+    for parameter in _signature(function).parameters.values():
+        needed = parameter.default is parameter.empty
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            most = math.inf
+        elif parameter.kind is not parameter.KEYWORD_ONLY:
+            least, most = least + needed, most + 1
+        elif needed:
+            return 0, 0.0
+    return least, most
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,7 @@ from headwater_bus import traffic
 from headwater_bus.link import Link
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node
-from headwater_bus.sockets import SLICE_S
+from headwater_bus.sockets import SLICE_S, pause
 from headwater_store import Journals
 
 from headwater_origin import hooks
@@ -133,7 +133,7 @@ class Origin:
         while behind:
             self.take(port, [behind.popleft() for _ in range(min(_UNPAUSED, len(behind)))])
             if behind and time.monotonic() - paused_at > SLICE_S:
-                gevent.sleep(0)
+                pause()
                 paused_at = time.monotonic()
         port.worker = None
 

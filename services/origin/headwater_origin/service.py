@@ -7,10 +7,12 @@ from functools import partial
 
 import gevent
 from headwater_bus.control import GroupLoadsRequest, MoveGroup
+from headwater_bus.garbage import spare_what_stays
 from headwater_bus.link import OriginLinks
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node, NodeConfig
 from headwater_bus.requests import Caller
+from headwater_rtmp.compiled import BUILD
 from headwater_store import Journals, open_journals
 
 from headwater_origin.application import Application
@@ -22,8 +24,9 @@ from headwater_origin.origin import Origin
 _log = get_log("origin")
 NO_STORE = "none"
 """Instead of a store's URL: the journal is off."""
-_SWITCH_S = 0.001
-"""How long the event loop may keep the thread that commits from running."""
+_SWITCH_S = 0.0003
+"""How long the event loop may keep the thread that commits from running, each time that this comes back from the store's library:
+a dozen times for a commit to four SQLite files."""
 
 
 def run(
@@ -65,7 +68,7 @@ def run(
     node.health_provider = lambda: {**origin.health(), "messages_refused": links.refused}
     spread = [name for name, application in applications.items() if application.shared_objects == "spread"]
     node.start(endpoint, meta={"apps": sorted(applications), "spread_objects": sorted(spread)})
-    _log.info("serving", applications=" ".join(sorted(applications)), endpoint=endpoint)
+    _log.info("serving", applications=" ".join(sorted(applications)), endpoint=endpoint, build=BUILD)
 
     def drain(deadline_s: float) -> None:
         deadline = time.monotonic() + deadline_s / 2
@@ -80,6 +83,7 @@ def run(
         origin.stop_applications()
         origin.committer.close()
 
+    spare_what_stays()
     return node.run(drain=drain)
 
 

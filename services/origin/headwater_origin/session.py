@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gevent import getcurrent
 from headwater_bus.logs import get_log
-from headwater_bus.traffic import CloseSession, SessionState, ToClient
+from headwater_bus.traffic import CloseSession, SessionState
 from headwater_rtmp.command import Command, decode_command, encode_command
 from headwater_rtmp.errors import RemoteProtocolError
 from headwater_rtmp.message import Message
@@ -16,8 +16,8 @@ from headwater_origin import hooks
 from headwater_origin.client import Client
 from headwater_origin.client_calls import ClientCalls
 from headwater_origin.durable.roaming import Stored
-from headwater_origin.durable.said import Said, message_form
-from headwater_origin.durable.values import Changes, Values, unpack_values
+from headwater_origin.durable.said import Said, message_form, to_client
+from headwater_origin.durable.values import NO_VALUES, Changes, Values, pack_values, unpack_values
 from headwater_origin.edge_port import EdgePort
 from headwater_origin.errors import GroupLost
 from headwater_origin.farewell import refuse, told
@@ -42,8 +42,10 @@ class Session:
     there is something to do."""
 
     __slots__ = (
+        "_attributes",
         "_calls",
         "_calls_from",
+        "_client",
         "_full_at",
         "_inbox",
         "_properties",
@@ -55,12 +57,9 @@ class Session:
         "accepted",
         "address",
         "applied",
-        "attributes",
         "bandwidth",
         "bandwidth_done",
-        "client",
         "closed",
-        "connect_message",
         "connect_transaction",
         "departed",
         "done",
@@ -71,6 +70,7 @@ class Session:
         "guest_streams",
         "handler",
         "handling",
+        "member",
         "number",
         "object_encoding",
         "objects",
@@ -106,8 +106,8 @@ class Session:
         self.guest, self.scope = guest, scope
         """Whether its home is another group, which decides for it; `scope`: it is that scope's application."""
         self.session_id, self.address, self.object_encoding = session_id, address, object_encoding
-        self.connect_message: Message | None = None
-        """Its connect command; None: of a guest."""
+        self.member: Member | None = None
+        """What it is as a member; None: of a guest."""
         self._properties: dict[str, Any] | None = None
         self.accepted = False
         """Whether the application has accepted the connect."""
@@ -147,13 +147,8 @@ class Session:
         """Of the bandwidth, the one that is under way."""
         self.guest_streams: set[tuple[int, str, bool]] | None = None
         """What is published (True) and played elsewhere: message stream id and group."""
-        self.attributes = Values(
-            group,
-            f"attributes of client {session_id}",
-            group.config.attributes_bytes,
-            self._attributes_changed,
-        )
-        self.client = Client(self)
+        self._attributes: Values | None = None
+        self._client: Client | None = None
         self.objects: dict[SharedObject, Access] | None = None
         self._streams: dict[int, NetStream] | None = None
         self._inbox: Inbox | None = None
@@ -167,37 +162,69 @@ class Session:
         """Whether the client speaks AMF3 (`objectEncoding` 3)."""
         return self.object_encoding == 3
 
+    @property
+    def client(self) -> Client:
+        """The application's view of it, which is the same object from the first time on."""
+        if self._client is None:
+            self._client = Client(self)
+        return self._client
+
+    @property
+    def attributes(self) -> Values:
+        """What the application keeps of it."""
+        if self._attributes is None:
+            group = self.group
+            self._attributes = Values(
+                group,
+                f"attributes of client {self.session_id}",
+                group.config.attributes_bytes,
+                self._attributes_changed,
+            )
+        return self._attributes
+
+    def pack_attributes(self) -> bytes:
+        """As they are journaled."""
+        return NO_VALUES if self._attributes is None else pack_values(self._attributes.raw)
+
     def restore(self, member: "Member") -> None:
         """It was a member before: take what the journal says of it."""
-        self.attributes.apply(dict(unpack_values(member.attributes)))
-        self.connect_message = Message(member.type_id, 0, 0, member.payload)
+        self.member = member
+        if member.attributes != NO_VALUES:
+            self.attributes.apply(dict(unpack_values(member.attributes)))
 
     def read_connect(self) -> Command:
         """Its connect command. Raises RemoteProtocolError."""
-        assert self.connect_message is not None
-        command = decode_command(self.connect_message)
+        member = self.member
+        assert member is not None
+        command = decode_command(Message(member.type_id, 0, 0, member.payload))
         self.connect_transaction = command.transaction_id
         self._properties = command.command_object if isinstance(command.command_object, dict) else {}
         return command
 
     @property
     def properties(self) -> dict[str, Any]:
-        """What its connect command says of the client. Of one that only comes back it is read when somebody asks: where an origin
-        takes over many it would be a good part of its work."""
+        """What its connect command says of the client. It is read again when somebody asks who was not there when it connected:
+        it takes more memory than all else of an idle session, and more time than all else of one that only comes back."""
         if self._properties is None:
             self._properties = {}
-            if self.connect_message is not None:
+            if self.member is not None:
                 # A former version may have taken it; nothing depends on what the client said of itself.
                 with suppress(RemoteProtocolError):
                     self.read_connect()
         return self._properties
 
+    def forget_properties(self) -> None:
+        """The application has decided about its connect."""
+        self._properties = None
+
     def follows(self, former: "Session") -> None:
         """It is the same session over another link: application code goes on with the client that it knows."""
-        self.client, self.attributes = former.client, former.attributes
-        self.connect_message, self._properties = former.connect_message, former._properties
-        self.client.follow(self)
-        self.attributes.changed = self._attributes_changed
+        self.member, self._properties = former.member, former._properties
+        self._client, self._attributes = former._client, former._attributes
+        if self._client is not None:
+            self._client.follow(self)
+        if self._attributes is not None:
+            self._attributes.changed = self._attributes_changed
         self.bandwidth_done = former.bandwidth_done
         self.calls_above(former)
 
@@ -216,7 +243,7 @@ class Session:
         """Send a message to this client alone, when everything that the group has journaled so far is committed."""
         self.group.send(
             self.edge,
-            ToClient(self.number, message.type_id, message.stream_id, message.timestamp, message.payload),
+            to_client(self.number, message),
             self,
         )
 
@@ -224,14 +251,14 @@ class Session:
         """Send a message that depends on nothing journaled: it waits only behind others of this client."""
         self.group.reply(
             self,
-            ToClient(self.number, message.type_id, message.stream_id, message.timestamp, message.payload),
+            to_client(self.number, message),
         )
 
     def ask(self, message: Message) -> None:
         """Send a call to the client that somebody waits for."""
         self.group.outputs.ask(
             self,
-            ToClient(self.number, message.type_id, message.stream_id, message.timestamp, message.payload),
+            to_client(self.number, message),
         )
 
     def send_command(
@@ -448,9 +475,12 @@ class Session:
     def too_fast(self, count: int = 1) -> bool:
         """Count a message, a large one as `count`; returns whether the client sends more than it may. A bucket of
         `messages_burst` tokens, kept as the time at which it is full again."""
-        config, now = self.group.config, self.group.clock()
-        self._full_at = max(self._full_at, now) + count / config.messages_per_s
-        return self._full_at - now > config.messages_burst / config.messages_per_s
+        group = self.group
+        config, now, full_at = group.config, group.clock(), self._full_at
+        if full_at < now:
+            full_at = now
+        self._full_at = full_at = full_at + count / config.messages_per_s
+        return full_at - now > config.messages_burst / config.messages_per_s
 
     def post(
         self,

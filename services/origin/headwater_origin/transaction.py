@@ -4,9 +4,10 @@ While it runs, its changes are in overlays, one for each object that it changed:
 spawns are outside of its transaction.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from gevent import getcurrent
 from headwater_bus.logs import get_log
@@ -129,23 +130,44 @@ def current() -> Transaction | None:
     return _running.get(getcurrent()) if _running else None
 
 
-@contextmanager
+class _Span:
+    """What `transaction` gives. Not a generator with @contextmanager: each call of a client goes through it."""
+
+    __slots__ = ("_begun", "_given", "_greenlet")
+
+    def __init__(self, *given: Any) -> None:
+        self._given = given
+        self._begun: Transaction | None = None
+        self._greenlet: object = None
+
+    def __enter__(self) -> Transaction:
+        greenlet = getcurrent()
+        outer = _running.get(greenlet)
+        if outer is not None:
+            return outer
+        self._greenlet = greenlet
+        self._begun = _running[greenlet] = Transaction(*self._given)
+        return self._begun
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return
+        del _running[self._greenlet]
+        if error is not None:
+            begun.abandon()
+            return
+        try:
+            begun.commit()
+        except BaseException:
+            begun.abandon()
+            raise
+
+
 def transaction(
     group: "Group", session: "Session | None" = None, must: bool = False
-) -> Iterator[Transaction]:
+) -> AbstractContextManager[Transaction]:
     """Join the running greenlet's transaction, or begin one that is committed at the end and abandoned on any exception."""
-    greenlet = getcurrent()
-    outer = _running.get(greenlet)
-    if outer is not None:
-        yield outer
-        return
-    inner = _running[greenlet] = Transaction(group, session, must)
-    try:
-        try:
-            yield inner
-        finally:
-            del _running[greenlet]
-        inner.commit()
-    except BaseException:
-        inner.abandon()
-        raise
+    return _Span(group, session, must)

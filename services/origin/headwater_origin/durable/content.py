@@ -9,7 +9,7 @@ from headwater_origin.durable.jobs import Jobs
 from headwater_origin.durable.journal import JournalError, ObjectKind, RowKind
 from headwater_origin.durable.members import Members
 from headwater_origin.durable.said import Form, Said
-from headwater_origin.durable.values import Changes, Values, pack_values
+from headwater_origin.durable.values import Changes, Values
 
 if TYPE_CHECKING:
     from headwater_origin.group import Group
@@ -80,27 +80,22 @@ class Durable:
             self.members.apply(row)
             self._group.journal(row)
 
-    def joined(self, session: "Session", type_id: int, payload: bytes) -> None:
-        """A session is a member; type and body of its connect command."""
-        self.record(
-            [
-                int(RowKind.MEMBER),
-                session.session_id,
-                session.address,
-                session.object_encoding,
-                pack_values(session.attributes.raw),
-                int(type_id),
-                payload,
-            ]
-        )
-        rooms = self._group.rooms.joined.get(session)
+    def joined(self, session: "Session") -> None:
+        """A session is a member."""
+        group, member = self._group, session.member
+        if group.outputs.off or member is None:
+            return
+        member.attributes = session.pack_attributes()
+        self.members.add(session.session_id, member)
+        group.journal(member.row(session.session_id))
+        rooms = group.rooms.joined.get(session)
         if rooms:
             self.record([int(RowKind.ROOMS), session.session_id, rooms])
 
     def attributes_changed(self, session: "Session") -> None:
         """A member's attributes have changed."""
         if session.session_id in self.members.known:
-            self.record([int(RowKind.ATTRIBUTES), session.session_id, pack_values(session.attributes.raw)])
+            self.record([int(RowKind.ATTRIBUTES), session.session_id, session.pack_attributes()])
 
     def applied(self, session: "Session", number: int) -> None:
         """A message of a session had the effects that were just journaled, and has said what it had to say. Of a session that has
@@ -114,7 +109,7 @@ class Durable:
             outputs.applied(session, number, is_kept=False)
             return
         members.numbers[session_id] = number
-        if session_id in members.started and members.started[session_id] <= number:
+        if members.started and members.started.get(session_id, number + 1) <= number:
             del members.started[session_id]
         outputs.applied(session, number)
         state = session.state_to_journal()

@@ -67,11 +67,14 @@ class JournalError(Exception):
 
 
 _pack = msgpack.Packer(unicode_errors="surrogatepass").pack
+_MOST_ROWS = 1000
+"""A packer keeps the memory of the largest thing that it has packed: one for what is larger is not kept."""
 
 
 def pack_rows(rows: list[list[Any]]) -> bytes:
     """An entry, or a snapshot."""
-    packed: bytes = _pack(rows)
+    pack = _pack if len(rows) <= _MOST_ROWS else msgpack.Packer(unicode_errors="surrogatepass").pack
+    packed: bytes = pack(rows)
     return packed
 
 

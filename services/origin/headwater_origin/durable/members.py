@@ -6,7 +6,8 @@ from headwater_origin.durable.journal import RowKind
 
 
 class Member:
-    """A member as its MEMBER row says: what its Session is made of again."""
+    """A member as its MEMBER row says: what its Session is made of again. `attributes` packed, as they are journaled;
+    `type_id` and `payload` of its connect command."""
 
     __slots__ = ("address", "attributes", "object_encoding", "payload", "type_id")
 
@@ -15,7 +16,18 @@ class Member:
     ) -> None:
         self.address, self.object_encoding, self.attributes = address, object_encoding, attributes
         self.type_id, self.payload = type_id, payload
-        """Of its connect command."""
+
+    def row(self, session_id: str) -> list[Any]:
+        """The MEMBER row."""
+        return [
+            int(RowKind.MEMBER),
+            session_id,
+            self.address,
+            self.object_encoding,
+            self.attributes,
+            self.type_id,
+            self.payload,
+        ]
 
 
 class Members:
@@ -50,6 +62,11 @@ class Members:
             self._audiences[room] = found
         return found
 
+    def add(self, session_id: str, member: Member) -> None:
+        """A session is a member."""
+        self.known[session_id] = member
+        self._audiences.clear()
+
     def apply(self, row: list[Any]) -> bool:
         """Take a row; returns whether it is one of these."""
         kind, session_id = row[0], row[1]
@@ -58,8 +75,7 @@ class Members:
             if self.started.get(session_id, row[2] + 1) <= row[2]:
                 del self.started[session_id]
         elif kind == RowKind.MEMBER:
-            self.known[session_id] = Member(*row[2:7])
-            self._audiences.clear()
+            self.add(session_id, Member(*row[2:7]))
         elif kind == RowKind.MEMBER_GONE:
             self._audiences.clear()
             self.states.pop(session_id, None)
@@ -88,18 +104,7 @@ class Members:
     def rows(self) -> list[list[Any]]:
         """What rebuilds it."""
         return [
-            *(
-                [
-                    int(RowKind.MEMBER),
-                    session_id,
-                    member.address,
-                    member.object_encoding,
-                    member.attributes,
-                    member.type_id,
-                    member.payload,
-                ]
-                for session_id, member in self.known.items()
-            ),
+            *(member.row(session_id) for session_id, member in self.known.items()),
             *([int(RowKind.NUMBER), session_id, number] for session_id, number in self.numbers.items()),
             *([int(RowKind.STARTED), session_id, number] for session_id, number in self.started.items()),
             *([int(RowKind.ROOMS), session_id, rooms] for session_id, rooms in self.rooms.items()),

@@ -140,7 +140,9 @@ class Outputs:
         """The last message of a session that is applied with what was just journaled; what it has been told for its messages up
         to this one, and may not have heard, is in the entry as well. `is_kept`: whether the number is, which it is not when the
         session has ended."""
-        entry = self.gathering or self._gather()
+        entry = self.gathering
+        if entry is None:
+            entry = self._gather()
         sessions = entry.applied if is_kept else entry.done
         if session not in sessions:
             session.waiting += 1
@@ -184,7 +186,7 @@ class Outputs:
     def send(self, edge: "EdgePort", envelope: Any, session: "Session | None" = None) -> None:
         """Say something to an edge when everything journaled so far is committed. `session`: whom it concerns."""
         said = None
-        if session is not None and session.handler is not None and type(envelope) in STORED:
+        if session is not None and session.handler is not None and not self.off and type(envelope) in STORED:
             said = self._answers(session, envelope)
         tail = self.tail
         if tail is None:
@@ -198,7 +200,7 @@ class Outputs:
             self.send(session.edge, envelope, session)
             return
         said = None
-        if session.handler is not None and type(envelope) in STORED:
+        if session.handler is not None and not self.off and type(envelope) in STORED:
             said = self._answers(session, envelope)
         self._tell(session.edge, envelope, said)
 
@@ -247,17 +249,24 @@ class Outputs:
     def _answers(self, session: "Session", envelope: Any) -> Said | None:
         """Note what the message of a session that runs here says to it: should that, or a later one, journal something, it is
         stored, as the message does not run again then."""
-        if self.off or session.handler is not getcurrent():
+        if session.handler is not getcurrent():
             return None
         form = form_of(session.edge, envelope)
         if form is None:
             return None
         said = Said((session.session_id,), session.handling, form, self.order)
-        if session.unheard is None:
-            session.unheard = []
-        else:
-            session.unheard = [one for one in session.unheard if session.lacks(one.number, one.position)]
-        session.unheard.append(said)
+        unheard = session.unheard
+        if unheard is None:
+            session.unheard = [said]
+            return said
+        # Not all of them each time: who has many calls under way would pay for each with as many looks.
+        heard = 0
+        for one in unheard:
+            if session.lacks(one.number, one.position):
+                break
+            heard += 1
+        del unheard[:heard]
+        unheard.append(said)
         return said
 
     def say(

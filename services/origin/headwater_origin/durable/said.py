@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from headwater_bus.codec import constructor
 from headwater_bus.traffic import CloseSession, ObjectAnswer, ObjectReply, Routed, ToClient, Unrouted
 from headwater_rtmp.message import Message
 
@@ -157,6 +158,17 @@ def envelope_of(form: Form, session: "Session") -> Any | None:
     if kind == SaidKind.OBJECT_REPLY:
         return ObjectReply(number, *form[1:3])
     return None  # Of a newer version.
+
+
+_make_to_client = constructor(ToClient)
+
+
+def to_client(session: int, message: Message) -> ToClient:
+    """A message for one client, by its session's number."""
+    made: ToClient = _make_to_client(
+        session, message.type_id, message.stream_id, message.timestamp, message.payload
+    )
+    return made
 
 
 class SaidLog:

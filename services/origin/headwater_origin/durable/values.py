@@ -138,6 +138,9 @@ def pack_values(raw: dict[str, bytes]) -> bytes:
     return pack_rows([*raw.items()])
 
 
+NO_VALUES = pack_values({})
+
+
 def unpack_values(payload: bytes) -> dict[str, bytes]:
     """What `pack_values` gave. Raises EnvelopeError."""
     return dict(unpack_rows(payload, str, bytes))

@@ -149,10 +149,10 @@ class ObjectMessages:
         """Whether to handle this message may be to wait: for the application, or for a lock."""
         if not session.guest and self._objects.routes.takes(message):
             return self._objects.routes.asks(session, message)
+        group = self._group
         shared = self._known.get((message.name, message.persistent))
         if shared is not None and shared.lock.busy:
             return True
-        group = self._group
         if not session.guest:
             if group.asks_changes:
                 return True
@@ -163,9 +163,11 @@ class ObjectMessages:
             return False
         if not group.waits(hook):
             return False
-        used = shared is not None and session.objects is not None and shared in session.objects
         kinds = {event.type for event in message.events}
-        return EventType.USE in kinds and (not used or EventType.RELEASE in kinds)
+        if _USE not in kinds:
+            return False
+        used = shared is not None and session.objects is not None and shared in session.objects
+        return not used or _RELEASE in kinds
 
     def _use(self, session: "Session", message: SharedObjectMessage, access: Access | None) -> None:
         name, persistent = message.name, message.persistent

@@ -13,18 +13,13 @@ if TYPE_CHECKING:
     from headwater_origin.durable.outputs import Outputs
     from headwater_origin.objects.shared_object import SharedObject
 
+_OBJECT = int(RowKind.OBJECT)
 
-def commit_row(shared: "SharedObject", asker: Asker | None, payload: bytes) -> list[Any]:
+
+def commit_row(shared: "SharedObject", version: int, asker: Asker | None, payload: bytes) -> list[Any]:
     """OBJECT: its last commit; `payload` as in ObjectUpdate."""
-    return [
-        int(RowKind.OBJECT),
-        shared.kind,
-        shared.name,
-        shared.version,
-        shared.events,
-        [*asker] if asker else [],
-        payload,
-    ]
+    asked = [*asker] if asker is not None else []
+    return [_OBJECT, shared.kind, shared.name, version, shared.events, asked, payload]
 
 
 def content_row(shared: "SharedObject") -> list[Any]:

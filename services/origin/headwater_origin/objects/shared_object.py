@@ -11,6 +11,7 @@ All of it leaves by `Group.send`: when what the journal was given before is comm
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from headwater_bus.codec import constructor
 from headwater_bus.logs import get_log
 from headwater_bus.rows import pack_rows
 from headwater_bus.traffic import (
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 
 _log = get_log("origin")
+_make_update = constructor(ObjectUpdate)
 _LINK_CONTENT_BYTES = 64 * 1024 * 1024
 """An object is not opened on an edge to which more would be under way with it: half of what ends the link."""
 _SKIPPED = 4096
@@ -393,16 +395,15 @@ class SharedObject:
         if not changes:
             return
         group, version = self._group, self.content.version
-        self.events += 1
+        self.events = events = self.events + 1
         if changes[0][0] != SEND or any(row[0] != SEND for row in changes):
             group.counters.object_commits += 1
-        events, payload = self.events, pack_rows(changes)
-        asks = "" if requester is None else requester.edge.link.peer
+        payload = pack_rows(changes)
+        peer, asker = ("", 0) if requester is None else (requester.edge.peer, requester.number)
         if group.journaled:
             self._keep(version, payload, requester)
         for edge, users in self._users.items():
-            number = requester.number if requester is not None and edge.link.peer == asks else 0
-            self._tell(edge, users, version, events, number, payload)
+            self._tell(edge, users, version, events, asker if edge.peer == peer else 0, payload)
         if self.watchers is not None:
             self.watchers.observe(changes, own=requester is None)
 
@@ -411,13 +412,11 @@ class SharedObject:
         group, events, asker = self._group, self.events, None
         outputs = group.outputs
         if requester is not None:
-            asker = Asker(
-                requester.session_id, requester.handling, requester.edge.link.peer, requester.number
-            )
-        entry = outputs.next_number
+            asker = Asker(requester.session_id, requester.handling, requester.edge.peer, requester.number)
+        entry = outputs.last_number + 1
         if self.auto_commit:
             self.journaled = True
-            group.journal(commit_row(self, asker, payload))
+            group.journal(commit_row(self, version, asker, payload))
         else:
             self.uncommitted = True
             if version > self.reserved:
@@ -425,18 +424,20 @@ class SharedObject:
         if outputs.off:
             self.recent.begin(version, events)
         else:
-            self.recent.add(Commit(version, events, asker, payload, entry, outputs.next_order()))
+            outputs.order = order = outputs.order + 1
+            self.recent.add(Commit(version, events, asker, payload, entry, order))
 
     def _tell_of(self, edge: "EdgePort", users: _Users, commit: Commit) -> None:
-        number = commit.attachment(edge.link.peer)
+        number = commit.attachment(edge.peer)
         self._tell(edge, users, commit.version, commit.events, number, commit.payload)
 
     def _tell(
         self, edge: "EdgePort", users: _Users, version: int, events: int, number: int, payload: bytes
     ) -> None:
         """Of a commit. `number` of the attachment that has asked for it, 0: none of this edge."""
-        self._group.counters.object_updates_out += 1
-        self._group.send(edge, ObjectUpdate(users.number, version, events, number, payload))
+        group = self._group
+        group.counters.object_updates_out += 1
+        group.send(edge, _make_update(users.number, version, events, number, payload))
 
     def answer(self, session: "Session", rows: Sequence[tuple[int, str]]) -> None:
         """Have the edge tell one session: rows of an ObjectAnswer. It comes behind what was committed before."""
@@ -453,7 +454,7 @@ class SharedObject:
     @property
     def stalled(self) -> bool:
         """Whether nothing can be changed, as the store is away."""
-        return self._group.stalled
+        return self._group.outputs.stalled
 
     def count_refusal(self) -> None:
         """One more change that was refused."""

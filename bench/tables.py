@@ -1,0 +1,174 @@
+"""A benchmark's results for people and programs: a row for each case with figures over the runs, on the console, as Markdown,
+as JSON and as bars."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Generic, Protocol, TypeVar
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from rich.console import Console
+from rich.table import Table
+
+from bench.machine import Machine
+from bench.measure import ratio
+from bench.plot import finish, grouped_bars
+from bench.report import cell, page
+from bench.results import Figure
+
+Case = tuple[str, ...]
+"""What a measurement was of: a word for each of the first columns."""
+_COLOURS = ("#6b7280", "#1d4ed8", "#b45309", "#15803d", "#93c5fd", "#fcd34d")
+
+
+class Measured(Protocol):
+    """One case in one run."""
+
+    @property
+    def case(self) -> Case: ...
+
+    @property
+    def run(self) -> int: ...
+
+    def doubts(self) -> list[str]:
+        """Why it should not be trusted, or what went wrong in it; empty for a good one."""
+
+
+M = TypeVar("M", bound=Measured)
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[M]):
+    """What it shows of a measurement (None: nothing), with so many `digits`; `compared`: its ratio to the reference, too."""
+
+    title: str
+    value: Callable[[M], float | None]
+    digits: int = 0
+    compared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A case, and a figure for each column by its title."""
+
+    case: Case
+    figures: dict[str, Figure | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Results(Generic[M]):
+    """Everything a benchmark has found. `heads`: titles of the columns that say the case; `reference`: whom a case is compared
+    with, None for nobody. `panels`: columns that are drawn, for which the `colours`th word of a case gives the colour."""
+
+    title: str
+    heads: Sequence[str]
+    columns: Sequence[Column[M]]
+    measurements: list[M]
+    machine: Machine
+    parameters: dict[str, Any]
+    reference: Callable[[Case], Case | None]
+    panels: Sequence[str]
+    colours: int = -1
+    remarks: list[str] = field(default_factory=list)
+
+    def rows(self) -> list[Row]:
+        """Summed up over the runs, in the order in which the cases came."""
+        by_case: dict[Case, dict[int, M]] = {}
+        for each in self.measurements:
+            by_case.setdefault(each.case, {})[each.run] = each
+        return [
+            Row(case, {column.title: self._figure(column, case, by_case) for column in self.columns})
+            for case in by_case
+        ]
+
+    def _figure(self, column: Column[M], case: Case, by_case: dict[Case, dict[int, M]]) -> Figure | None:
+        reference = self.reference(case) if column.compared else None
+        others = by_case.get(reference, {}) if reference is not None and reference != case else {}
+        values, ratios = [], []
+        for run, own in by_case[case].items():
+            value = column.value(own)
+            if value is None:
+                continue
+            values.append(value)
+            other = column.value(others[run]) if run in others else None
+            if other is not None and (found := ratio(value, other)) is not None:
+                ratios.append(found)
+        if not values:
+            return None
+        return Figure(median(values), min(values), max(values), median(ratios) if ratios else None)
+
+    def notes(self) -> list[str]:
+        """What a reader must know to believe the table."""
+        found = [*self.machine.lines(), *self.remarks]
+        for each in self.measurements:
+            found += [f"DOUBT {', '.join(each.case)}, run {each.run}: {doubt}" for doubt in each.doubts()]
+        return found
+
+    def _lines(self) -> list[list[str]]:
+        return [
+            [*row.case, *("" if figure is None else cell(figure, column.digits) for figure, column in pairs)]
+            for row in self.rows()
+            for pairs in [zip(row.figures.values(), self.columns, strict=True)]
+        ]
+
+    def _titles(self) -> list[str]:
+        return [*self.heads, *(column.title for column in self.columns)]
+
+    def table(self) -> Table:
+        """For the console."""
+        made = Table(title=self.title)
+        for number, title in enumerate(self._titles()):
+            made.add_column(title, justify="left" if number < len(self.heads) else "right")
+        before = None
+        for line in self._lines():
+            if before not in (None, line[0]):
+                made.add_section()
+            before = line[0]
+            made.add_row(*line)
+        return made
+
+    def write(self, folder: Path, name: str, console: Console) -> None:
+        """name.json, name.md and name.png into the folder; the table onto the console."""
+        data = {
+            "title": self.title,
+            "machine": asdict(self.machine),
+            "parameters": self.parameters,
+            "remarks": self.remarks,
+            "measurements": [{**asdict(each), "doubts": each.doubts()} for each in self.measurements],  # type: ignore[call-overload]  # dataclasses
+            "rows": [asdict(row) for row in self.rows()],
+        }
+        (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+        (folder / f"{name}.md").write_text(page(self.title, self._titles(), self._lines(), self.notes()))
+        self.draw(folder / f"{name}.png")
+        console.print(self.table())
+        for note in self.notes():
+            console.print(note, highlight=False)
+        console.print(f"written: {folder}/{name}.json, {name}.md, {name}.png", highlight=False)
+
+    def draw(self, path: Path) -> None:
+        """A PNG: bars of one colour share a word of their cases, groups of bars the others."""
+        rows = self.rows()
+        words = list(dict.fromkeys(row.case[self.colours] for row in rows))
+        colours = {word: _COLOURS[number % len(_COLOURS)] for number, word in enumerate(words)}
+        groups = list(dict.fromkeys(self._group(row) for row in rows))
+        figure, axes = plt.subplots(2, 2, figsize=(16, 9), layout="constrained")
+        for axis, title in zip(axes.flat, self.panels, strict=True):
+            bars: dict[str, dict[str, Figure]] = {}
+            for row in rows:
+                shown = row.figures[title]
+                if shown is not None:
+                    bars.setdefault(row.case[self.colours], {})[self._group(row)] = shown
+            if bars:
+                grouped_bars(axis, groups, bars, colours)
+            axis.set_xticks(range(len(groups)), groups, fontsize=7)
+            axis.set_title(title, fontsize=10)
+        finish(figure, [self.title, *self.machine.lines()], path)
+
+    def _group(self, row: Row) -> str:
+        number = self.colours % len(row.case)
+        return "\n".join(word for place, word in enumerate(row.case) if place != number) or row.case[number]
