@@ -40,9 +40,10 @@ def arguments(node_id: str, base_port: int, data: Path, flush_ms: int, store: st
 
 
 class Headwater(Server):
-    """A whole cluster; some of its services are also counted alone: `groups`, of which the last is all of it."""
+    """A whole cluster; some of its services are also counted by themselves: `groups`, names of services with ` + ` between them;
+    the last is all of it."""
 
-    groups: tuple[str, ...] = ("edge", "all")
+    groups: tuple[str, ...] = ("edge", "edge + origin", "all")
 
     def __init__(self, core: int | None, flush_ms: int, edges: int = 1, origins: int = 1) -> None:
         super().__init__(core)
@@ -93,7 +94,9 @@ class Headwater(Server):
         service = node_id.partition("-")[0]
         command = [find_command(service), *self.options(node_id)]
         program = Program(node_id, command, self.folder, self.core_of(node_id), env=env, cwd=_ROOT)
-        self.add(program, *(group for group in self.groups if group in (service, "all")))
+        self.add(
+            program, *(group for group in self.groups if group == "all" or service in group.split(" + "))
+        )
 
     def settings(self) -> dict[str, object]:
         """Version and the options that were not left alone."""

@@ -3,7 +3,6 @@
 import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import gevent
@@ -492,27 +491,6 @@ def test_a_single_message_does_not_wait(context: Any) -> None:
         best = min(best, time.monotonic() - began)
     assert best < 0.01
     edge.link.close("done")
-    origin.close()
-
-
-def test_what_may_wait_leaves_with_the_next_batch_or_in_its_time(context: Any) -> None:
-    batches: list[list[int]] = []
-    origin = Origin(context, on_batch=lambda link, envelopes: batches.append(numbers(envelopes)))
-    edge = Edge(context, origin.endpoint, options=replace(PATIENT, gather_s=0.3))
-    eventually(lambda: edge.ups and origin.ups, within_s=5)
-    for number in range(3):
-        edge.link.send_later(up(number))
-        gevent.sleep(0)
-    eventually(lambda: batches, within_s=5)
-    edge.link.send_later(up(3))
-    edge.link.send(up(4))
-    edge.link.send_later(up(5))
-    eventually(lambda: len(batches) == 2, within_s=5)
-    edge.link.send_later(up(6))
-    edge.link.close("done")
-    eventually(lambda: origin.downs, within_s=5)
-    assert batches == [[0, 1, 2], [3, 4, 5], [6]]
-    edge.link.send_later(up(7))
     origin.close()
 
 

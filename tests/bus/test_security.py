@@ -12,6 +12,7 @@ import zmq.green as zmq
 from click.testing import CliRunner
 from headwater_bus.control import Done, GroupLoads, GroupLoadsRequest, HealthRequest, Refused, Release
 from headwater_bus.keys import main
+from headwater_bus.link import LinkOptions
 from headwater_bus.node import Node, NodeConfig
 from headwater_bus.requests import Requester, RequestError, RequestServer
 from headwater_bus.security import Security, SecurityError, ZapHandler
@@ -90,6 +91,26 @@ def test_a_link_over_ipv6(context: Any, clients: Any, keys: Path, encrypted: boo
     origin.close()
     zap_handler.close()
     job.kill()
+
+
+@pytest.mark.parametrize("encrypted", ["edge", "origin"])
+def test_a_link_with_keys_on_one_side_only_says_so(
+    context: Any, clients: Any, keys: Path, zap_handler: ZapHandler, encrypted: str
+) -> None:
+    plain = Security.plain()
+    origin = Origin(
+        context, security=Security.from_keys(keys, "origin-1") if encrypted == "origin" else plain
+    )
+    edge = Edge(
+        clients,
+        origin.endpoint,
+        security=Security.from_keys(keys, "edge-1") if encrypted == "edge" else plain,
+        options=LinkOptions(heartbeat_s=0.1, timeout_s=30.0 * TIME_FACTOR),
+    )
+    eventually(lambda: edge.downs, within_s=10)
+    assert edge.downs == ["ZeroMQ has given the connection up: the other end speaks it in another way"]
+    assert edge.ups == 0
+    origin.close()
 
 
 def test_an_unknown_key_is_refused_and_logged_once(

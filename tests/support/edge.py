@@ -43,8 +43,6 @@ class FakeLink:
         if self.failure is None:
             self.sent.append(envelope)
 
-    send_later = send
-
     def give_up(self, reason: str) -> None:
         self.failure = reason
 

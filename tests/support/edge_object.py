@@ -19,7 +19,8 @@ def value(number: float) -> bytes:
 
 
 class FakeClient:
-    """A member. While `objects_full` its queue is over the limit; something is always queued. `holds`: as RTMPT clients do."""
+    """A member. While `objects_full` its queue is over the limit; something is always queued. `holds`: as RTMPT clients do. One
+    that `ends` is closed by what is queued next, as that is too much."""
 
     def __init__(self, session: int, amf3: bool = False, holds: bool = False) -> None:
         self.session, self.amf3, self.holds = session, amf3, holds
@@ -29,14 +30,18 @@ class FakeClient:
         self.behind: dict[ObjectFanout, int] | None = None
         self.received = b""
         self.pieces: list[bytes] = []
-        self.leaves: ObjectFanout | None = None
+        self.ends = False
 
     def enqueue(self, data: bytes) -> None:
+        if self.closed:
+            return
         self.received += data
         self.pieces.append(data)
-        if self.leaves is not None:
+        if self.ends:
             self.closed = True
-            self.leaves.leave(self.session)
+            objects, self.objects, self.behind = self.objects, {}, None
+            for shared_object, number in objects.items():
+                shared_object.leave(number)
 
     def drain(self) -> None:
         self.objects_full = False

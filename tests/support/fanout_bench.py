@@ -35,7 +35,7 @@ class FakeClient:
         self.room: int | None = None
         self.error: OSError | None = None
         self.received = b""
-        self.queue = b""
+        self._queue = b""
         self.closed = False
         self.reason = ""
         self.players: list[Player] = []
@@ -48,6 +48,17 @@ class FakeClient:
             raise BlockingIOError
         self.received += bytes(data[:size])
         return size
+
+    @property
+    def queue(self) -> bytes:
+        return self._queue
+
+    @queue.setter
+    def queue(self, data: bytes) -> None:
+        self._queue = data
+        if data:
+            for player in self.players:
+                player.fanout.hold(player)
 
     @property
     def backlog_bytes(self) -> int:
@@ -73,6 +84,9 @@ class FakeClient:
                 sent = self.send(data)
             except BlockingIOError:
                 sent = 0
+            except OSError as error:
+                self.close(f"socket: {error.strerror}")
+                return
         self.queue += data[sent:]
 
     def close(self, reason: str, error: bool = False, gone: bool = False) -> None:

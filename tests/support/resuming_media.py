@@ -122,7 +122,7 @@ class Sender:
     def __init__(self, edge: MediaEdge) -> None:
         self._edge = edge
 
-    def send_later(self, envelope: Any) -> None:
+    def send(self, envelope: Any) -> None:
         self._edge.put(envelope)
 
 

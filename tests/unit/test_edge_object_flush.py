@@ -27,9 +27,9 @@ class Members:
 
     def __init__(self, count: int = 2, **settings: Any) -> None:
         self.edge: Edge
-        self.edge, _, self.link = make_edge(**settings)
+        self.edge, self.node, self.link = make_edge(**settings)
         self.version = 0
-        self.peers = [attached(self.edge, self.link) for _ in range(count)]
+        self.peers = [attached(self.edge, self.link, capsEx=1.0) for _ in range(count)]
         say(self.edge, self.link, traffic.ObjectOpened(5, "board", False, 0, 0, 0, GROUP, pack_rows([])))
         for session in self.sessions:
             say(self.edge, self.link, traffic.ObjectJoined(session, 5, -1))
@@ -105,7 +105,7 @@ def test_what_an_origin_says_to_a_client_comes_behind_the_changes_before_it() ->
     assert members.got(two) == [["k1"]]
 
 
-@pytest.mark.parametrize("kind", ["left", "closed", "drained", "lost"])
+@pytest.mark.parametrize("kind", ["left", "closed", "drained", "asked", "lost", "orphaned"])
 def test_whoever_leaves_has_been_told_what_came_before(kind: str) -> None:
     members = Members(count=1, object_flush_ms=1000)
     (peer,), (session,) = members.peers, members.sessions
@@ -117,6 +117,12 @@ def test_whoever_leaves_has_been_told_what_came_before(kind: str) -> None:
         say(members.edge, members.link, traffic.CloseSession(session, "by the application"))
     elif kind == "drained":
         members.edge.close_clients(list(members.edge.clients.values()), "the edge is stopping")
+    elif kind == "asked":
+        members.edge.let_go()
+        assert members.got(peer) == [["k1"], ["k2"], []]
+        return
+    elif kind == "orphaned":
+        members.node.grant(GROUP, "", 4)
     else:
         lose(members.edge, members.link)
     assert members.got(peer)[:2] == [["k1"], ["k2"]]

@@ -117,7 +117,7 @@ def test_who_leaves_or_is_gone_hurts_nobody(board: Board) -> None:
     one, gone, three = board.join(), board.join(), board.join()
     board.commit((CHANGE, "x", value(1)))
     board.fanout.leave(gone.session)
-    three.leaves = board.fanout
+    three.ends = True
     board.fanout.flush()
     assert told(one) == told(three) == [(1, [(CHANGE, "x")])]
     assert gone.received == b""
@@ -175,6 +175,70 @@ def test_very_much_leaves_at_once(board: Board, monkeypatch: pytest.MonkeyPatch,
     assert [len(events) for _, events in told(client)] == [3, 3]
     board.fanout.flush()
     assert told(client) == [(7, [(CHANGE, "x")])]
+
+
+# Clients that are closed by what they are told, as too much is queued for them
+
+
+def test_the_only_member_that_is_closed_by_its_answer_costs_nothing_else(board: Board) -> None:
+    client = board.join()
+    client.ends = True
+    board.commit((CHANGE, "x", value(1)), by=client)
+    assert told(client) == [(1, [(SUCCESS, "x")])]
+    assert not board.fanout.members
+    other = board.join()
+    board.commit((CHANGE, "x", value(2)))
+    board.fanout.flush()
+    assert other.got() == [(CHANGE, "x", value(2))]
+
+
+def test_who_is_closed_by_what_is_pending_does_not_join() -> None:
+    one, two = Board("one", gathers=True), Board("two", gathers=True)
+    client = one.join()
+    one.commit((CHANGE, "x", value(1)))
+    client.ends = True
+    two.rejoin(client)
+    assert not two.fanout.members
+
+
+def test_who_is_closed_by_what_is_pending_needs_no_answer(board: Board) -> None:
+    client, other = board.join(), board.join()
+    board.commit((CHANGE, "x", value(1)))
+    client.ends = True
+    assert not board.fanout.update(3, 3, client.session, [(CHANGE, "y", value(2))])
+    board.fanout.replace(Slots.from_rows(3, 0, [["x", value(1), 1]]), 3)
+    board.version = board.events = 3
+    board.commit((CHANGE, "x", value(4)))
+    board.fanout.flush()
+    assert other.got() == [(CHANGE, "x", value(1)), (CHANGE, "x", value(4))]
+
+
+def test_who_is_closed_by_what_is_pending_is_not_away(board: Board) -> None:
+    client, other = board.join(), board.join()
+    board.commit((CHANGE, "x", value(1)))
+    client.ends = True
+    board.fanout.goes_away(client.session)
+    board.commit((CHANGE, "x", value(2)))
+    board.fanout.flush()
+    assert len(other.got()) == 2
+    assert not board.fanout._away
+    assert not board.fanout._held
+
+
+def test_who_is_closed_by_one_object_is_told_nothing_by_the_next() -> None:
+    one, two = Board("one", gathers=True), Board("two", gathers=True)
+    slow = FakeClient(9)
+    for board in (one, two):
+        board.rejoin(slow)
+    one.commit((SEND, "", HEAR))
+    two.commit((CHANGE, "x", value(1)))
+    slow.objects_full = slow.ends = True
+    one.fanout.flush()
+    other = two.join()
+    two.commit((CHANGE, "x", value(2)))
+    two.fanout.flush()
+    assert other.got() == [(CHANGE, "x", value(2))]
+    assert slow.behind is None
 
 
 # Slow members
@@ -252,6 +316,20 @@ def test_what_is_said_to_a_client_comes_behind_all_its_objects(board: Board) -> 
         tell_pending(one)  # type: ignore[arg-type]  # all that it needs of a Client
     assert len(messages_in(client.received, CHUNK_SIZE)) == 1
     assert stranger.received == other.received == b""
+
+
+def test_what_was_held_back_of_one_object_comes_behind_what_is_pending_of_another() -> None:
+    one, two = Board("one", gathers=True), Board("two", gathers=True)
+    client = FakeClient(1)
+    for board in (one, two):
+        board.rejoin(client)
+        board.fanout.goes_away(1)
+    client.received = b""
+    one.fanout.let_out(1, -1)
+    one.commit((CHANGE, "a", value(1)))
+    two.commit((CHANGE, "b", value(2)))
+    two.fanout.let_out(1, -1)
+    assert client.got() == [(CHANGE, "a", value(1)), (CHANGE, "b", value(2))]
 
 
 def test_a_slow_client_of_several_objects_hears_all_that_is_said_in_order() -> None:

@@ -218,7 +218,7 @@ def test_the_replica_is_kept_up_to_date_without_members(board: Board) -> None:
 
 def test_a_member_that_is_closed_during_an_update_hurts_nobody(board: Board) -> None:
     one, gone, three = board.join(), board.join(), board.join()
-    gone.leaves = board.fanout
+    gone.ends = True
     board.commit((CHANGE, "x", value(1)))
     board.commit((CHANGE, "x", value(2)))
     assert one.got() == three.got() == [(CHANGE, "x", value(1)), (CHANGE, "x", value(2))]

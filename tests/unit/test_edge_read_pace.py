@@ -17,8 +17,7 @@ PICTURE = b"\x27\x01\0\0\0p"
 
 @pytest.fixture
 def stage() -> Iterator[tuple[Edge, FakeLink]]:
-    # 200 ms of it here.
-    edge, _, link = make_edge(flush_ms=1000)
+    edge, _, link = make_edge(flush_ms=200)
     yield edge, link
     end_all()
 
@@ -87,6 +86,44 @@ def test_more_than_one_read_takes_is_read_on_at_once(stage: Any) -> None:
     gevent.spawn(publish, peer, large).join(0.01)
     # Not one read in 200 ms, which would be 2.6 Mbit/s at most.
     eventually(lambda: edge.counters.bytes_in > 128 * 1024, 5)
+
+
+class Within:
+    """A socket of which as much as is asked for holds less, as within TLS."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+
+    def recv(self, size: int) -> Any:
+        return self._sock.recv(size - 4 * 22)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def test_nor_does_one_wait_whose_reads_hold_less_than_the_socket_gave(stage: Any) -> None:
+    edge, link = stage
+    edge.read_pace = ReadPace(60.0)
+    peer = publisher(edge, link)
+    assert peer.client is not None
+    peer.client.sock = Within(peer.client.sock)  # type: ignore[assignment]  # all that it needs of one
+    large = b"\x27" + bytes(150_000)
+    gevent.spawn(publish, peer, large).join(0.01)
+    eventually(lambda: edge.counters.bytes_in > 128 * 1024, 5)
+
+
+def test_one_that_cannot_be_read_costs_no_other() -> None:
+    read: list[str] = []
+
+    def broken() -> None:
+        raise RuntimeError("broken")
+
+    pace = ReadPace(0.01)
+    pace.add(lambda: pace.add(lambda: read.append("again")))
+    pace.add(broken)
+    pace.add(lambda: read.append("other"))
+    eventually(lambda: len(read) == 2, 5)
+    assert read == ["other", "again"]
 
 
 def test_one_that_leaves_or_does_not_publish_any_more_is_not_waited_for(stage: Any) -> None:

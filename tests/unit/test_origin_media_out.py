@@ -41,19 +41,24 @@ def test_as_long_as_nobody_asks_nothing_is_gathered(link: FakeLink, out: MediaOu
     assert numbers(link) == [3]
 
 
-def test_what_comes_within_the_interval_leaves_together(link: FakeLink, out: MediaOut) -> None:
-    out.gather(30)
+def test_after_a_pause_it_leaves_at_once_and_then_what_has_gathered(link: FakeLink, out: MediaOut) -> None:
+    out.gather(50)
     out.send(media(1))
     out.send(media(2, stream=2))
+    assert not link.log, "what comes in the same turn of the loop leaves with it"
     gevent.sleep(0)
+    assert numbers(link) == [1, 2]
     out.send(media(3))
-    assert not link.log
-    eventually(lambda: bool(link.log), 5)
-    assert numbers(link) == [1, 2, 3]
+    gevent.sleep(0)
     out.send(media(4))
+    gevent.sleep(0)
     assert not link.log
     eventually(lambda: bool(link.log), 5)
-    assert numbers(link) == [4]
+    assert numbers(link) == [3, 4]
+    gevent.sleep(0.12)
+    out.send(media(5))
+    gevent.sleep(0)
+    assert numbers(link) == [5]
 
 
 def test_what_has_to_come_behind_it_has_it_leave_at_once(link: FakeLink, out: MediaOut) -> None:

@@ -353,6 +353,15 @@ def test_media_is_gathered_for_the_edge_that_wants_it_and_stands_before_what_end
     assert kinds == [StreamMedia, StreamMedia, StreamReset]
 
 
+def test_a_player_follows_what_it_starts_from_where_media_is_gathered(stage: Stage) -> None:
+    stage.media(HEADER, KEY, INTER)
+    link = stage.bench.edge()
+    stage.bench.origin.take(link.data, [GatherMedia(60_000)])
+    stage.player(link)
+    kinds = [type(envelope) for envelope in link.take(StreamOpened, StreamMedia, PlayStarted)]
+    assert kinds == [StreamOpened, StreamMedia, StreamMedia, StreamMedia, PlayStarted]
+
+
 def test_what_was_gathered_for_an_edge_that_is_lost_is_let_go(stage: Stage) -> None:
     link = stage.bench.edge()
     stage.bench.origin.take(link.data, [GatherMedia(1)])

@@ -16,7 +16,6 @@ from gevent.event import Event
 from zmq.utils.monitor import parse_monitor_message
 
 from headwater_bus.codec import Codec
-from headwater_bus.delay import Delay
 from headwater_bus.link_state import (
     MAX_FRAME_BYTES,
     LinkOptions,
@@ -36,7 +35,7 @@ from headwater_bus.traffic import TRAFFIC
 __all__ = ["BindError", "EdgeLink", "Link", "LinkOptions", "OriginLinks"]
 
 _CODEC = Codec(TRAFFIC)
-_TICK_S = 0.05
+_TICK_S = 0.1
 _BYE_LINGER_MS = 200
 _MAY_LINK = ("edge-", "origin-")
 """Whose node ids may open a link: edges, and origins for what their applications do at others."""
@@ -46,21 +45,17 @@ _log = get_log("link")
 
 
 class Link:
-    """What both ends have in common: `send`, who the peer is, how much it has not acknowledged. `gather_s`: how long
-    what `send_later` gets may wait."""
+    """What both ends have in common: `send`, who the peer is, how much it has not acknowledged."""
 
-    __slots__ = ("_gathering", "_marked", "_ready", "_wake", "data", "id", "state")
+    __slots__ = ("_marked", "_ready", "_wake", "data", "id", "state")
 
-    def __init__(
-        self, state: LinkState, link_id: bytes, wake: Event, ready: "list[Link]", gather_s: float = 0.0
-    ) -> None:
+    def __init__(self, state: LinkState, link_id: bytes, wake: Event, ready: "list[Link]") -> None:
         self.state = state
         self.id = link_id
         self.data: Any = None
         """Whatever the owner keeps for this link."""
         self._wake, self._ready = wake, ready
         self._marked = False
-        self._gathering = Delay(gather_s, self.mark) if gather_s else None
 
     @property
     def peer(self) -> str:
@@ -102,16 +97,6 @@ class Link:
         if not self._marked:
             self.mark()
 
-    def send_later(self, envelope: Any) -> None:
-        """`send`, but the envelope need not leave before `gather_s` have passed, unless a batch leaves sooner."""
-        self.state.send(envelope)
-        if self._marked:
-            return
-        if self._gathering is None:
-            self.mark()
-        else:
-            self._gathering.start()
-
     def mark(self) -> None:
         """Have the writing greenlet look at this link."""
         if not self._marked:
@@ -122,19 +107,6 @@ class Link:
     def unmark(self) -> None:
         """The writing greenlet looks at it now."""
         self._marked = False
-        if self._gathering is not None:
-            self._gathering.stop()
-
-    @property
-    def gathers(self) -> bool:
-        """Whether something waits for others to leave with."""
-        return self._gathering is not None and self._gathering.running
-
-    def close_gathering(self) -> None:
-        """Nothing is sent any more."""
-        if self._gathering is not None:
-            self._gathering.close()
-            self._gathering = None
 
 
 OnBatch = Callable[[Link, list[Any]], None]
@@ -181,7 +153,7 @@ class EdgeLink(Link):
         )
         # Each link has an identity of its own: what an old one left behind never reaches a new one.
         link_id = f"{node_id}|{boot}|{secrets.token_hex(16)}".encode()
-        super().__init__(state, link_id, Event(), [], self._options.gather_s)
+        super().__init__(state, link_id, Event(), [])
         self.origin = origin
         self._on_batch, self._on_up, self._on_down = on_batch, on_up, on_down
         self._on_suspect = on_suspect
@@ -214,16 +186,15 @@ class EdgeLink(Link):
     def close(self, reason: str) -> None:
         """Send what is queued and BYE, and end the link; `on_down` is not called."""
         if self.failure is None and not self._socket.closed:
-            for frames in self.state.outgoing(time.monotonic()):
-                self._socket.send(frames)
-            self._say_bye(reason)
+            self._say_last([*self.state.outgoing(time.monotonic()), bye(reason)])
         self._end(reason)
 
-    def _say_bye(self, reason: str) -> None:
+    def _say_last(self, messages: list[list[bytes]]) -> None:
         try:
-            self._socket.send(bye(reason))
+            for frames in messages:
+                self._socket.send(frames)
         except zmq.Again:
-            pass  # It never connected anywhere.
+            pass  # There is no connection, and there will be none.
 
     def _run(self, job: Callable[[], None]) -> None:
         try:
@@ -235,7 +206,6 @@ class EdgeLink(Link):
 
     def _end(self, reason: str) -> None:
         self.state.fail(reason)
-        self.close_gathering()
         jobs, self._jobs = self._jobs, []
         gevent.killall([job for job in jobs if job is not gevent.getcurrent()], block=False)
         if not self._socket.closed:
@@ -250,7 +220,7 @@ class EdgeLink(Link):
         was_open = bool(self._jobs)
         if was_open and not self._socket.closed:
             # The origin need not wait for the silence; where it said BYE itself it does not listen.
-            self._say_bye(reason)
+            self._say_last([bye(reason)])
         self._end(reason)
         if was_open:
             self._on_down(self, reason)
@@ -279,7 +249,7 @@ class EdgeLink(Link):
             self._on_up(self)
         if envelopes:
             self._on_batch(self, envelopes)
-        if not self.gathers and self.state.due(now):
+        if self.state.due(now):
             self.mark()
 
     def _write(self) -> None:
@@ -289,8 +259,12 @@ class EdgeLink(Link):
             self._wake.clear()
             self._ready.clear()
             self.unmark()
-            for frames in self.state.outgoing(time.monotonic()):
-                send(frames)
+            try:
+                for frames in self.state.outgoing(time.monotonic()):
+                    send(frames)
+            except zmq.Again:
+                # Keys on one side only, or a frame over the limit: it does not connect again then.
+                self.state.fail("ZeroMQ has given the connection up: the other end speaks it in another way")
             if self.failure is not None:
                 return self._over()
 
@@ -301,7 +275,7 @@ class EdgeLink(Link):
             if self.state.silent(now):
                 self.state.fail(f"nothing heard for {self._options.timeout_s:g} s")
                 return self._over()
-            if not self.gathers and self.state.due(now):
+            if self.state.due(now):
                 self.mark()
 
     def _watch(self) -> None:

@@ -31,8 +31,8 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_BATCHES_UNDER_WAY = 4096
 """Unacknowledged batches, however small: credit counts bytes, and ZeroMQ's memory counts messages, too."""
 MAX_NODE_ID = 80
-ACK_DELAY_S = 0.04
-"""So long an acknowledgement waits for a DATA that could carry it."""
+ACK_DELAY_S = 0.08
+"""So long an acknowledgement waits for a DATA that could carry it: media that gathers for 50 ms goes both ways within that."""
 _ACK_BATCHES = 32
 _GAP_REPORT_S = 0.1
 _RESEND_AGAIN_S = 0.5
@@ -69,15 +69,13 @@ class LinkOptions:
     """Limits of a link. `window_bytes`: what the peer may have under way unacknowledged. `heartbeat_s`: how
     long an end may be silent; `timeout_s`: after how long a silence the peer counts as lost. `resend_s`: how
     long without progress until the peer is asked what it has. `queue_bytes`: how much may wait here
-    before the link is given up (callers drop media long before, see `LinkState.queued_bytes`). `gather_s`: how long the
-    edge's end lets `Link.send_later` wait."""
+    before the link is given up (callers drop media long before, see `LinkState.queued_bytes`)."""
 
     window_bytes: int = 16 * 1024 * 1024
     heartbeat_s: float = 1.0
     timeout_s: float = 3.0
     resend_s: float = 1.0
     queue_bytes: int = 128 * 1024 * 1024
-    gather_s: float = 0.0
 
 
 @dataclass(slots=True)

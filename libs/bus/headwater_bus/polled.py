@@ -70,8 +70,8 @@ class PolledSocket:
         return bool(int(self.raw.get(_EVENTS)) & _POLLIN)
 
     def send(self, frames: Sequence[bytes]) -> None:
-        """Send a message, at once: raises zmq.Again where the socket's high-water mark is reached, zmq.ZMQError where it is
-        closed."""
+        """Send a message, at once: raises zmq.Again where the socket's high-water mark is reached, or ZeroMQ has given up what it
+        was connected to; zmq.ZMQError where it is closed."""
         send = self.raw.send
         *others, last = frames
         for frame in others:

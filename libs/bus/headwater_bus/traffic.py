@@ -293,9 +293,9 @@ class StreamMedia:
 
 @dataclass(frozen=True, slots=True)
 class GatherMedia:
-    """Edge -> origin, once the link is up: the edge sends StreamMedia on to its players as it comes, so the origin is to gather
-    it, of all streams together, for `interval_ms` from the first message on (0: not at all; so it does until it is told). If
-    it is lost with the link, so is what it is about."""
+    """Edge -> origin, once the link is up: the edge sends StreamMedia on to its players as it comes, so the origin is to send it,
+    of all streams together, once in `interval_ms` at most: at once after a pause, then what has gathered (0: always at once; so
+    it does until it is told). If it is lost with the link, so is what it is about."""
 
     interval_ms: int
 

@@ -19,6 +19,7 @@ from headwater_rtmp.status import StatusCode, status
 
 from headwater_edge.attachment import Attachment
 from headwater_edge.fanout import Player
+from headwater_edge.object_pending import tell_pending
 from headwater_edge.publishing import Publication
 from headwater_edge.routes import ObjectRoutes
 
@@ -296,7 +297,8 @@ class Client(ABC):
         return encode_message(message, csid_for(message.type_id), self._edge.config.chunk_size)
 
     def send(self, message: Message) -> None:
-        """Queue one message for the client."""
+        """Queue one message for the client, behind what its SharedObjects have yet to tell it."""
+        tell_pending(self)
         self.enqueue(self._chunks(message))
 
     def enqueue(self, data: bytes) -> None:

@@ -4,7 +4,7 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 import gevent
-from headwater_bus.link import EdgeLink, Link, LinkOptions
+from headwater_bus.link import EdgeLink, Link
 from headwater_bus.logs import get_log
 from headwater_bus.traffic import Detach, GatherMedia
 from headwater_bus.view import Assignment
@@ -198,7 +198,6 @@ class Cluster:
             on_up=self._on_up,
             on_down=self._on_down,
             on_suspect=self._on_suspect,
-            options=LinkOptions(gather_s=self._edge.config.gather_s),
         )
         link.data = Directory(link, node.boot)
         self._boots[origin] = node.boot
@@ -275,6 +274,7 @@ class Cluster:
                 self.resuming.leave(group, time.monotonic())
                 self._attaching.lost([group], link.origin)
                 self.drop_unused(group)
+                self._edge.flush_clients()
 
     def _give_up(self, origin: str, reason: str, gone: Any) -> None:
         """End the link to an origin where `gone(boot)` says so of the process that it leads to."""

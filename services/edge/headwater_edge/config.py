@@ -2,11 +2,8 @@
 
 from dataclasses import dataclass
 
-_GATHERED_HERE = 5
-"""This part of the time in which media gathers it does so at the publisher's edge, the rest at the origin ..."""
-_LEAST_READ_INTERVAL_MS = 10
-_ON_TOP_MS = 10
-"""... but for so much, which comes on top: players are sent to less often so."""
+_SLACK_MS = 5
+"""What comes in a fifth of a picture's time need not be sent alone. A message waits so much longer at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +11,8 @@ class EdgeConfig:
     """What an edge bears. Bytes are bytes, `_s` seconds, `_ms` milliseconds."""
 
     flush_ms: int = 20
-    """How long media gathers on its way from a publisher to players, and 10 ms more at most; 0 sends it as it comes."""
+    """How long media of a publisher gathers on its way to players; half as long again where several edges have publishers.
+    0 sends it as it comes."""
     object_flush_ms: int = 20
     """For how long at most changes of a SharedObject gather that come quickly after others; 0: none do."""
     chunk_size: int = 60_000
@@ -78,20 +76,12 @@ class EdgeConfig:
     """After this silence it is closed."""
 
     @property
-    def _here_ms(self) -> float:
-        return self.flush_ms / _GATHERED_HERE
-
-    @property
     def read_interval_s(self) -> float:
-        """How long what publishers send gathers in their sockets; 0: it is read as it comes, as there would be little in them."""
-        return self._here_ms / 1000 if self._here_ms >= _LEAST_READ_INTERVAL_MS else 0.0
-
-    @property
-    def gather_s(self) -> float:
-        """How long media that was read gathers before it goes to its origin."""
-        return 0.0 if self.read_interval_s else self._here_ms / 1000
+        """So often publishers are read: what they send gathers in their sockets."""
+        return (self.flush_ms + _SLACK_MS) / 1000 if self.flush_ms else 0.0
 
     @property
     def media_interval_ms(self) -> int:
-        """How long origins gather media for players that are here. Here nothing waits any more: what comes is sent at once."""
-        return self.flush_ms - max(0, self.flush_ms // _GATHERED_HERE - _ON_TOP_MS)
+        """So often, at most, origins are to send media here. It has gathered already, but that of several edges may leave
+        together."""
+        return self.flush_ms // 2

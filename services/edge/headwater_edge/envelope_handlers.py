@@ -141,7 +141,6 @@ class EnvelopeHandlers:
         attachment = self._session(directory, envelope.session)
         if attachment is not None:
             message = Message(envelope.type_id, envelope.stream_id, envelope.timestamp, envelope.payload)
-            tell_pending(attachment.client)
             attachment.client.send(message)
 
     def _close_session(self, directory: Directory, envelope: traffic.CloseSession) -> None:

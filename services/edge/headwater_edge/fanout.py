@@ -5,7 +5,7 @@ send. A player whose queue is over its limit gets nothing more until the next ke
 joins is started at the next flush, so that a burst of them costs one encoding of the start.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -83,12 +83,44 @@ class Player:
         elif whole and self.seen_headers == headers:
             self.seen_headers = -1
         self.plain = whole and self.seen_headers < 0
+        if not self.plain:
+            self.fanout.hold(self)
 
     def wants(self, message: Message) -> bool:
         """Whether a kind of message goes to this player."""
         if message.type_id == _AUDIO:
             return self.audio
         return self.video or message.type_id != _VIDEO
+
+
+class _Audience:
+    """Players on one message stream id. `ready`: those that are plain and have nothing queued, each with the `send` of its
+    socket, so that the hot loop looks at nothing else; `others`."""
+
+    __slots__ = ("others", "ready")
+
+    def __init__(self) -> None:
+        self.ready: dict[Player, Callable[[bytes], int]] = {}
+        self.others: dict[Player, None] = {}
+
+    def __len__(self) -> int:
+        return len(self.ready) + len(self.others)
+
+    def __contains__(self, player: Player) -> bool:
+        return player in self.ready or player in self.others
+
+    def look_at(self, player: Player) -> None:
+        """One of the others may be ready now."""
+        client = player.client
+        free = client.outbox is None and client.sock is not None and not client.closed
+        if free and player.plain and player in self.others:
+            del self.others[player]
+            self.ready[player] = client.sock.send  # type: ignore[union-attr]  # `free`
+
+    def leave(self, player: Player) -> None:
+        """Forget one; unknown ones are ignored."""
+        self.ready.pop(player, None)
+        self.others.pop(player, None)
 
 
 class _Pending:
@@ -122,6 +154,24 @@ def _at(timestamp: int, headers: Sequence[Message]) -> list[Message]:
     ]
 
 
+def _send_to_all(sends: Iterable[Callable[[bytes], int]], data: bytes) -> dict[int, int | OSError]:
+    """The hot loop: whatever Python does here beside the send, and whatever memory it touches, counts for every player and flush.
+    Returns what became of those that did not take all: the bytes that they took, or the error, by the id of their `send`."""
+    size = len(data)
+    odd: dict[int, int | OSError] = {}
+    for send in sends:
+        try:
+            sent = send(data)
+        except (BlockingIOError, InterruptedError):
+            odd[id(send)] = 0
+        except OSError as error:
+            odd[id(send)] = error
+        else:
+            if sent != size:
+                odd[id(send)] = sent
+    return odd
+
+
 class StreamFanout:
     """One stream on this edge: its GOP cache, what waits for the next flush, its players by message stream id.
 
@@ -152,7 +202,7 @@ class StreamFanout:
         self.last_number = 0
         """Of the last message, as the publisher's edge counts them: one that was sent again is known by it. 0: of none yet."""
         self.cache = GopCache(cache_bytes)
-        self.players: dict[int, dict[Player, None]] = {}
+        self.players: dict[int, _Audience] = {}
         self.sent_headers = 0
         """The version of the headers that plain players have."""
         self._chunk_size = chunk_size
@@ -176,7 +226,19 @@ class StreamFanout:
     def go_on(self, player: Player) -> None:
         """Add a player that another edge had, and that has been sent all that has come until now."""
         self.flush()
-        self.players.setdefault(player.stream_id, {})[player] = None
+        self._audience(player).others[player] = None
+
+    def _audience(self, player: Player) -> _Audience:
+        audience = self.players.get(player.stream_id)
+        if audience is None:
+            audience = self.players[player.stream_id] = _Audience()
+        return audience
+
+    def hold(self, player: Player) -> None:
+        """A player is not plain any more, or something is queued for its client: it does not share the send of the others."""
+        audience = self.players.get(player.stream_id)
+        if audience is not None and audience.ready.pop(player, None) is not None:
+            audience.others[player] = None
 
     def add(self, message: Message) -> bool:
         """Take a message of the stream; returns whether a flush must be arranged."""
@@ -202,10 +264,10 @@ class StreamFanout:
     def leave(self, player: Player) -> None:
         """Remove a player; unknown ones are ignored."""
         self._joining.pop(player, None)
-        group = self.players.get(player.stream_id)
-        if group is not None:
-            group.pop(player, None)
-            if not group:
+        audience = self.players.get(player.stream_id)
+        if audience is not None:
+            audience.leave(player)
+            if not audience:
                 del self.players[player.stream_id]
 
     def reset(self) -> None:
@@ -227,38 +289,34 @@ class StreamFanout:
             self._start()
 
     def _deliver(self, pending: _Pending) -> None:
-        """The hot loop: whatever Python does in it beside the send counts for every player and flush. A client is closed only
-        after it, because that removes players."""
-        others: list[Player] = []
+        """A client is closed only after all have been sent to, because that removes players."""
         broken: list[tuple[Client, OSError]] = []
+        others = [(audience, player) for audience in self.players.values() for player in audience.others]
         everything = tuple(range(len(pending.messages)))
         total = shared = 0
-        for stream_id, group in self.players.items():
-            data: bytes | None = None
-            size = 0
-            for player in group:
-                client = player.client
-                if not player.plain or client.outbox is not None:
-                    others.append(player)
-                    continue
-                if data is None:
-                    data = self._selected(pending, stream_id, everything)
-                    size = len(data)
-                try:
-                    sent = client.sock.send(data)  # type: ignore[union-attr]  # without an outbox it has one
-                except (BlockingIOError, InterruptedError):
-                    sent = 0
-                except OSError as error:
-                    broken.append((client, error))
-                    continue
-                if sent != size:
-                    client.queue_rest(data, sent)  # type: ignore[attr-defined]  # as above
-                total += sent
-                shared += 1
+        for stream_id, audience in self.players.items():
+            ready = audience.ready
+            if not ready:
+                continue
+            data = self._selected(pending, stream_id, everything)
+            shared += len(ready)
+            total += len(ready) * len(data)
+            odd = _send_to_all(ready.values(), data)
+            for player, outcome in (
+                [(each, odd[id(send)]) for each, send in ready.items() if id(send) in odd] if odd else ()
+            ):
+                if isinstance(outcome, OSError):
+                    broken.append((player.client, outcome))
+                    total -= len(data)
+                    shared -= 1
+                else:
+                    player.client.queue_rest(data, outcome)  # type: ignore[attr-defined]  # it has a socket
+                    total += outcome - len(data)
         self._counters.bytes_out += total
         self._counters.messages_delivered += shared * len(pending.messages)
-        for player in others:
+        for audience, player in others:
             self._deliver_to(player, pending)
+            audience.look_at(player)
         for client, failure in broken:
             client.close(f"socket: {failure.strerror}", gone=True)
 
@@ -322,7 +380,8 @@ class StreamFanout:
         for player in joining:
             if player.client.closed:
                 continue
-            self.players.setdefault(player.stream_id, {})[player] = None
+            audience = self._audience(player)
+            audience.others[player] = None
             if not player.plain:
                 player.seen_headers = 0  # Of some kinds it gets none now.
             if player.paused:
@@ -335,6 +394,7 @@ class StreamFanout:
                 data = self._encode([m for m in start if player.wants(m)], player.stream_id)
                 encoded[key] = data
             player.client.transmit(data)
+            audience.look_at(player)
 
     def _encoded(self, pending: _Pending, stream_id: int) -> list[bytes]:
         pieces = pending.encoded.get(stream_id)

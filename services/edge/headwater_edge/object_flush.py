@@ -65,7 +65,7 @@ class ObjectFlush:
         self._timer.close()
         self._timer = None
         self._busy = {shared_object: None for shared_object in self._busy if shared_object.pending}
-        self._tell(self._busy)
-        self._edge.flush_clients()
         if self._busy:
             self._start()
+        self._tell(self._busy)
+        self._edge.flush_clients()

@@ -85,11 +85,11 @@ class Pending:
         return pieces
 
 
-def tell_pending(client: "Client") -> None:
+def tell_pending(client: "Client") -> bool:
     """Queue what its objects have yet to tell a client, in the order in which it was committed: whatever is queued next comes
-    behind it."""
+    behind it. Returns whether the client is still there: with too much queued it is closed, and in no object any more."""
     if not client.objects:
-        return
+        return not client.closed
     owing = [(known, number) for known, number in client.objects.items() if known.owes(number)]
     if len(owing) > 1:
         rows = sorted(
@@ -98,8 +98,11 @@ def tell_pending(client: "Client") -> None:
             for turn, place in known.turns_of(number)
         )
         for at, run in groupby(rows, key=lambda row: row[1]):
+            if client.closed:
+                break
             known, number = owing[at]
             known.tell(number, client, [place for _, _, place in run][-1] + 1)
     elif owing:
         known, number = owing[0]
         known.tell(number, client)
+    return not client.closed

@@ -104,7 +104,8 @@ class ObjectFanout:
     def join(self, number: int, client: "Client", since: int) -> None:
         """A member uses the object and has version `since`, or nothing (-1): UseSuccess, and the difference, or Clear and the
         whole content."""
-        tell_pending(client)
+        if not tell_pending(client):
+            return
         self._enter(number, client)
         self._missed.pop(number, None)
         self._no_longer_away(number)
@@ -181,20 +182,18 @@ class ObjectFanout:
                 self.tell(number, client)
         if pending.full:
             self.flush()
-        elif len(self._ahead) == len(self.members) and min(self._ahead.values()) == len(pending.commits):
+        elif not any(map(self.owes, self.members)):
             self._told_all()
 
     def _unapplied(self, requester: int, events: CommitEvents) -> bool:
         """A commit before this one is missing. Who asked for this one is answered all the same, as Flash sends no further change
         before it was; it gets the whole content once its queue has drained. Returns whether the content is asked for already."""
         client = self.members.get(requester)
-        if client is not None and not client.closed and requester not in self._away:
-            answers = [event for event in events if event[0] != _SEND]
-            if answers:
-                tell_pending(client)
-                self._fall_behind(requester, client, _NOTHING)
-                body = self._writer.commit(answers, client.amf3, own=True)
-                client.enqueue(self._writer.message(body, 0, client.amf3))
+        answers = [event for event in events if event[0] != _SEND]
+        if client is not None and answers and requester not in self._away and tell_pending(client):
+            self._fall_behind(requester, client, _NOTHING)
+            body = self._writer.commit(answers, client.amf3, own=True)
+            client.enqueue(self._writer.message(body, 0, client.amf3))
         asked, self.stale = self.stale, True
         self._counters.object_resyncs += not asked
         return asked
@@ -353,8 +352,8 @@ class ObjectFanout:
 
     def goes_away(self, number: int) -> None:
         """No origin has a member any more: until one goes on with it, it is told nothing."""
-        if number in self.members and number not in self._away:
-            tell_pending(self.members[number])
+        client = self.members.get(number)
+        if client is not None and number not in self._away and tell_pending(client):
             self._away[number] = (self.slots.version, self.events)
 
     def member_state(self, number: int) -> tuple[int, int]:
@@ -382,7 +381,7 @@ class ObjectFanout:
         """An origin goes on with a member, which is told what was held back up to commit `count`; -1: all, it is back. Up to
         commit `told` it has been told already."""
         client = self.members.get(number)
-        if client is None or number not in self._away:
+        if client is None or number not in self._away or not tell_pending(client):
             return
         if told > self._away[number][1]:
             known = self._held.between(told - 1, told)

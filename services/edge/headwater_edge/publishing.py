@@ -164,6 +164,6 @@ class Publication:
         self.number = self.released = number
 
     def _pass_on(self, number: int, message: Message) -> None:
-        self.attachment.link.send_later(  # type: ignore[union-attr]  # it has one while it has a stream, and this is a hot path
+        self.attachment.link.send(  # type: ignore[union-attr]  # it has one while it has a stream, and this is a hot path
             PublisherMedia(self.stream, number, message.type_id, message.timestamp, message.payload)
         )

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 
 from headwater_bus.delay import Delay
+from headwater_bus.logs import get_log
+
+_log = get_log("edge")
 
 
 class ReadPace:
@@ -30,4 +33,8 @@ class ReadPace:
     def _read(self) -> None:
         reads, self._reads = self._reads, []
         for read in reads:
-            read()
+            try:
+                read()
+            except Exception as error:
+                # gevent stops a timer whose callback raises, and no publisher would be read again.
+                _log.error("internal error", reading=repr(read), error=repr(error))

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from headwater_edge.edge import Edge
 
 _RECEIVE_BYTES = 64 * 1024
+_FULL_BYTES = _RECEIVE_BYTES // 2
+"""With so much read there may be more: within TLS as many bytes as were asked for hold less, up to a record of 16 KiB."""
+_READS_IN_TIME = 8
+"""So many of these are done one after the other; then others have their turn first."""
 
 
 class TcpClient(Client):
@@ -24,7 +28,7 @@ class TcpClient(Client):
         super().__init__(edge, address, "rtmps" if secure else "rtmp")
         self.sock = sock
         self._full = self._paced = False
-        """Whether the last read took all that it may: there is more; and whether the next one comes in its time."""
+        """Whether the last read took about all that it may: there may be more; and whether the next one comes in its time."""
         self._reader: Any = edge.loop.io(sock.fileno(), READ)
         self._reader.start(self._readable)
 
@@ -42,15 +46,24 @@ class TcpClient(Client):
         if not data:
             self.close("closed by the client", gone=True)
             return
-        self._full = len(data) == _RECEIVE_BYTES
+        self._full = len(data) >= _FULL_BYTES
         self.receive(data)
 
     def _read_in_time(self) -> None:
-        """The publisher's time has come. Where nothing is there, what comes next is read at once."""
+        """The publisher's time has come: read all that is there. Where nothing is, what comes next is read at once."""
         self._paced = False
-        if self._may_read:
-            self._readable()
-        if self._may_read and not self._paced and not self._reader.active:
+        came = False
+        for _ in range(_READS_IN_TIME):
+            if self._may_read:
+                self._readable()
+            if self._paced or not self._may_read:
+                return
+            if not self._full:
+                break
+            came = True
+        if came:
+            self._listen(True)
+        elif not self._reader.active:
             self._reader.start(self._readable)
 
     @property
@@ -90,6 +103,9 @@ class TcpClient(Client):
 
     def _open_outbox(self) -> Outbox:
         outbox = self.outbox = Outbox(self._edge.loop, self.sock, self._writable)
+        if self.players:
+            for player in self.players.values():
+                player.fanout.hold(player)
         return outbox
 
     def flush(self) -> None:

@@ -401,6 +401,8 @@ class Stream:
                 subscription.waiting = True
             else:
                 self._send_cache(subscription)
+                # Whoever is to start from it is told so next.
+                edge.media.flush()
         return subscription
 
     def _subscribe(self, edge: EdgePort, have: int) -> Subscription:
