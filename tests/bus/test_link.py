@@ -512,6 +512,8 @@ def test_an_endpoint_in_use_is_one_clear_error(context: Any) -> None:
         Origin(context, endpoint=origin.endpoint)
     with pytest.raises(SecurityError, match="unencrypted"):
         Origin(context, endpoint="tcp://*:*")
+    # Only the one that could be bound is open.
+    assert [socket.closed for socket in context._sockets].count(False) == 1
     origin.close()
 
 

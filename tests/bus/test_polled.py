@@ -85,3 +85,15 @@ def test_a_reader_that_is_killed_leaves_nothing_behind(pair: Any) -> None:
     reader.kill()
     dealer.send([b"later"])
     assert [frame.bytes for frame in router.receive()] == [b"d", b"later"]
+
+
+def test_it_knows_whether_a_message_had_to_be_waited_for(pair: Any) -> None:
+    router, dealer = pair
+    first = gevent.spawn(lambda: (router.receive(), router.waited))
+    gevent.sleep(0)
+    for _ in range(2):
+        dealer.send([b"m"])
+    assert first.get(timeout=5)[1]
+    eventually(lambda: router._readable, 5)
+    router.receive()
+    assert not router.waited

@@ -231,6 +231,8 @@ class EdgeLink(Link):
         while True:
             frames = [frame.bytes for frame in receive()]
             now = time.monotonic()
+            if self._socket.waited:
+                paused_at = now
             self._take(frames, now)
             if self.failure is not None:
                 return self._over()
@@ -335,8 +337,12 @@ class OriginLinks:
         security.apply_server(socket)
 
     def bind(self, endpoint: str) -> str:
-        """Bind; returns the endpoint with its actual port. Raises SecurityError or BindError."""
-        return bind(self._socket.raw, self._security, endpoint)
+        """Bind; returns the endpoint with its actual port. Raises SecurityError or BindError, and is closed then."""
+        try:
+            return bind(self._socket.raw, self._security, endpoint)
+        except (SecurityError, BindError):
+            self._socket.close(0)
+            raise
 
     def jobs(self) -> list[tuple[str, Callable[[], None]]]:
         """Named jobs to spawn; each runs until it is killed or the links are closed."""
@@ -352,6 +358,8 @@ class OriginLinks:
             frames = [part.bytes for part in parts]
             user = user_of(parts[-1]) if encrypted else None
             now = time.monotonic()
+            if self._socket.waited:
+                paused_at = now
             self._take(frames, user, now)
             if now - paused_at > SLICE_S:
                 pause()

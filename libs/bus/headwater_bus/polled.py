@@ -23,12 +23,14 @@ _COPIED_BYTES = 64 * 1024
 class PolledSocket:
     """`raw` is the socket: to set options, bind and connect."""
 
-    __slots__ = ("_waiter", "_watcher", "raw")
+    __slots__ = ("_waiter", "_watcher", "raw", "waited")
 
     def __init__(self, context: zmq.Context[Any], kind: int) -> None:
         self.raw: zmq.Socket[Any] = context.socket(kind, socket_class=zmq.Socket)
         self._watcher: Any = None
         self._waiter: Any = None
+        self.waited = False
+        """Whether the last message had to be waited for: the other greenlets have had their turn."""
 
     @property
     def closed(self) -> bool:
@@ -38,6 +40,7 @@ class PolledSocket:
     def receive(self) -> list[zmq.Frame]:
         """The frames of the next message; the greenlet waits for it. Raises zmq.ZMQError once the socket is closed."""
         receive = self.raw.recv
+        self.waited = False
         while True:
             try:
                 frame = receive(_NOBLOCK, copy=False)
@@ -60,6 +63,7 @@ class PolledSocket:
         self._waiter = waiter
         try:
             if not self._readable:
+                self.waited = True
                 waiter.get()
         finally:
             self._waiter = None
