@@ -44,7 +44,9 @@ chaos-edges: .venv/.dev system-packages
 	PYTHONPATH=tests python -m support.edge_chaos --balancer haproxy --store redis $(EDGES_ARGS)
 
 # All of them, one after the other; or one alone, with its options: make bench-fanout FANOUT_ARGS="--players 1000".
-bench: $(BENCHES:%=bench-%)
+# One that could not measure everything does not keep the others from it.
+bench:
+	@$(MAKE) --no-print-directory -k $(BENCHES:%=bench-%)
 
 $(BENCHES:%=bench-%): .venv/.dev bench-packages compiled
 

@@ -195,6 +195,9 @@ class EdgeSide:
         changes = any(kind != EventType.SEND_MESSAGE for kind, _, _ in events)
         self.commits.append((envelope.events, envelope.version, changes))
         requester = self.clients.get(envelope.session)
+        if requester is not None:
+            # What others have changed before may come in the same message, but answers nothing.
+            tell_pending(requester)  # type: ignore[arg-type]  # all that it needs of a Client
         with nullcontext() if requester is None else requester.answer():
             if self.drop:
                 self.drop -= 1

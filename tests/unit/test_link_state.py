@@ -6,7 +6,7 @@ import msgpack
 import pytest
 from headwater_bus import link_state
 from headwater_bus.codec import Codec
-from headwater_bus.link_state import LinkOptions, LinkProtocolError, LinkState, bye, reset
+from headwater_bus.link_state import ACK_DELAY_S, LinkOptions, LinkProtocolError, LinkState, bye, reset
 from headwater_bus.traffic import TRAFFIC, Applied, FromClient, ObjectUpdate, PublishStarted, SessionState
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -171,8 +171,8 @@ def test_acknowledgements_wait_a_moment_for_data_that_can_carry_them() -> None:
     assert transfer(edge, origin, 0.1) == [1]
     assert not origin.due(0.1)
     assert origin.outgoing(0.1) == []
-    assert origin.due(0.15)
-    transfer(origin, edge, 0.15)
+    assert origin.due(0.1 + ACK_DELAY_S)
+    transfer(origin, edge, 0.1 + ACK_DELAY_S)
     assert edge.idle
     assert not origin.due(0.2)
     edge.send(envelope(2))

@@ -39,7 +39,7 @@ def main() -> None:
     type=click.IntRange(0, 1000),
     default=20,
     show_default=True,
-    help="How long media gathers before it is sent; 0 sends it as it comes.",
+    help="How long media of publishers gathers before it is read and sent on; 0 sends it as it comes.",
 )
 @click.option(
     "--object-flush-ms",
