@@ -146,7 +146,9 @@ class Model:
 @settings(max_examples=150, deadline=None)
 @given(st.booleans(), st.lists(STEPS, max_size=30))
 # What the application has changed and what a client has asked for come to it as one message.
-@example(False, [("join", 0), ("lock",), ("ask", 0, [(DELETE, "x"), (SET, "x", 1.0)]), ("change", {"x": 1.0})])
+@example(
+    False, [("join", 0), ("lock",), ("ask", 0, [(DELETE, "x"), (SET, "x", 1.0)]), ("change", {"x": 1.0})]
+)
 def test_all_clients_end_with_what_the_model_has(persistent: bool, steps: list[Any]) -> None:
     bench = Bench({"app": Open}, messages_per_s=10**6, messages_burst=10**6)
     edges = [EdgeSide(bench.edge()), EdgeSide(bench.edge())]
