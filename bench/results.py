@@ -220,7 +220,9 @@ class Row:
     @property
     def title(self) -> str:
         """Server and, where it has several, group."""
-        return self.server if self.group == "all" else f"{self.server}, {self.group} alone"
+        if self.group == "all":
+            return self.server
+        return f"{self.server}, {self.group}" + ("" if " + " in self.group else " alone")
 
 
 def rows(measurements: Iterable[M], columns: Sequence[Column[M]]) -> list[Row]:

@@ -1,5 +1,6 @@
 """Live streams whose origin is lost: publishers keep the last seconds, players have no gap, or begin again at a keyframe."""
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -178,6 +179,17 @@ def test_a_ring_keeps_the_last_seconds() -> None:
     for at in range(10):
         ring.take(Message(8, 1, 0, b"audio"), float(at))
     assert again(ring, link) == [6, 7, 8, 9, 10]
+
+
+def test_what_a_ring_keeps_is_nothing_to_the_garbage_collector() -> None:
+    ring, _ = publication()
+    ring.take(Message(9, 1, 0, KEY.ljust(40)), 0.0)
+    ring.take(Message(9, 1, 40, b"\x27\x01picture"), 0.04)
+    gc.collect()
+    assert len(ring._ring) == 2
+    assert not any(map(gc.is_tracked, ring._ring))
+    # Its headers are in a cache that keeps no other messages.
+    assert ring._headers.snapshot() == ring._headers.headers()
 
 
 def test_a_ring_keeps_no_more_than_its_bytes() -> None:

@@ -46,6 +46,14 @@ def test_headers_in_order_and_messages_as_they_came() -> None:
     assert cache.snapshot() == at(40, METADATA, AVC, AAC) + messages
 
 
+def test_one_that_keeps_headers_alone_tells_what_messages_are_all_the_same() -> None:
+    cache = GopCache(messages=False)
+    flags = [cache.add(message) for message in (METADATA, AVC, AAC, key(40), inter(80))]
+    assert flags[3] & MediaFlags.KEYFRAME
+    assert cache.snapshot() == cache.headers() == at(0, METADATA, AVC, AAC)
+    assert cache.held_bytes == sum(len(header.payload) + 128 for header in cache.headers())
+
+
 def test_a_keyframe_begins_anew() -> None:
     cache = filled(AVC, key(0), inter(40), key(80), sound(81))
     assert cache.snapshot() == [*at(80, AVC), key(80), sound(81)]

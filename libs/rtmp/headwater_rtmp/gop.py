@@ -42,6 +42,7 @@ class GopCache:
         "_codecs",
         "_header_bytes",
         "_headers",
+        "_keeps_messages",
         "_lead",
         "_limit_bytes",
         "_messages",
@@ -49,8 +50,9 @@ class GopCache:
         "headers_version",
     )
 
-    def __init__(self, limit_bytes: int = 4 * 1024 * 1024) -> None:
-        self._limit_bytes = limit_bytes
+    def __init__(self, limit_bytes: int = 4 * 1024 * 1024, messages: bool = True) -> None:
+        """`messages`: whether to keep any but headers."""
+        self._limit_bytes, self._keeps_messages = limit_bytes, messages
         self._headers: dict[_Key, Message] = {}
         self._header_bytes = 0
         self._codecs: dict[int, str] = {}  # Of track 0, by rank.
@@ -78,7 +80,7 @@ class GopCache:
             return flags
         if bits & _KEYFRAME:
             if self._lead in info.tracks:
-                self._messages = []
+                self._messages = [] if self._keeps_messages else None
                 self._bytes = 0
             else:
                 flags &= ~MediaFlags.KEYFRAME
