@@ -124,3 +124,23 @@ def test_many_calls_leave_room_for_others() -> None:
     watcher.stop()
     watcher.close()
     assert woken
+
+
+def test_all_who_wait_for_the_end_of_the_work_go_on_at_it() -> None:
+    bench, clients, app = stage(1)
+    clients[0].command("wait", transaction=2)
+    settle()
+    crew = bench.origin.groups["app/room"].crew
+    waiters = [gevent.spawn(crew.wait, 600.0) for _ in range(2)]
+    gevent.sleep(0)
+    app.gate.set()
+    eventually(lambda: all(waiter.ready() for waiter in waiters), 10)
+    # And again, when there is more to do.
+    app.gate.clear()
+    clients[0].command("wait", transaction=3)
+    settle()
+    again = gevent.spawn(crew.wait, 600.0)
+    gevent.sleep(0)
+    assert not again.ready()
+    app.gate.set()
+    eventually(again.ready, 10)

@@ -193,7 +193,7 @@ class Edge:
 
     def check_deadlines(self, now: float) -> None:
         """Close who waits for too long; ping who is silent. Where there are many, others have their turns meanwhile."""
-        paused_at, heard_after = time.monotonic(), now - self.config.ping_s
+        paused_at, heard_after = time.monotonic(), now - min(self.config.ping_s, self.config.idle_s)
         for at, client in enumerate(list(self.clients.values())):
             # Most wait for nothing and were heard: a thousand of them once a second, each in a seventh of the time so.
             if (

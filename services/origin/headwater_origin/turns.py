@@ -151,6 +151,7 @@ class Crew:
             self._working -= 1
             if self._at_rest is not None and not self._working:
                 self._at_rest.set()
+                self._at_rest = None
 
     def _left(self) -> None:
         """Whoever went from inbox to inbox waits, or has ended."""
@@ -161,6 +162,6 @@ class Crew:
     def wait(self, within_s: float) -> None:
         """Until all is worked off, but not longer than so."""
         if self._working:
-            self._at_rest = Event()
+            if self._at_rest is None:
+                self._at_rest = Event()
             self._at_rest.wait(within_s)
-            self._at_rest = None
