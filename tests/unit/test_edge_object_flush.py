@@ -84,9 +84,9 @@ def test_the_first_change_leaves_with_its_batch_and_those_soon_behind_it_togethe
     members.until_quiet()
     members.change()
     assert members.got(one) == [["k7"]]
-    assert members.edge.cluster._handlers.objects._timer is not None
+    assert members.edge.cluster._handlers.objects._delay.running  # type: ignore[union-attr]  # it gathers
     members.until_quiet()
-    assert members.edge.cluster._handlers.objects._timer is None
+    assert not members.edge.cluster._handlers.objects._delay.running  # type: ignore[union-attr]  # it gathers
 
 
 def test_with_no_time_to_gather_every_batch_leaves_at_once() -> None:

@@ -4,8 +4,9 @@ The first change after a quiet time leaves at the end of its batch. As long as m
 what each has gathered, every `object_flush_ms`.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from headwater_bus.delay import Delay
 from headwater_bus.logs import get_log
 
 from headwater_edge.objects import ObjectFanout
@@ -22,20 +23,19 @@ class ObjectFlush:
 
     def __init__(self, edge: "Edge") -> None:
         self._edge = edge
-        self._interval_s = edge.config.object_flush_ms / 1000
+        interval_s = edge.config.object_flush_ms / 1000
+        self._delay = Delay(interval_s, self._time) if interval_s else None
         self._due: dict[ObjectFanout, None] = {}
         self._busy: dict[ObjectFanout, None] = {}
-        self._timer: Any = None
 
     def arrange(self, shared_object: ObjectFanout) -> None:
         """An object has something pending."""
         if shared_object in self._busy:
             return
         self._due[shared_object] = None
-        if self._interval_s:
+        if self._delay is not None:
             self._busy[shared_object] = None
-            if self._timer is None:
-                self._start()
+            self._delay.start()
 
     def end_batch(self) -> None:
         """A batch of an origin has been carried out."""
@@ -56,16 +56,9 @@ class ObjectFlush:
                 self._edge.counters.internal_errors += 1
                 _log.error("internal error", object=shared_object.name, error=repr(error))
 
-    def _start(self) -> None:
-        self._timer = self._edge.loop.timer(self._interval_s)
-        self._timer.start(self._time)
-
     def _time(self) -> None:
-        self._timer.stop()
-        self._timer.close()
-        self._timer = None
         self._busy = {shared_object: None for shared_object in self._busy if shared_object.pending}
-        if self._busy:
-            self._start()
+        if self._busy and self._delay is not None:
+            self._delay.start()
         self._tell(self._busy)
         self._edge.flush_clients()
