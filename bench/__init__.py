@@ -20,6 +20,6 @@
   the load process, `tunnel_results`, `tunnel_report` and `tunnel_plot` what came out.
 
 All stand on `stream` and `session` (what clients do), `worker`, `client_load` and `client_process` (a process of the load),
-`processes`, `server`, `nginx` and `headwater` (what is measured), `measure`, `machine` and `screen`. Another benchmark is a
-module beside these.
+`processes`, `server`, `nginx` and `headwater` (what is measured), `measure`, `machine`, `options` and `screen`; `figures` sums
+runs up, `sheet` writes the table, its notes and the JSON. Another benchmark is a module beside these.
 """

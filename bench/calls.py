@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from bench.media import Timing
+from bench.options import several, stores_option
 from bench.request_bench import Benchmark, Experiment, run_command, timing_options
 from bench.request_load import RequestLoad, call_load
 from bench.request_results import (
@@ -19,7 +20,7 @@ from bench.request_results import (
     per_cpu_s,
     percent,
 )
-from bench.store_cluster import STORES, StoreCluster
+from bench.store_cluster import StoreCluster
 from bench.tables import Case, Column
 
 APP, METHOD = "calls", "echo"
@@ -43,7 +44,8 @@ _REMARKS = (
     "alone: who has the server's core for itself; all others share the other core with the load",
     "per CPU s: calls for each CPU second of the origin's or edge's own, from the operating system: what a core would bear",
     "a call changes nothing, but its answer is journaled before it leaves",
-    "latency: from the call to its result, as the client sees it; (n.nn×): to the first store with the same load in the same run",
+    "latency: from the call to its result, as the client sees it",
+    "(n.nn×): to the first store with the same load in the same run",
 )
 
 
@@ -79,31 +81,19 @@ def experiments(
 
 @click.command()
 @click.option("--clients", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Who call.")
-@click.option(
+@several(
     "--window",
     "windows",
-    type=click.IntRange(1, 500),
-    multiple=True,
+    kind=click.IntRange(1, 500),
     default=(1, 8),
-    show_default=True,
-    help="Calls that each has under way; may be given more than once.",
+    about="Calls that each has under way",
 )
-@click.option(
-    "--store",
-    "stores",
-    type=click.Choice(STORES),
-    multiple=True,
-    default=("none", "sqlite"),
-    show_default=True,
-    help="Where the journal is; may be given more than once.",
-)
-@click.option(
+@stores_option("none", "sqlite")
+@several(
     "--alone",
-    type=click.Choice(("origin", "edge", "all")),
-    multiple=True,
+    kind=click.Choice(("origin", "edge", "all")),
     default=("origin", "edge"),
-    show_default=True,
-    help="Who has the server's core for itself; may be given more than once.",
+    about="Who has the server's core for itself",
 )
 @timing_options(5, 5, "calls")
 def main(

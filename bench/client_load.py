@@ -1,10 +1,10 @@
 """Clients in one process, as their parent sees them."""
 
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from bench.opening import pass_time
 from bench.worker import Worker
 
 Window = TypeVar("Window")
@@ -41,12 +41,7 @@ class ClientLoad(Generic[Window]):
 
     def watch(self, seconds: float, progress: Callable[[float], None], check: Callable[[], None]) -> None:
         """Let time pass; raises BenchError as soon as the load or the server fails."""
-        start_s = time.monotonic()
-        while (left_s := start_s + seconds - time.monotonic()) > 0:
-            time.sleep(min(left_s, _LOOK_S))
-            progress(time.monotonic() - start_s)
-            check()
-            self._worker.hear(0)
+        pass_time(seconds, progress, check, lambda: self._worker.hear(0))
 
     def begin(self) -> None:
         """A window begins."""

@@ -1,17 +1,16 @@
 """`python -m bench.cost` (`make bench-cost`): what the journal costs, and what the way from edge to origin."""
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import click
 
 from bench import hop
-from bench.hop import HopMeasurement, measure_hop
-from bench.machine import describe
+from bench.hop import measure_hop
 from bench.media import Timing
 from bench.object_layout import own_objects
-from bench.object_plan import MOST_CHANGES, ObjectPlan
+from bench.object_plan import ObjectPlan
+from bench.options import BATCHES, flush_option, several
 from bench.request_bench import Benchmark, Experiment, measure_all, prepare, timing_options, write_results
 from bench.request_load import RequestLoad, object_load
 from bench.request_results import (
@@ -26,7 +25,7 @@ from bench.request_results import (
 )
 from bench.screen import ends_well, wide_console
 from bench.store_cluster import POWER, REFERENCE, STORES, StoreCluster
-from bench.tables import Case, Column, Results
+from bench.tables import Case, Column
 
 _JOURNALS = [REFERENCE, *(store + end for store in STORES if store != REFERENCE for end in ("", POWER))]
 _RATE = 1000.0
@@ -58,9 +57,8 @@ _REMARKS = (
 
 def _made_load(batch: int, server: StoreCluster, core: int) -> RequestLoad:
     target = server.target
-    return object_load(
-        ObjectPlan(target.host, server.edge_ports, target.app, own_objects(), batch, _WINDOW, True, core)
-    )
+    plan = ObjectPlan(target.host, server.edge_ports, target.app, own_objects(), _WINDOW, True, core)
+    return object_load(plan, batch)
 
 
 def experiments(batches: tuple[int, ...], journals: tuple[str, ...]) -> list[Experiment]:
@@ -84,40 +82,21 @@ def _reference(case: Case) -> Case:
 
 
 @click.command()
-@click.option(
+@several(
     "--what",
-    type=click.Choice(("journal", "hop")),
-    multiple=True,
+    kind=click.Choice(("journal", "hop")),
     default=("journal", "hop"),
-    show_default=True,
-    help="May be given more than once.",
+    about="The journal's cost, the way's from edge to origin",
 )
-@click.option(
-    "--batch",
-    "batches",
-    type=click.IntRange(1, MOST_CHANGES),
-    multiple=True,
-    default=(1, 20),
-    show_default=True,
-    help="Changes in one message; may be given more than once.",
-)
-@click.option(
+@BATCHES
+@several(
     "--journal",
     "journals",
-    type=click.Choice(_JOURNALS),
-    multiple=True,
+    kind=click.Choice(_JOURNALS),
     default=_JOURNALS,
-    show_default=True,
-    help="May be given more than once.",
+    about="Where the journal is, and what it survives",
 )
-@click.option(
-    "--flush-ms",
-    type=click.IntRange(0, 1000),
-    multiple=True,
-    default=(0, 20),
-    show_default=True,
-    help="Of the edge, where streams are measured; may be given more than once.",
-)
+@flush_option(0, 20)
 @timing_options(5, 5, "cost_journal and cost_hop")
 def main(
     what: tuple[str, ...], batches: tuple[int, ...], journals: tuple[str, ...], flush_ms: tuple[int, ...], timing: Timing,
@@ -128,28 +107,24 @@ def main(
     with ends_well():
         cores = prepare(len(own_objects()), journals if "journal" in what else ())
         out.mkdir(parents=True, exist_ok=True)
+        failed = False
         if "journal" in what:
             heads = ("changes in a message", "journal")
             benchmark = Benchmark(
                 "cost_journal", "The journal", heads, _COLUMNS, _PANELS, _reference, _REMARKS
             )
-            measurements, versions = measure_all(experiments(batches, journals), cores, timing, console)
-            write_results(benchmark, measurements, versions, cores, timing, out, console)
+            found = measure_all(experiments(batches, journals), cores, timing, console)
+            failed = write_results(benchmark, found, cores, timing, out, console)
         if "hop" in what:
-            found, versions = measure_hop(flush_ms, cores, timing, console)
-            results: Results[HopMeasurement] = Results(
-                f"From edge to origin and back, {timing}",
-                ("what", "how"),
-                hop.COLUMNS,
-                found,
-                describe(cores),
-                asdict(timing),
-                lambda case: None,
-                hop.PANELS,
-                0,
-                [*versions, *hop.REMARKS],
-            )
-            results.write(out, "cost_hop", console)
+            heads = ("what", "how")
+            hops = Benchmark(
+                "cost_hop", "From edge to origin and back", heads, hop.COLUMNS, hop.PANELS, lambda _: None, hop.REMARKS,
+                colours=0,
+            )  # fmt: skip
+            ways = measure_hop(flush_ms, cores, timing, console)
+            failed = write_results(hops, ways, cores, timing, out, console) or failed
+    if failed:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

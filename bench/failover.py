@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,12 +17,13 @@ from bench.failover_feed import Feed
 from bench.failover_layout import MEMBERS, failover_clients
 from bench.failover_load import FailoverLoad
 from bench.failover_plot import write_plot
-from bench.failover_report import FailoverReport, markdown, table, write_json
+from bench.failover_report import FailoverReport
 from bench.failover_results import CaseResult, Seen, case_result
 from bench.machine import describe
 from bench.measure import UsageMeter
 from bench.object_layout import ClientSpec, schedule
 from bench.object_plan import ObjectPlan
+from bench.options import out_option, runs_option, several, three_files
 from bench.processes import Cores, need_files
 from bench.screen import Screen, ends_well, wide_console
 from bench.store_cluster import STORES, find_redis
@@ -59,7 +61,7 @@ def play(cluster: FailoverCluster, plan: Plan, case: Case, run: int, screen: Scr
     name = f"{cluster.label}, {case.name}, run {run}"
     target = cluster.target
     load_plan = ObjectPlan(
-        host=target.host, ports=cluster.edge_ports, app=target.app, clients=clients, batch=1, window=1,
+        host=target.host, ports=cluster.edge_ports, app=target.app, clients=clients, window=1,
         persistent=True, core=None,
     )  # fmt: skip
     try:
@@ -140,23 +142,19 @@ def prepare(plan: Plan) -> None:
 
 
 @click.command()
-@click.option(
+@several(
     "--case",
     "names",
-    type=click.Choice(_NAMES),
-    multiple=True,
+    kind=click.Choice(_NAMES),
     default=_NAMES,
-    show_default=True,
-    help="; ".join(f"{case.name}: {case.about}" for case in CASES) + ". May be given more than once.",
+    about="; ".join(f"{case.name}: {case.about}" for case in CASES),
 )
-@click.option(
+@several(
     "--store",
     "stores",
-    type=click.Choice([store for store in STORES if store != "none"]),
-    multiple=True,
+    kind=click.Choice([store for store in STORES if store != "none"]),
     default=("sqlite",),
-    show_default=True,
-    help="Where the journal is; may be given more than once.",
+    about="Where the journal is",
 )
 @click.option("--groups", type=click.IntRange(ORIGINS, 10_000), default=500, show_default=True)
 @click.option(
@@ -166,19 +164,13 @@ def prepare(plan: Plan) -> None:
     show_default=True,
     help="Between two changes of one group.",
 )
-@click.option("--runs", type=click.IntRange(1), default=3, show_default=True)
+@runs_option(3)
 @click.option(
     "--logs",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder in which to leave what the servers say, at level info.",
 )
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("bench/out"),
-    show_default=True,
-    help="Folder for failover.json, failover.md and failover.png.",
-)
+@out_option(three_files("failover"))
 def main(
     names: tuple[str, ...], stores: tuple[str, ...], groups: int, interval_ms: float, runs: int, logs: Path | None,
     out: Path,
@@ -190,13 +182,7 @@ def main(
         prepare(plan)
         out.mkdir(parents=True, exist_ok=True)
         report = run_all(plan, console)
-    write_json(report, out / "failover.json")
-    (out / "failover.md").write_text(markdown(report))
-    write_plot(report, out / "failover.png")
-    console.print(table(report))
-    for note in report.notes():
-        console.print(note, highlight=False)
-    console.print(f"written: {out}/failover.json, {out}/failover.md, {out}/failover.png", highlight=False)
+    report.sheet().deliver(out, "failover", report.data(), partial(write_plot, report), console)
     if any(row.missed for row in report.rows()):
         raise SystemExit(1)
 

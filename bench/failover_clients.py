@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.client_process import serve
 from bench.failover_gaps import Trace
-from bench.object_clients import Begun, Client, ObjectClients, obey
+from bench.object_clients import Begun, Client, ObjectClients
 from bench.object_plan import ObjectPlan
 from bench.object_wire import Member
 
@@ -87,5 +87,5 @@ class FailoverClients(ObjectClients):
 
 
 def run(pipe: Any, plan: ObjectPlan) -> None:
-    """Process, see `client_process.serve`; orders as `object_clients.obey` has them, a window is a FailoverWindow."""
-    serve(pipe, FailoverClients(plan), obey)
+    """Process, see `client_process.serve`; orders as `ObjectClients.order` has them, a window is a FailoverWindow."""
+    serve(pipe, FailoverClients(plan))

@@ -1,16 +1,12 @@
-"""A fail-over benchmark's results for people and programs: a table on the console, the same as Markdown, everything as JSON."""
+"""A fail-over benchmark's results for people and programs."""
 
-import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
-
-from rich.table import Table
 
 from bench.failover_cases import CASES
 from bench.failover_results import CaseResult, CaseRow, Spread, case_rows
 from bench.machine import Machine
-from bench.report import page
+from bench.sheet import Sheet, all_doubts, with_doubts
 
 _COLUMNS = (
     "case",
@@ -68,10 +64,25 @@ class FailoverReport:
             for row in self.rows()
             for missed in row.missed
         ]
-        for each in self.results:
-            where = f"{each.case}, journal {each.store}, run {each.run}"
-            found += [f"DOUBT {where}: {doubt}" for doubt in each.doubts()]
-        return found
+        measured = (
+            (f"{each.case}, journal {each.store}, run {each.run}", each.doubts()) for each in self.results
+        )
+        return found + all_doubts(measured)
+
+    def sheet(self) -> Sheet:
+        """The table and its notes."""
+        return Sheet(self.title, _COLUMNS, _TEXT_COLUMNS, [_cells(row) for row in self.rows()], self.notes())
+
+    def data(self) -> dict[str, Any]:
+        """All results with each group's and client's gaps, their doubts, the rows, what each server ran with."""
+        return {
+            "title": self.title,
+            "machine": asdict(self.machine),
+            "parameters": self.parameters,
+            "servers": self.servers,
+            "results": [with_doubts(each) for each in self.results],
+            "rows": [{**asdict(row), "missed": row.missed} for row in self.rows()],
+        }
 
 
 def _three(spread: Spread) -> str:
@@ -94,35 +105,3 @@ def _cells(row: CaseRow) -> list[str]:
         str(row.faults),
         f"{row.server_percent:.0f}, {row.load_percent:.0f}",
     ]
-
-
-def table(report: FailoverReport) -> Table:
-    """For the console."""
-    made = Table(title=report.title)
-    for number, column in enumerate(_COLUMNS):
-        made.add_column(column, justify="left" if number in _TEXT_COLUMNS else "right")
-    case = None
-    for row in report.rows():
-        if case not in (None, row.case):
-            made.add_section()
-        case = row.case
-        made.add_row(*_cells(row))
-    return made
-
-
-def markdown(report: FailoverReport) -> str:
-    """The table and its notes."""
-    return page(report.title, _COLUMNS, map(_cells, report.rows()), report.notes())
-
-
-def write_json(report: FailoverReport, path: Path) -> None:
-    """All results with each group's and client's gaps, their doubts, the rows, what each server ran with."""
-    data = {
-        "title": report.title,
-        "machine": asdict(report.machine),
-        "parameters": report.parameters,
-        "servers": report.servers,
-        "results": [{**asdict(each), "doubts": each.doubts()} for each in report.results],
-        "rows": [{**asdict(row), "missed": row.missed} for row in report.rows()],
-    }
-    path.write_text(json.dumps(data, indent=1) + "\n")

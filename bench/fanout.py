@@ -5,6 +5,7 @@ import click
 from bench.contenders import FANOUT_KINDS, floor_for, nginx_for
 from bench.media import Case, Experiment
 from bench.media_cli import Common, common_options, run_command
+from bench.options import several
 from bench.plot import Panel
 from bench.results import Column, Measurement
 from bench.stream import StreamShape
@@ -37,14 +38,7 @@ _REMARKS = (
 
 
 @click.command()
-@click.option(
-    "--players",
-    type=click.IntRange(1),
-    multiple=True,
-    default=(100, 1000, 3000),
-    show_default=True,
-    help="Number of players; may be given more than once.",
-)
+@several("--players", kind=click.IntRange(1), default=(100, 1000, 3000), about="Number of players")
 @common_options(FANOUT_KINDS, FLUSH_MS, 15, 5, "fanout")
 def main(players: tuple[int, ...], common: Common) -> None:
     """Send one synthetic 1 Mbit/s stream to many players through each server, and compare what it costs."""

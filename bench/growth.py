@@ -132,7 +132,7 @@ def made_load(growing: Growing, size: int, server: StoreCluster, core: int) -> R
     target = server.target
     clients = growing.clients(size)
     return object_load(
-        ObjectPlan(target.host, server.edge_ports, target.app, clients, 1, growing.window, True, core)
+        ObjectPlan(target.host, server.edge_ports, target.app, clients, growing.window, True, core)
     )
 
 

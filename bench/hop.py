@@ -14,7 +14,7 @@ from bench.native_build import build
 from bench.object_layout import own_objects
 from bench.object_plan import ObjectPlan
 from bench.processes import Cores
-from bench.request_bench import Experiment, RequestBench
+from bench.request_bench import Experiment, Found, RequestBench
 from bench.request_load import RequestLoad, object_load, ping_load
 from bench.request_results import RequestMeasurement
 from bench.results import Measurement
@@ -97,9 +97,7 @@ REMARKS = (
 
 def _object_load(server: StoreCluster, core: int) -> RequestLoad:
     target = server.target
-    return object_load(
-        ObjectPlan(target.host, server.edge_ports, target.app, own_objects(), 1, 1, True, core)
-    )
+    return object_load(ObjectPlan(target.host, server.edge_ports, target.app, own_objects(), 1, True, core))
 
 
 def _ping_load(server: StoreCluster, core: int) -> RequestLoad:
@@ -128,25 +126,29 @@ def _request_experiments() -> list[Experiment]:
 
 def measure_hop(
     flush_ms: Sequence[int], cores: Cores, timing: Timing, console: Console
-) -> tuple[list[HopMeasurement], list[str]]:
-    """(every kind, run after run, each on a cluster of its own; what was measured, by version)."""
+) -> Found[HopMeasurement]:
+    """Every kind, run after run, each on a cluster of its own."""
     os.sched_setaffinity(0, cores.load)
     shape, program = StreamShape(), build("rtmp_load")
     streams = MediaCase(f"{_STREAMS} streams", shape, _STREAMS, _STREAMS)
     experiments = _request_experiments()
-    found: list[HopMeasurement] = []
-    versions: dict[str, None] = {}
+    found: Found[HopMeasurement] = Found()
     with Screen(console, timing.runs * (len(flush_ms) + len(experiments))) as screen:
         media, requests = MediaBench(program, cores, timing, screen), RequestBench(cores, timing, screen)
         for run in range(1, timing.runs + 1):
             for each_ms in flush_ms:
-                with StoreCluster(cores.server, "none", 1, flush_ms=each_ms) as server:
-                    versions[str(server.settings()["version"])] = None
-                    case = ("stream", f"--flush-ms {each_ms}")
-                    found.append(HopMeasurement.of_stream(case, media.measure(server, streams, run), shape))
+                case = ("stream", f"--flush-ms {each_ms}")
+                with (
+                    found.noting(case, run),
+                    StoreCluster(cores.server, "none", 1, flush_ms=each_ms) as server,
+                ):
+                    found.version(server)
+                    seen = media.measure(server, streams, run)
+                    found.measurements.append(HopMeasurement.of_stream(case, seen, shape))
                 screen.next()
             for experiment in experiments:
-                with experiment.cluster(cores.server) as server:
-                    found.append(HopMeasurement.of_requests(requests.measure(server, experiment, run)))
+                with found.noting(experiment.case, run), experiment.cluster(cores.server) as server:
+                    asked = requests.measure(server, experiment, run)
+                    found.measurements.append(HopMeasurement.of_requests(asked))
                 screen.next()
-    return found, list(versions)
+    return found

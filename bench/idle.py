@@ -18,6 +18,7 @@ from bench.measure import Usage, UsageMeter, core_busy_s
 from bench.media_cli import deliver, plain_options
 from bench.native_load import build
 from bench.opening import wait_for
+from bench.options import several
 from bench.plot import Panel
 from bench.processes import Cores, choose_cores, need_files
 from bench.report import Report
@@ -120,7 +121,7 @@ class _Measuring:
         """More and more clients on one server. Raises BenchError with what its programs said last."""
         try:
             return self._measure(server, run)
-        except BenchError as error:
+        except (BenchError, psutil.Error) as error:
             text = "; ".join([f"{server.label}: {error}", *server.last_words(str(error))])
             raise BenchError(text, failed=True) from error
 
@@ -216,13 +217,11 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.option(
+@several(
     "--clients",
-    type=click.IntRange(1, _MOST_CLIENTS),
-    multiple=True,
+    kind=click.IntRange(1, _MOST_CLIENTS),
     default=(1000, 5000, 15_000),
-    show_default=True,
-    help="Number of clients; may be given more than once.",
+    about="Number of clients",
 )
 @click.option("--settle", "settle_s", type=click.FloatRange(0.5, 60), default=3, show_default=True)
 @_options

@@ -10,13 +10,13 @@ from statistics import median
 
 import click
 import psutil
-from rich.table import Table
 
 from bench.errors import BenchError
 from bench.machine import describe
+from bench.options import out_option, runs_option
 from bench.processes import choose_cores, on_core
-from bench.report import page
 from bench.screen import Screen, ends_well, wide_console
+from bench.sheet import Sheet
 
 _ROOT = Path(__file__).parents[1]
 _COMPILED = _ROOT / "build" / "compiled"
@@ -55,14 +55,8 @@ def cells(name: str, runs: list[dict[str, dict[str, float]]]) -> tuple[str, ...]
 @click.option(
     "--seconds", type=click.FloatRange(0.01, 10), default=0.1, show_default=True, help="Of each measurement."
 )
-@click.option("--runs", type=click.IntRange(1), default=5, show_default=True)
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("bench/out"),
-    show_default=True,
-    help="Folder for leaf.json and leaf.md.",
-)
+@runs_option(5)
+@out_option("leaf.json and leaf.md")
 def main(seconds: float, runs: int, out: Path) -> None:
     """Time what runs for each message, in both builds."""
     console = wide_console()
@@ -79,16 +73,8 @@ def main(seconds: float, runs: int, out: Path) -> None:
     title = f"CPU time of one operation, medians of {runs} runs"
     rows = [cells(name, found) for name in found[0]["pure"]]
     out.mkdir(parents=True, exist_ok=True)
-    (out / "leaf.json").write_text(json.dumps({"machine": asdict(machine), "runs": found}, indent=1) + "\n")
-    (out / "leaf.md").write_text(page(title, _COLUMNS, rows, machine.lines()[:1]))
-    drawn = Table(title=title)
-    for number, column in enumerate(_COLUMNS):
-        drawn.add_column(column, justify="right" if number else "left")
-    for row in rows:
-        drawn.add_row(*row)
-    console.print(drawn)
-    console.print(machine.lines()[0], highlight=False)
-    console.print(f"written: {out}/leaf.json, {out}/leaf.md", highlight=False)
+    sheet = Sheet(title, _COLUMNS, (0,), rows, machine.lines()[:1], sections=False)
+    sheet.deliver(out, "leaf", {"machine": asdict(machine), "runs": found}, None, console)
 
 
 if __name__ == "__main__":

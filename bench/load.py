@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +11,7 @@ from typing import Self
 
 from bench.errors import BenchError
 from bench.native_load import Durations, NativeLoad, NativeWindow
+from bench.opening import pass_time
 from bench.session import Target
 from bench.stream import StreamShape
 
@@ -134,13 +135,7 @@ class MediaLoad:
 
     def watch(self, seconds: float, progress: Callable[[float], None]) -> None:
         """Let time pass; raises BenchError as soon as the load or the server fails."""
-        start_s = time.monotonic()
-        while (left_s := start_s + seconds - time.monotonic()) > 0:
-            time.sleep(min(left_s, _LOOK_S))
-            progress(time.monotonic() - start_s)
-            self._check()
-            for load in self._loads:
-                load.hear(0)
+        pass_time(seconds, progress, self._check, *(partial(load.hear, 0) for load in self._loads))
 
     def begin(self) -> None:
         """A window begins."""

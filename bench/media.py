@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
 from bench.contenders import Make
@@ -57,7 +58,7 @@ class MediaBench:
         """Of a running server. Raises BenchError with what its programs said last."""
         try:
             return self._measure(server, case, run)
-        except (BenchError, ValueError) as error:
+        except (BenchError, ValueError, psutil.Error) as error:
             text = "; ".join([f"{server.label}, {case.title}: {error}", *server.last_words(str(error))])
             raise BenchError(text, failed=True) from error
 

@@ -1,8 +1,8 @@
 """What the commands of the media benchmarks have in common: options, preparation, what they write."""
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,14 @@ from bench.contenders import make_all, present
 from bench.headwater import Headwater
 from bench.media import Experiment, Timing, run_all
 from bench.native_load import build
+from bench.options import Decorate, flush_option, out_option, runs_option, seconds_option, three_files
 from bench.plot import Panel, write_plot
 from bench.processes import choose_cores, need_files
-from bench.report import Report, markdown, table, write_json
+from bench.report import Report
 from bench.results import Measurement
 from bench.screen import ends_well, wide_console
 
 _FILES_BESIDE_CLIENTS = 100
-Decorate = Callable[[Callable[..., None]], Callable[..., None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def common_options(
     """The command gets them as one argument, `common`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(command)
+        @wraps(command)
         def called(
             seconds: float, warm_up_s: float, runs: int, flush_ms: tuple[int, ...], asked: tuple[str, ...], out: Path,
             **own: Any,
@@ -59,13 +59,7 @@ def _options(
     kinds: Sequence[str], flush_ms: Sequence[int], seconds: float, runs: int, name: str
 ) -> list[Decorate]:
     return [
-        click.option(
-            "--seconds",
-            type=click.FloatRange(1, 3600),
-            default=seconds,
-            show_default=True,
-            help="Measured time.",
-        ),
+        seconds_option(seconds, 3600),
         click.option(
             "--warm-up",
             "warm_up_s",
@@ -74,14 +68,7 @@ def _options(
             show_default=True,
             help="Seconds between the last player's start and the measured time; more than the 2 s between keyframes.",
         ),
-        click.option(
-            "--flush-ms",
-            type=click.IntRange(0, 1000),
-            multiple=True,
-            default=flush_ms,
-            show_default=True,
-            help="Headwater's --flush-ms; may be given more than once.",
-        ),
+        flush_option(*flush_ms),
         *plain_options(kinds, runs, name),
     ]
 
@@ -89,7 +76,7 @@ def _options(
 def plain_options(kinds: Sequence[str], runs: int, name: str) -> list[Decorate]:
     """`runs`, `asked` and `out`."""
     return [
-        click.option("--runs", type=click.IntRange(1), default=runs, show_default=True),
+        runs_option(runs),
         click.option(
             "--server",
             "asked",
@@ -97,13 +84,7 @@ def plain_options(kinds: Sequence[str], runs: int, name: str) -> list[Decorate]:
             multiple=True,
             help="What to measure; may be given more than once [default: all; node-media-server where npm can install it].",
         ),
-        click.option(
-            "--out",
-            type=click.Path(file_okay=False, path_type=Path),
-            default=Path("bench/out"),
-            show_default=True,
-            help=f"Folder for {name}.json, {name}.md and {name}.png.",
-        ),
+        out_option(three_files(name)),
     ]
 
 
@@ -129,12 +110,6 @@ def run_command(
 
 def deliver(report: Report[Any], panels: Sequence[Panel], out: Path, name: str, console: Console) -> None:
     """Write it all and show the table; exit status 1 where something could not be measured."""
-    write_json(report, out / f"{name}.json")
-    (out / f"{name}.md").write_text(markdown(report))
-    write_plot(report, panels, out / f"{name}.png")
-    console.print(table(report))
-    for note in report.notes():
-        console.print(note, highlight=False)
-    console.print(f"written: {out}/{name}.json, {out}/{name}.md, {out}/{name}.png", highlight=False)
+    report.sheet().deliver(out, name, report.data(), partial(write_plot, report, panels), console)
     if report.failures:
         raise SystemExit(1)

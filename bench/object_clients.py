@@ -26,7 +26,6 @@ _ACKNOWLEDGE_BYTES = 1_000_000
 _RETRY_S = 0.1
 _OPENING = 16
 """So many clients open at a time."""
-_POLL_S = 0.2
 _DRAIN_S = 10.0
 _DRAIN_LOOK_S = 0.05
 
@@ -227,6 +226,13 @@ class ObjectClients:
             client.sock.close()
             self.closed += 1
 
+    def order(self, order: Any) -> None:
+        """("run", rate), see `start`, or "each", see `send_each`."""
+        if order == "each":
+            self.send_each()
+        else:
+            self.start(order[1])
+
     # Measuring
 
     def begin(self) -> Begun:
@@ -300,27 +306,3 @@ def _opened(others: Iterable[Future[socket.socket]]) -> list[socket.socket]:
 def _close_all(sockets: Iterable[socket.socket]) -> None:
     for sock in sockets:
         sock.close()
-
-
-def obey(pipe: Any, clients: ObjectClients) -> None:
-    """Orders: ("run", rate), see `ObjectClients.start`; "begin" of a window, "end" of it and of sending, answered with
-    ("window", what `end` returns); "each", see `send_each`."""
-    clients.watch(pipe.fileno())
-    begun = clients.begin()
-    while True:
-        if not clients.turn(_POLL_S):
-            continue
-        try:
-            order = pipe.recv()
-        except EOFError:
-            return
-        if order == "stop":
-            return
-        if order == "begin":
-            begun = clients.begin()
-        elif order == "end":
-            pipe.send(("window", clients.end(begun)))
-        elif order == "each":
-            clients.send_each()
-        else:
-            clients.start(order[1])

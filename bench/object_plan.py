@@ -10,14 +10,13 @@ MOST_CHANGES = 50
 
 @dataclass(frozen=True, slots=True)
 class ObjectPlan:
-    """`ports`: RTMP of each edge. `batch`: changes in a message; `window`: messages that a requester has unanswered
-    where it sends as fast as it is answered. `wait_s`: how long the server may take until it lets the first client in."""
+    """`ports`: RTMP of each edge. `window`: messages that a requester has unanswered where it sends as fast as it is
+    answered. `wait_s`: how long the server may take until it lets the first client in."""
 
     host: str
     ports: tuple[int, ...]
     app: str
     clients: list[ClientSpec]
-    batch: int
     window: int
     persistent: bool
     core: int | None

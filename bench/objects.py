@@ -7,7 +7,8 @@ import click
 
 from bench.media import Timing
 from bench.object_layout import SHAPES, ObjectShape
-from bench.object_plan import MOST_CHANGES, ObjectPlan
+from bench.object_plan import ObjectPlan
+from bench.options import BATCHES, several, stores_option
 from bench.request_bench import Benchmark, Experiment, run_command, timing_options
 from bench.request_load import RequestLoad, object_load
 from bench.request_results import (
@@ -22,7 +23,7 @@ from bench.request_results import (
     per_cpu_s,
     percent,
 )  # fmt: skip
-from bench.store_cluster import STORES, StoreCluster
+from bench.store_cluster import StoreCluster
 from bench.tables import Case, Column
 
 _NAMES = [shape.name for shape in SHAPES]
@@ -54,11 +55,10 @@ def made_load(
 ) -> RequestLoad:
     """The clients of a shape, for a cluster."""
     target = server.target
-    return object_load(
-        ObjectPlan(
-            target.host, server.edge_ports, target.app, shape.clients(), batch, shape.window, persistent, core
-        )
+    plan = ObjectPlan(
+        target.host, server.edge_ports, target.app, shape.clients(), shape.window, persistent, core
     )
+    return object_load(plan, batch)
 
 
 def experiments(
@@ -87,33 +87,15 @@ def experiments(
 
 
 @click.command()
-@click.option(
+@several(
     "--load",
     "names",
-    type=click.Choice(_NAMES),
-    multiple=True,
+    kind=click.Choice(_NAMES),
     default=_NAMES,
-    show_default=True,
-    help="; ".join(f"{shape.name}: {shape.about}" for shape in SHAPES) + ". May be given more than once.",
+    about="; ".join(f"{shape.name}: {shape.about}" for shape in SHAPES),
 )
-@click.option(
-    "--batch",
-    "batches",
-    type=click.IntRange(1, MOST_CHANGES),
-    multiple=True,
-    default=(1, 20),
-    show_default=True,
-    help="Changes in one message; may be given more than once.",
-)
-@click.option(
-    "--store",
-    "stores",
-    type=click.Choice(STORES),
-    multiple=True,
-    default=("sqlite",),
-    show_default=True,
-    help="Where the journal is; may be given more than once. bench.cost compares them.",
-)
+@BATCHES
+@stores_option("sqlite")
 @click.option(
     "--alone",
     type=click.Choice(("origin", "edge", "all")),

@@ -1,4 +1,4 @@
-"""Waiting until a server under test takes clients."""
+"""Waiting until a server under test takes clients, and while it serves them."""
 
 import socket
 import time
@@ -11,6 +11,7 @@ from bench.session import Mode, Session, SessionError, Target
 
 _ANSWER_S = 5.0
 _RETRY_S = 0.1
+_LOOK_S = 0.1
 
 
 def wait_for(target: Target, check: Callable[[], None], wait_s: float = 30.0) -> None:
@@ -36,3 +37,13 @@ def _connect(target: Target) -> None:
             if not data:
                 raise SessionError("closed by the server")
             sock.sendall(session.feed(data))
+
+
+def pass_time(seconds: float, progress: Callable[[float], None], *looks: Callable[[], object]) -> None:
+    """Let time pass, and look now and then: each look raises BenchError as soon as the server or the load fails."""
+    start_s = time.monotonic()
+    while (left_s := start_s + seconds - time.monotonic()) > 0:
+        time.sleep(min(left_s, _LOOK_S))
+        progress(time.monotonic() - start_s)
+        for look in looks:
+            look()

@@ -10,8 +10,9 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from bench.figures import Figure
 from bench.report import Report
-from bench.results import Figure, Row
+from bench.results import Row
 
 _FAMILIES = {"headwater": "Blues", "bare loop": "Greens", "nginx": "Greys", "": "Oranges"}
 """Colours by what a server's title begins with; later ones are darker."""

@@ -6,6 +6,7 @@ from bench.contenders import PEERS
 from bench.headwater import Headwater
 from bench.media import Case, Experiment
 from bench.media_cli import Common, common_options, run_command
+from bench.options import several
 from bench.plot import Panel
 from bench.report import Report
 from bench.results import Column, Measurement
@@ -96,13 +97,8 @@ _REMARKS = (
 
 
 @click.command()
-@click.option(
-    "--publishers",
-    type=click.IntRange(1),
-    multiple=True,
-    default=(20, 50, 100, 200, 400),
-    show_default=True,
-    help="Number of publishers; may be given more than once.",
+@several(
+    "--publishers", kind=click.IntRange(1), default=(20, 50, 100, 200, 400), about="Number of publishers"
 )
 @common_options(PEERS, (20,), 15, 5, "publishers")
 def main(publishers: tuple[int, ...], common: Common) -> None:

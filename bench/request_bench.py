@@ -1,10 +1,11 @@
 """How the benchmarks whose clients ask measure: a cluster that was started for it alone, clients, one window or two."""
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import click
 import psutil
@@ -16,12 +17,13 @@ from bench.machine import describe
 from bench.measure import UsageMeter, core_busy_s
 from bench.media import Timing
 from bench.native_build import build
+from bench.options import Decorate, out_option, runs_option, seconds_option, three_files
 from bench.processes import Cores, choose_cores, need_files
 from bench.request_load import RequestLoad
 from bench.request_results import Phase, RequestMeasurement
 from bench.screen import Screen, ends_well, wide_console
 from bench.store_cluster import StoreCluster, find_redis
-from bench.tables import Case, Column, Results
+from bench.tables import Case, Column, M, Results
 
 _FILES_BESIDE_CLIENTS = 100
 _SETTLE_S = 1.0
@@ -52,11 +54,10 @@ class RequestBench:
 
     def measure(self, server: StoreCluster, experiment: Experiment, run: int) -> RequestMeasurement:
         """Of a running cluster. Raises BenchError with what its programs said last."""
-        name = f"{', '.join(experiment.case)}, run {run}"
         try:
-            return self._measure(server, experiment, run, name)
-        except BenchError as error:
-            text = "; ".join([f"{name}: {error}", *server.last_words(str(error))])
+            return self._measure(server, experiment, run, f"{', '.join(experiment.case)}, run {run}")
+        except (BenchError, psutil.Error) as error:
+            text = "; ".join([str(error), *server.last_words(str(error))])
             raise BenchError(text, failed=True) from error
 
     def _measure(
@@ -94,14 +95,37 @@ class RequestBench:
         return Phase(rate, wall_s, usages, server.core_group, foreign_percent, load_foreign_percent, seen)
 
 
+@dataclass(slots=True)
+class Found(Generic[M]):
+    """What measuring has given: `versions` of what was measured, `failures`: what could not be."""
+
+    measurements: list[M] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def version(self, server: StoreCluster) -> None:
+        """It is measured."""
+        version = str(server.settings()["version"])
+        if version not in self.versions:
+            self.versions.append(version)
+
+    @contextmanager
+    def noting(self, case: Case, run: int) -> Iterator[None]:
+        """A case that cannot be measured must not cost what the others have shown."""
+        try:
+            yield
+        except BenchError as error:
+            self.failures.append(f"{', '.join(case)}, run {run}: {error}")
+
+
 @dataclass(frozen=True, slots=True)
-class Benchmark:
+class Benchmark(Generic[M]):
     """What a command measures and shows; see Results."""
 
     name: str
     title: str
     heads: Sequence[str]
-    columns: Sequence[Column[RequestMeasurement]]
+    columns: Sequence[Column[M]]
     panels: Sequence[str]
     reference: Callable[[Case], Case | None]
     remarks: Sequence[str] = ()
@@ -120,57 +144,61 @@ def prepare(clients: int, stores: Sequence[str]) -> Cores:
 
 def measure_all(
     experiments: Sequence[Experiment], cores: Cores, timing: Timing, console: Console
-) -> tuple[list[RequestMeasurement], list[str]]:
-    """(every case, run after run (A B A B), each on a cluster of its own; what was measured, by version)."""
+) -> Found[RequestMeasurement]:
+    """Every case, run after run (A B A B), each on a cluster of its own."""
     os.sched_setaffinity(0, cores.load)
-    measurements: list[RequestMeasurement] = []
-    versions: dict[str, None] = {}
+    found: Found[RequestMeasurement] = Found()
     with Screen(console, timing.runs * len(experiments)) as screen:
         bench = RequestBench(cores, timing, screen)
         for run in range(1, timing.runs + 1):
             for experiment in experiments:
-                with experiment.cluster(cores.server) as server:
-                    versions[str(server.settings()["version"])] = None
-                    measurements.append(bench.measure(server, experiment, run))
+                with found.noting(experiment.case, run), experiment.cluster(cores.server) as server:
+                    found.version(server)
+                    found.measurements.append(bench.measure(server, experiment, run))
                 screen.next()
-    return measurements, list(versions)
+    order = [
+        experiment.case for experiment in experiments
+    ]  # Also of a case that was not measured in the first run.
+    found.measurements.sort(key=lambda each: order.index(each.case))
+    return found
 
 
 def run_command(
-    benchmark: Benchmark, experiments: Sequence[Experiment], stores: Sequence[str], timing: Timing, out: Path
-) -> None:
-    """Measure, write and show."""
+    benchmark: Benchmark[RequestMeasurement], experiments: Sequence[Experiment], stores: Sequence[str], timing: Timing,
+    out: Path,
+) -> None:  # fmt: skip
+    """Measure, write and show; exit status 1 where something could not be measured."""
     console = wide_console()
     with ends_well():
         cores = prepare(max(each.clients for each in experiments), stores)
         out.mkdir(parents=True, exist_ok=True)
-        measurements, versions = measure_all(experiments, cores, timing, console)
-    write_results(benchmark, measurements, versions, cores, timing, out, console)
+        found = measure_all(experiments, cores, timing, console)
+    if write_results(benchmark, found, cores, timing, out, console):
+        raise SystemExit(1)
 
 
 def write_results(
-    benchmark: Benchmark, measurements: list[RequestMeasurement], versions: list[str], cores: Cores, timing: Timing,
-    out: Path, console: Console,
-) -> None:  # fmt: skip
-    """Into files, and onto the console."""
+    benchmark: Benchmark[M], found: Found[M], cores: Cores, timing: Timing, out: Path, console: Console
+) -> bool:
+    """Into files, and onto the console; returns whether something could not be measured."""
     results = Results(
         f"{benchmark.title}, {timing}",
         benchmark.heads,
         benchmark.columns,
-        measurements,
+        found.measurements,
         describe(cores),
         asdict(timing),
         benchmark.reference,
         benchmark.panels,
         benchmark.colours,
-        [*versions, *benchmark.remarks],
+        [*found.versions, *benchmark.remarks],
+        found.failures,
     )
     results.write(out, benchmark.name, console)
+    return bool(found.failures)
 
 
-def timing_options(
-    seconds: float, runs: int, name: str
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def timing_options(seconds: float, runs: int, name: str) -> Decorate:
     """The command gets `timing` and `out`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -180,18 +208,10 @@ def timing_options(
         called.__doc__ = command.__doc__
         called.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # how click keeps them
         options = (
-            click.option(
-                "--seconds", type=click.FloatRange(1, 600), default=seconds, show_default=True, help="Measured time."
-            ),
+            seconds_option(seconds),
             click.option("--warm-up", "warm_up_s", type=click.FloatRange(0.5, 60), default=2, show_default=True),
-            click.option("--runs", type=click.IntRange(1), default=runs, show_default=True),
-            click.option(
-                "--out",
-                type=click.Path(file_okay=False, path_type=Path),
-                default=Path("bench/out"),
-                show_default=True,
-                help=f"Folder for {name}.json, {name}.md and {name}.png.",
-            ),
+            runs_option(runs),
+            out_option(three_files(name)),
         )  # fmt: skip
         for option in reversed(options):
             called = option(called)

@@ -11,7 +11,7 @@ from bench.native_build import build
 from bench.native_load import Durations, NativeProgram
 from bench.object_layout import ClientSpec
 from bench.object_plan import ObjectPlan
-from bench.opening import wait_for
+from bench.opening import pass_time, wait_for
 from bench.results import Spread
 from bench.session import Target
 
@@ -107,12 +107,7 @@ class RequestLoad:
 
     def watch(self, seconds: float, progress: Callable[[float], None], check: Callable[[], None]) -> None:
         """Let time pass; raises BenchError as soon as the load or the server fails."""
-        start_s = time.monotonic()
-        while (left_s := start_s + seconds - time.monotonic()) > 0:
-            time.sleep(min(left_s, _LOOK_S))
-            progress(time.monotonic() - start_s)
-            check()
-            self._program.hear(0)
+        pass_time(seconds, progress, check, lambda: self._program.hear(0))
 
     def begin(self) -> None:
         """A window begins."""
@@ -130,15 +125,15 @@ class RequestLoad:
         return RequestWindow.of(said)
 
 
-def object_load(plan: ObjectPlan) -> RequestLoad:
-    """Members of SharedObjects, some of which change them."""
+def object_load(plan: ObjectPlan, batch: int = 1) -> RequestLoad:
+    """Members of SharedObjects, some of which change them: `batch` changes in a message."""
 
     def member(client: ClientSpec) -> Order:
         requester = "-" if client.requester is None else client.requester
         where = (plan.host, plan.ports[client.edge], f"{plan.app}/{client.scope}")
         return ("member", *where, requester, *client.objects)
 
-    kind: Order = ("batch", plan.batch, int(plan.persistent))
+    kind: Order = ("batch", batch, int(plan.persistent))
     targets = [Target(plan.host, port, plan.app) for port in plan.ports]
     return RequestLoad(targets, [kind, *map(member, plan.clients)], plan.window, plan.core)
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Generic, Protocol, Self, TypeVar
 
+from bench.figures import Figure, over_runs, ratios
 from bench.load import LoadWindow
-from bench.measure import Usage, gigabits, ratio
+from bench.measure import Usage, gigabits
 from bench.native_load import Durations
 
 SATURATED_PERCENT = 90.0
@@ -145,37 +145,6 @@ def measurement(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A number over all runs: median, least, greatest, and the median ratio to the reference of the same run."""
-
-    median: float
-    least: float
-    greatest: float
-    ratio: float | None = None
-
-
-class _OfRun(Protocol):
-    @property
-    def run(self) -> int: ...
-
-
-Run = TypeVar("Run", bound=_OfRun)
-
-
-def figure_over(
-    of_runs: Sequence[Run], others: Mapping[int, Run], value: Callable[[Run], float], compared: bool
-) -> Figure:
-    """A value over all runs; `compared` to that of the `others`, by run, where they have taken part."""
-    values = [value(own) for own in of_runs]
-    ratios = [
-        found
-        for own in of_runs
-        if compared and own.run in others and (found := ratio(value(own), value(others[own.run]))) is not None
-    ]
-    return Figure(median(values), min(values), max(values), median(ratios) if ratios else None)
-
-
 class Measured(Protocol):
     """What rows are made of: a Measurement, or what another benchmark has instead."""
 
@@ -244,14 +213,9 @@ def rows(measurements: Iterable[M], columns: Sequence[Column[M]]) -> list[Row]:
 
 
 def _figure(column: Column[M], group: str, of_runs: list[M], servers: Mapping[str, list[M]]) -> Figure | None:
+    values = {own.run: column.value(own, group) for own in of_runs}
     if column.ratio_to is None:
-        return figure_over(of_runs, {}, lambda own: column.value(own, group), False)
-    reference = column.ratio_to(of_runs[0].server)
-    others = {other.run: other for other in servers.get(reference or "", [])}
-    found = [
-        quotient
-        for own in of_runs
-        if own.run in others
-        and (quotient := ratio(column.value(own, group), column.value(others[own.run], "all"))) is not None
-    ]
-    return Figure(median(found), min(found), max(found)) if found else None
+        return over_runs(values)
+    reference = servers.get(column.ratio_to(of_runs[0].server) or "", [])
+    found = ratios(values, {other.run: column.value(other, "all") for other in reference})
+    return over_runs(found) if found else None

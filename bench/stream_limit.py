@@ -1,6 +1,5 @@
 """`python -m bench.stream_limit`: what one stream costs its single origin, at more and more Mbit/s, with players on two edges."""
 
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,18 +9,18 @@ from typing import Any
 import click
 import psutil
 from rich.console import Console
-from rich.table import Table
 
 from bench import headwater
 from bench.headwater import Headwater
 from bench.machine import Machine, describe
 from bench.media import Case, MediaBench, Timing
 from bench.native_load import build
+from bench.options import out_option, runs_option, seconds_option, several
 from bench.processes import Cores, choose_cores
-from bench.report import page
 from bench.results import Measurement
 from bench.screen import Screen, ends_well, wide_console
 from bench.session import Target
+from bench.sheet import Sheet, all_doubts
 from bench.stream import StreamShape
 
 _EDGES = 2
@@ -91,10 +90,9 @@ def stream_row(mbit_s: int, of_runs: list[Measurement]) -> StreamRow:
 def notes(machine: Machine, measured: dict[int, list[Measurement]], version: str) -> list[str]:
     """What a reader must know to believe the table."""
     found = [*machine.lines(), version, f"one player on each of {_EDGES} edges; all servers share one core"]
-    for mbit_s, of_runs in measured.items():
-        for each in of_runs:
-            found += [f"DOUBT {mbit_s} Mbit/s, run {each.run}: {doubt}" for doubt in each.doubts()]
-    return found
+    return found + all_doubts(
+        (f"{mbit_s} Mbit/s, run {each.run}", each.doubts()) for mbit_s, of_runs in measured.items() for each in of_runs
+    )  # fmt: skip
 
 
 def _cells(row: StreamRow) -> list[str]:
@@ -127,24 +125,16 @@ def run_all(
 
 
 @click.command()
-@click.option(
+@several(
     "--mbit-s",
     "rates",
-    type=click.IntRange(1, 1000),
-    multiple=True,
+    kind=click.IntRange(1, 1000),
     default=(1, 10, 40, 80, 160),
-    show_default=True,
-    help="Rate of the stream; may be given more than once.",
+    about="Rate of the stream",
 )
-@click.option("--seconds", type=click.FloatRange(1, 600), default=5, show_default=True, help="Measured time.")
-@click.option("--runs", type=click.IntRange(1), default=3, show_default=True)
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("bench/out"),
-    show_default=True,
-    help="Folder for stream_limit.json and stream_limit.md.",
-)
+@seconds_option(5)
+@runs_option(3)
+@out_option("stream_limit.json and stream_limit.md")
 def main(rates: tuple[int, ...], seconds: float, runs: int, out: Path) -> None:
     """Send one stream faster and faster, and tell what it costs its origin."""
     console = wide_console()
@@ -164,17 +154,8 @@ def main(rates: tuple[int, ...], seconds: float, runs: int, out: Path) -> None:
         "measurements": [asdict(each) for of_runs in measured.values() for each in of_runs],
         "notes": said,
     }
-    (out / "stream_limit.json").write_text(json.dumps(data, indent=1) + "\n")
-    (out / "stream_limit.md").write_text(page(title, _COLUMNS, map(_cells, made), said))
-    drawn = Table(title=title)
-    for column in _COLUMNS:
-        drawn.add_column(column, justify="right")
-    for row in made:
-        drawn.add_row(*_cells(row))
-    console.print(drawn)
-    for note in said:
-        console.print(note, highlight=False)
-    console.print(f"written: {out}/stream_limit.json, {out}/stream_limit.md", highlight=False)
+    sheet = Sheet(title, _COLUMNS, (), [_cells(row) for row in made], said, sections=False)
+    sheet.deliver(out, "stream_limit", data, None, console)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,8 @@
-"""A benchmark's results for people and programs: a row for each case with figures over the runs, on the console, as Markdown,
-as JSON and as bars."""
+"""Results of the benchmarks whose clients ask, for people and programs: a row for each case with figures over the runs."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any, Generic, Protocol, TypeVar
 
 import matplotlib
@@ -13,13 +10,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from rich.console import Console
-from rich.table import Table
 
+from bench.figures import Figure, cell, over_runs
 from bench.machine import Machine
-from bench.measure import ratio
 from bench.plot import finish, grouped_bars
-from bench.report import cell, page
-from bench.results import Figure
+from bench.sheet import Sheet, all_doubts, with_doubts
 
 Case = tuple[str, ...]
 """What a measurement was of: a word for each of the first columns."""
@@ -63,7 +58,8 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Results(Generic[M]):
     """Everything a benchmark has found. `heads`: titles of the columns that say the case; `reference`: whom a case is compared
-    with, None for nobody. `panels`: columns that are drawn, for which the `colours`th word of a case gives the colour."""
+    with, None for nobody. `panels`: columns that are drawn, for which the `colours`th word of a case gives the colour.
+    `failures`: what could not be measured."""
 
     title: str
     heads: Sequence[str]
@@ -75,6 +71,7 @@ class Results(Generic[M]):
     panels: Sequence[str]
     colours: int = -1
     remarks: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     def rows(self) -> list[Row]:
         """Summed up over the runs, in the order in which the cases came."""
@@ -89,66 +86,38 @@ class Results(Generic[M]):
     def _figure(self, column: Column[M], case: Case, by_case: dict[Case, dict[int, M]]) -> Figure | None:
         reference = self.reference(case) if column.compared else None
         others = by_case.get(reference, {}) if reference is not None and reference != case else {}
-        values, ratios = [], []
-        for run, own in by_case[case].items():
-            value = column.value(own)
-            if value is None:
-                continue
-            values.append(value)
-            other = column.value(others[run]) if run in others else None
-            if other is not None and (found := ratio(value, other)) is not None:
-                ratios.append(found)
-        if not values:
-            return None
-        return Figure(median(values), min(values), max(values), median(ratios) if ratios else None)
+        values = _values(column, by_case[case])
+        return over_runs(values, _values(column, others)) if values else None
 
     def notes(self) -> list[str]:
         """What a reader must know to believe the table."""
-        found = [*self.machine.lines(), *self.remarks]
-        for each in self.measurements:
-            found += [f"DOUBT {', '.join(each.case)}, run {each.run}: {doubt}" for doubt in each.doubts()]
-        return found
+        measured = ((f"{', '.join(each.case)}, run {each.run}", each.doubts()) for each in self.measurements)
+        return [*self.machine.lines(), *self.remarks, *all_doubts(measured, self.failures)]
 
-    def _lines(self) -> list[list[str]]:
-        return [
-            [*row.case, *("" if figure is None else cell(figure, column.digits) for figure, column in pairs)]
+    def sheet(self) -> Sheet:
+        """The table and its notes."""
+        lines = [
+            [*row.case, *(cell(row.figures[each.title], each.digits) for each in self.columns)]
             for row in self.rows()
-            for pairs in [zip(row.figures.values(), self.columns, strict=True)]
         ]
+        titles = [*self.heads, *(column.title for column in self.columns)]
+        return Sheet(self.title, titles, range(len(self.heads)), lines, self.notes())
 
-    def _titles(self) -> list[str]:
-        return [*self.heads, *(column.title for column in self.columns)]
-
-    def table(self) -> Table:
-        """For the console."""
-        made = Table(title=self.title)
-        for number, title in enumerate(self._titles()):
-            made.add_column(title, justify="left" if number < len(self.heads) else "right")
-        before = None
-        for line in self._lines():
-            if before not in (None, line[0]):
-                made.add_section()
-            before = line[0]
-            made.add_row(*line)
-        return made
-
-    def write(self, folder: Path, name: str, console: Console) -> None:
-        """name.json, name.md and name.png into the folder; the table onto the console."""
-        data = {
+    def data(self) -> dict[str, Any]:
+        """All measurements, their doubts, the rows."""
+        return {
             "title": self.title,
             "machine": asdict(self.machine),
             "parameters": self.parameters,
             "remarks": self.remarks,
-            "measurements": [{**asdict(each), "doubts": each.doubts()} for each in self.measurements],  # type: ignore[call-overload]  # dataclasses
+            "measurements": [with_doubts(each) for each in self.measurements],
             "rows": [asdict(row) for row in self.rows()],
+            "failures": self.failures,
         }
-        (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
-        (folder / f"{name}.md").write_text(page(self.title, self._titles(), self._lines(), self.notes()))
-        self.draw(folder / f"{name}.png")
-        console.print(self.table())
-        for note in self.notes():
-            console.print(note, highlight=False)
-        console.print(f"written: {folder}/{name}.json, {name}.md, {name}.png", highlight=False)
+
+    def write(self, folder: Path, name: str, console: Console) -> None:
+        """name.json, name.md and name.png into the folder; the table onto the console."""
+        self.sheet().deliver(folder, name, self.data(), self.draw, console)
 
     def draw(self, path: Path) -> None:
         """A PNG: bars of one colour share a word of their cases, groups of bars the others."""
@@ -172,3 +141,9 @@ class Results(Generic[M]):
     def _group(self, row: Row) -> str:
         number = self.colours % len(row.case)
         return "\n".join(word for place, word in enumerate(row.case) if place != number) or row.case[number]
+
+
+def _values(column: Column[M], of_runs: dict[int, M]) -> dict[int, float]:
+    """By run, where there is one."""
+    found = {run: column.value(each) for run, each in of_runs.items()}
+    return {run: value for run, value in found.items() if value is not None}

@@ -240,6 +240,10 @@ class TunnelClients:
         self.closed += 1
         self.failure = self.failure or reason
 
+    def order(self, order: Any) -> None:
+        """None but those of every load."""
+        raise ValueError(f"{order!r} is no order")
+
     # Measuring
 
     def begin(self) -> _Begun:
@@ -286,23 +290,5 @@ class TunnelClients:
 
 
 def run(pipe: Any, plan: TunnelPlan) -> None:
-    """Process, see `client_process.serve`. Orders: "begin" of a window, "end" of it, answered with ("window", TunnelWindow)."""
-    serve(pipe, TunnelClients(plan), _obey)
-
-
-def _obey(pipe: Any, clients: TunnelClients) -> None:
-    clients.watch(pipe.fileno())
-    begun = clients.begin()
-    while True:
-        if not clients.turn(_POLL_S):
-            continue
-        try:
-            order = pipe.recv()
-        except EOFError:
-            return
-        if order == "stop":
-            return
-        if order == "begin":
-            begun = clients.begin()
-        else:
-            pipe.send(("window", clients.end(begun)))
+    """Process, see `client_process.serve`; a window is a TunnelWindow."""
+    serve(pipe, TunnelClients(plan))

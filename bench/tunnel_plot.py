@@ -7,8 +7,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from bench.figures import Figure
 from bench.plot import finish, grouped_bars
-from bench.results import Figure
 from bench.tunnel_plan import Role
 from bench.tunnel_report import TunnelReport
 

@@ -1,15 +1,11 @@
-"""Results of a benchmark of RTMPT for people and programs: a table on the console, the same as Markdown, everything as JSON."""
+"""Results of a benchmark of RTMPT for people and programs."""
 
-import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
+from bench.figures import Figure, cell
 from bench.machine import Machine
-from bench.report import cell, page
-from bench.results import Figure
+from bench.sheet import Sheet, all_doubts, with_doubts
 from bench.tunnel_results import TunnelMeasurement, TunnelRow, tunnel_rows
 
 _COLUMNS = (
@@ -57,10 +53,27 @@ class TunnelReport:
         if self.machine.server_core in self.machine.load_cores:
             found.append("server and load share one core: compare nothing")
         found.append("(n.nn×): to rtmp with the same load in the same run")
-        for each in self.measurements:
-            where = f"{each.role.value}, {each.transport}, {each.store}, run {each.run}"
-            found += [f"DOUBT {where}: {doubt}" for doubt in each.doubts()]
-        return found
+        measured = (
+            (f"{each.role.value}, {each.transport}, {each.store}, run {each.run}", each.doubts())
+            for each in self.measurements
+        )
+        return found + all_doubts(measured)
+
+    def sheet(self) -> Sheet:
+        """The table and its notes."""
+        return Sheet(self.title, _COLUMNS, _TEXT_COLUMNS, [_cells(row) for row in self.rows()], self.notes())
+
+    def data(self) -> dict[str, Any]:
+        """All measurements, their doubts, the rows, what each server ran with."""
+        return {
+            "title": self.title,
+            "machine": asdict(self.machine),
+            "parameters": self.parameters,
+            "loads": self.loads,
+            "servers": self.servers,
+            "measurements": [_measured(each) for each in self.measurements],
+            "rows": [{**asdict(row), "role": row.role.value} for row in self.rows()],
+        }
 
 
 def _shown(figure: Figure, digits: int) -> str:
@@ -86,42 +99,9 @@ def _cells(row: TunnelRow) -> list[str]:
     ]
 
 
-def table(report: TunnelReport) -> Table:
-    """For the console."""
-    made = Table(title=report.title)
-    for number, column in enumerate(_COLUMNS):
-        made.add_column(column, justify="left" if number in _TEXT_COLUMNS else "right")
-    role = None
-    for row in report.rows():
-        if role not in (None, row.role):
-            made.add_section()
-        role = row.role
-        made.add_row(*_cells(row))
-    return made
-
-
-def markdown(report: TunnelReport) -> str:
-    """The table and its notes."""
-    return page(report.title, _COLUMNS, map(_cells, report.rows()), report.notes())
-
-
-def write_json(report: TunnelReport, path: Path) -> None:
-    """All measurements, their doubts, the rows, what each server ran with."""
-    data = {
-        "title": report.title,
-        "machine": asdict(report.machine),
-        "parameters": report.parameters,
-        "loads": report.loads,
-        "servers": report.servers,
-        "measurements": [_measured(each) for each in report.measurements],
-        "rows": [{**asdict(row), "role": row.role.value} for row in report.rows()],
-    }
-    path.write_text(json.dumps(data, indent=1) + "\n")
-
-
 def _measured(each: TunnelMeasurement) -> dict[str, Any]:
     """Percentiles instead of the latencies of all messages."""
-    data = {**asdict(each), "role": each.role.value, "doubts": each.doubts()}
+    data = {**with_doubts(each), "role": each.role.value}
     for window in (data["seen"], data["beside"]):
         if window is not None:
             del window["latencies_ms"]

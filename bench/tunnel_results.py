@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from bench.figures import Figure, over_runs
 from bench.measure import Usage, gigabits, percentile, ratio
-from bench.results import Figure, core_doubts, figure_over
+from bench.results import core_doubts
 from bench.tunnel_plan import Role, TunnelWindow
 
 REFERENCE = "rtmp"
@@ -145,7 +146,8 @@ def tunnel_rows(measurements: Iterable[TunnelMeasurement]) -> list[TunnelRow]:
 
 def _row(of_runs: list[TunnelMeasurement], others: dict[int, TunnelMeasurement]) -> TunnelRow:
     def figure(value: Value, compared: bool = False) -> Figure:
-        return figure_over(of_runs, others, value, compared)
+        references = {run: value(other) for run, other in others.items()} if compared else {}
+        return over_runs({own.run: value(own) for own in of_runs}, references)
 
     first = of_runs[0]
     return TunnelRow(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from bench.client_load import ClientLoad
 from bench.errors import BenchError
 from bench.machine import describe
 from bench.measure import UsageMeter, core_busy_s
+from bench.options import out_option, runs_option, seconds_option, several, three_files
 from bench.processes import Cores, choose_cores, need_files
 from bench.screen import Screen, ends_well, wide_console
 from bench.session import Target
@@ -23,7 +25,7 @@ from bench.store_cluster import StoreCluster, find_redis
 from bench.stream import StreamShape
 from bench.tunnel_plan import Role, TunnelPlan, TunnelWindow
 from bench.tunnel_plot import write_plot
-from bench.tunnel_report import TunnelReport, markdown, table, write_json
+from bench.tunnel_report import TunnelReport
 from bench.tunnel_results import REFERENCE, TunnelMeasurement
 
 STORES = ("sqlite", "redis")
@@ -208,25 +210,11 @@ def _count(role: Role, default: int) -> Callable[[Callable[..., None]], Callable
 @_count(Role.IDLE, 500)
 @_count(Role.PLAY, 40)
 @_count(Role.PUBLISH, 20)
-@click.option(
-    "--store",
-    "stores",
-    type=click.Choice(STORES),
-    multiple=True,
-    default=STORES,
-    show_default=True,
-    help="Where RTMPT sessions are; may be given more than once.",
-)
-@click.option("--seconds", type=click.FloatRange(1, 600), default=5, show_default=True, help="Measured time.")
+@several("--store", "stores", kind=click.Choice(STORES), default=STORES, about="Where RTMPT sessions are")
+@seconds_option(5)
 @click.option("--warm-up", "warm_up_s", type=click.FloatRange(0.5, 60), default=3, show_default=True)
-@click.option("--runs", type=click.IntRange(1), default=3, show_default=True)
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("bench/out"),
-    show_default=True,
-    help="Folder for tunnels.json, tunnels.md and tunnels.png.",
-)
+@runs_option(3)
+@out_option(three_files("tunnels"))
 def main(
     stores: tuple[str, ...], seconds: float, warm_up_s: float, runs: int, out: Path, **counts: int
 ) -> None:
@@ -240,13 +228,7 @@ def main(
         cores = prepare(plan)
         out.mkdir(parents=True, exist_ok=True)
         report = run_all(plan, cores, console)
-    write_json(report, out / "tunnels.json")
-    (out / "tunnels.md").write_text(markdown(report))
-    write_plot(report, out / "tunnels.png")
-    console.print(table(report))
-    for note in report.notes():
-        console.print(note, highlight=False)
-    console.print(f"written: {out}/tunnels.json, {out}/tunnels.md, {out}/tunnels.png", highlight=False)
+    report.sheet().deliver(out, "tunnels", report.data(), partial(write_plot, report), console)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 #include "chunk.h"
 
+#include "alloc.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,7 +60,7 @@ static Channel *channel_of(ChunkReader *reader, uint32_t csid)
         if (channel && channel->csid == csid)
             return channel;
         if (!channel) {
-            channel = reader->channels[number] = calloc(1, sizeof *channel);
+            channel = reader->channels[number] = xzeroed(1, sizeof *channel);
             channel->csid = csid;
             return channel;
         }
@@ -138,9 +140,7 @@ static void keep(Channel *channel, const uint8_t *data, uint32_t size)
     if (channel->kept < most) {
         if (channel->room < most) {
             channel->room = most;
-            channel->body = realloc(channel->body, most);
-            if (!channel->body)
-                abort();
+            channel->body = xalloc(channel->body, most, 1);
         }
         uint32_t more = most - channel->kept < size ? most - channel->kept : size;
         memcpy(channel->body + channel->kept, data, more);
@@ -204,9 +204,7 @@ void buffer_add(Buffer *buffer, const void *bytes, size_t size)
 {
     if (buffer->size + size > buffer->room) {
         buffer->room = (buffer->size + size) * 2;
-        buffer->bytes = realloc(buffer->bytes, buffer->room);
-        if (!buffer->bytes)
-            abort();
+        buffer->bytes = xalloc(buffer->bytes, buffer->room, 1);
     }
     if (size)
         memcpy(buffer->bytes + buffer->size, bytes, size);

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "client.h"
 
+#include "alloc.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -15,16 +17,12 @@
 enum {
     READ_BYTES = 256 * 1024,
     DIGEST_BYTES = 1536, /* C1, S1, C2 and S2. */
-    PUBLISHED_CHUNK_BYTES = 4096, /* What OBS and most hardware encoders send with. */
     UNTOLD_ACK_BYTES = 2500000,
     CLIENTS_OF_AN_ADDRESS = 10000, /* Far below the number of ephemeral ports. */
     PLAY_BUFFER_MS = 1000,
     SET_BUFFER_LENGTH = 3,
 };
 enum { CONNECT = 1, CREATE_STREAM = 2, STREAM = 3 }; /* Transaction ids. */
-
-static const char STAMP_MAGIC[] = "\xa5HWB";
-enum { AUDIO_STAMP_AT = 2, VIDEO_STAMP_AT = 10, STAMP_BYTES = 16 };
 
 Window window;
 
@@ -128,7 +126,7 @@ static const char *begin_handshake(Client *client, int epoll_fd)
         first[at] = (uint8_t)(at * 167 + client->number);
     Buffer out = { .bytes = first, .size = sizeof first };
     client->state = HANDSHAKING;
-    client->handshake = malloc(1 + 2 * DIGEST_BYTES);
+    client->handshake = xalloc(NULL, 1 + 2 * DIGEST_BYTES, 1);
     const char *fault = watch(client, epoll_fd, false);
     return fault ? fault : client_send(client, epoll_fd, &out);
 }

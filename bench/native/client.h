@@ -8,6 +8,11 @@
 #include <netinet/in.h>
 
 enum { PING_REQUEST = 6, PING_RESPONSE = 7 }; /* Of user control messages. */
+enum { PUBLISHED_CHUNK_BYTES = 4096 }; /* What OBS and most hardware encoders send with. */
+
+/* What a published message has behind its FLV header: these bytes, its number (4), when it was sent in ns (8). */
+#define STAMP_MAGIC "\xa5HWB"
+enum { AUDIO_STAMP_AT = 2, VIDEO_STAMP_AT = 10, STAMP_BYTES = 16 };
 
 typedef enum { HOLD, PLAY, PUBLISH, ROLES } Role;
 
@@ -16,7 +21,8 @@ typedef enum { HOLD, PLAY, PUBLISH, ROLES } Role;
 typedef struct Client Client;
 typedef struct {
     Role role;
-    /* Commands, SharedObject messages and answers to pings to a client that is open; NULL where nobody cares. Returns what is wrong with it. */
+    /* Commands, SharedObject messages and answers to pings to a client that is open; NULL where nobody cares. Returns what is
+       wrong with it. */
     const char *(*hear)(Client *client, const Channel *message, uint64_t now);
     struct sockaddr_in address;
     char app[64], stream[64], tc_url[160];
@@ -25,12 +31,18 @@ typedef struct {
     uint64_t begun_ns;
 } Order;
 
+/* A time, and the CPU seconds that this process had used by then, user and system. */
+typedef struct {
+    uint64_t at_ns;
+    double cpu_s;
+} Moment;
+
 /* What is counted between "begin" and "end". `gap`: between video messages of a player; `lag`: from when a publisher's message
    was due to when it was sent; `backlog_bytes`: the most that a publisher's socket would not take. */
 typedef struct {
     Histogram latency, gap, lag;
-    uint64_t begun_ns, messages, missing, disordered, closed, sent, backlog_bytes;
-    double begun_cpu_s;
+    Moment begun;
+    uint64_t messages, missing, disordered, closed, sent, backlog_bytes;
 } Window;
 
 extern Window window;

@@ -13,6 +13,6 @@ typedef struct {
 } Histogram;
 
 void histogram_add(Histogram *histogram, int64_t ns); /* Below 0 counts as 0: clocks of one machine do not run back. */
-void histogram_print(const Histogram *histogram, FILE *out); /* {"max_ns": N, "counts": [[middle of a bucket in ns, count], ...]} */
+void histogram_print(const Histogram *histogram, FILE *out); /* {"max_ns": N, "counts": [[middle of a bucket, count], ...]} */
 
 #endif

@@ -14,19 +14,19 @@
      {"event": "opened", "role": ..., "count": N}    while they open
      {"event": "ready", "role": ..., "count": N, "wall_s": S}
      {"event": "window", ...}
-     {"event": "failed", "text": ...}                and it ends with status 1 */
+     {"event": "failed", "text": ...}                and it ends: with status 2 for an order that it cannot obey, else with 1 */
 
 #define _GNU_SOURCE
+#include "alloc.h"
 #include "orders.h"
 #include "publish.h"
 
-#include <arpa/inet.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { EVENTS = 64, ORDERS = 64, SIZES = 4096, SAY_NS = 50000000 };
+enum { EVENTS = 64, ORDERS = 64, SIZES = 4096 };
 
 static const char *ROLE_NAMES[ROLES] = { "hold", "play", "publish" };
 
@@ -35,7 +35,6 @@ static Order orders[ORDERS];
 static unsigned order_count;
 static Client **clients;
 static unsigned client_count, client_room;
-static uint64_t said_ns;
 
 /* Opening */
 
@@ -44,9 +43,9 @@ static void open_more(Order *order)
     while (order->made < order->count && order->made < order->opened + order->under_way) {
         if (client_count == client_room) {
             client_room = client_room ? client_room * 2 : 64;
-            clients = realloc(clients, client_room * sizeof *clients);
+            clients = xalloc(clients, client_room, sizeof *clients);
         }
-        Client *client = calloc(1, sizeof *client);
+        Client *client = xzeroed(1, sizeof *client);
         client->order = order;
         client->number = order->made++;
         clients[client_count++] = client;
@@ -59,21 +58,13 @@ static void open_more(Order *order)
 static void opened(Client *client)
 {
     Order *order = client->order;
-    uint64_t now = now_ns();
     order->opened++;
     if (order->role == PUBLISH) {
         const char *fault = publish_begin(client, epoll_fd);
         if (fault)
             fail("publish", fault);
     }
-    if (order->opened == order->count) {
-        printf("{\"event\": \"ready\", \"role\": \"%s\", \"count\": %u, \"wall_s\": %.6f}\n", ROLE_NAMES[order->role],
-            order->count, (double)(now - order->begun_ns) / 1e9);
-    } else if (now - said_ns > SAY_NS) {
-        said_ns = now;
-        printf("{\"event\": \"opened\", \"role\": \"%s\", \"count\": %u}\n", ROLE_NAMES[order->role], order->opened);
-    }
-    fflush(stdout);
+    say_opened(ROLE_NAMES[order->role], order->opened, order->count, order->begun_ns);
     open_more(order);
 }
 
@@ -95,8 +86,7 @@ static void broken(Client *client, const char *fault)
 static void begin_window(void)
 {
     memset(&window, 0, sizeof window);
-    window.begun_ns = now_ns();
-    window.begun_cpu_s = cpu_s();
+    window.begun = moment_now();
     for (unsigned number = 0; number < client_count; number++)
         clients[number]->begun_received = clients[number]->received;
 }
@@ -110,18 +100,18 @@ static void print_histogram(const char *name, const Histogram *histogram)
 static void end_window(void)
 {
     const char *comma = "";
-    uint64_t now = now_ns();
+    Moment ended = moment_now();
     /* A silence that has not ended is a gap too. */
     for (unsigned number = 0; number < client_count; number++) {
         const Client *client = clients[number];
-        uint64_t last = client->last_video_ns > window.begun_ns ? client->last_video_ns : window.begun_ns;
-        if (client->order->role == PLAY && now - last > window.gap.max_ns)
-            window.gap.max_ns = now - last;
+        uint64_t last = client->last_video_ns > window.begun.at_ns ? client->last_video_ns : window.begun.at_ns;
+        if (client->order->role == PLAY && ended.at_ns - last > window.gap.max_ns)
+            window.gap.max_ns = ended.at_ns - last;
     }
-    printf("{\"event\": \"window\", \"wall_s\": %.6f, \"cpu_s\": %.6f, \"messages\": %" PRIu64 ", \"missing\": %" PRIu64
-           ", \"disordered\": %" PRIu64 ", \"closed\": %" PRIu64 ", \"sent\": %" PRIu64 ", \"backlog_bytes\": %" PRIu64,
-        (double)(now - window.begun_ns) / 1e9, cpu_s() - window.begun_cpu_s, window.messages, window.missing,
-        window.disordered, window.closed, window.sent, window.backlog_bytes);
+    say_window(&window.begun, &ended);
+    printf(", \"messages\": %" PRIu64 ", \"missing\": %" PRIu64 ", \"disordered\": %" PRIu64 ", \"closed\": %" PRIu64
+           ", \"sent\": %" PRIu64 ", \"backlog_bytes\": %" PRIu64,
+        window.messages, window.missing, window.disordered, window.closed, window.sent, window.backlog_bytes);
     print_histogram("latency", &window.latency);
     print_histogram("gap", &window.gap);
     print_histogram("lag", &window.lag);
@@ -146,7 +136,7 @@ static void set_headers(char **words)
         for (const char *at = words[number]; at[0] && at[1]; at += 2) {
             unsigned byte = 0;
             if (sscanf(at, "%2x", &byte) != 1)
-                fail("not hexadecimal", words[number]);
+                refuse("not hexadecimal", words[number]);
             buffer_add(header, &(uint8_t) { (uint8_t)byte }, 1);
         }
     }
@@ -163,17 +153,12 @@ static void set_shape(char **words, unsigned count)
 static void take_order(Role role, char **words)
 {
     if (order_count == ORDERS)
-        fail(ROLE_NAMES[role], "too many orders");
+        refuse(ROLE_NAMES[role], "too many orders");
     Order *order = &orders[order_count++];
-    *order = (Order) { .role = role, .streams = 1, .begun_ns = now_ns(), .address.sin_family = AF_INET };
-    if (!inet_aton(words[0], &order->address.sin_addr))
-        fail("not an IPv4 address", words[0]);
-    order->address.sin_port = htons((uint16_t)number_of(words[1]));
-    snprintf(order->app, sizeof order->app, "%s", words[2]);
-    snprintf(order->tc_url, sizeof order->tc_url, "rtmp://%s:%s/%s", words[0], words[1], words[2]);
+    *order = order_to(role, words);
     words += 3;
     if (role != HOLD)
-        snprintf(order->stream, sizeof order->stream, "%s", *words++);
+        text_of(*words++, order->stream, sizeof order->stream);
     order->count = number_of(words[0]);
     order->under_way = number_of(words[1]);
     if (role == PUBLISH) {
@@ -184,9 +169,9 @@ static void take_order(Role role, char **words)
         order->first = number_of(words[4]);
     }
     if (!order->count || !order->under_way || !order->streams)
-        fail(ROLE_NAMES[role], "of none there is nothing to do");
+        refuse(ROLE_NAMES[role], "of none there is nothing to do");
     if (role == PUBLISH && !shape.gop_frames)
-        fail("publish", "the shape of the streams is not known");
+        refuse("publish", "the shape of the streams is not known");
     open_more(order);
 }
 
@@ -211,7 +196,7 @@ static void obey(char **words, unsigned count)
     else if (!strcmp(what, "hold") && given == 5)
         take_order(HOLD, words + 1);
     else
-        fail("not an order", what);
+        refuse("not an order", what);
 }
 
 /* The loop */

@@ -63,7 +63,7 @@ static uint64_t lacks(const Session *session)
 
 void caller_make(Session *session, const char *method)
 {
-    snprintf(session->method, sizeof session->method, "%s", method);
+    text_of(method, session->method, sizeof session->method);
     session->client.order->hear = hear;
     session->open = open_caller;
     session->ask = ask;

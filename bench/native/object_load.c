@@ -1,33 +1,33 @@
 /* The load generator of the object and call benchmarks: one process, one epoll. Orders come on standard input, answers go to
-   standard output; bench/object_native.py is the other side:
+   standard output; bench/request_load.py is the other side:
 
-     batch CHANGES PERSISTENT                     of every message of a requester; whether objects are (0 or 1)
+     batch CHANGES PERSISTENT                     before any "open": of every message of a requester; whether objects are (0 or 1)
      member HOST PORT APP REQUESTER OBJECT...     APP with the instance; REQUESTER: its number among those of its one object, or -
      caller HOST PORT APP METHOD                  of which it expects the one argument as the result
      pinger HOST PORT APP                         RTMP's own pings
-     open UNDER_WAY                               all of them, so many at a time
+     open UNDER_WAY                               once: all of them, so many at a time
      run WINDOW                                   everyone who asks has so many messages unanswered
      pace MESSAGES_S                              all together send so many, in turn
      begin
      end SECONDS                                  of a window: answered when all has come that was sent, or so much later
      stop                                         or the end of the input
 
-     {"event": "opened", "count": N}              while they open
-     {"event": "ready", "count": N, "wall_s": S}
+     {"event": "opened", "role": "client", "count": N}    while they open
+     {"event": "ready", "role": "client", "count": N, "wall_s": S}
      {"event": "window", ...}
-     {"event": "failed", "text": ...}             and it ends with status 1 */
+     {"event": "failed", "text": ...}             and it ends: with status 2 for an order that it cannot obey, else with 1 */
 
 #define _GNU_SOURCE
+#include "alloc.h"
 #include "object_session.h"
 #include "orders.h"
 
-#include <arpa/inet.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { EVENTS = 256, SAY_NS = 50000000, LOOK_NS = 20000000, MOST_BACKLOG_BYTES = 4000000, SENT_IN_A_TURN = 64 };
+enum { EVENTS = 256, LOOK_NS = 20000000, MOST_BACKLOG_BYTES = 4000000, SENT_IN_A_TURN = 64 };
 
 unsigned batch = 1;
 bool persistent = true;
@@ -37,7 +37,7 @@ Histogram latency;
 static int epoll_fd;
 static Session **sessions, **asking;
 static unsigned session_count, asking_count, made, ready, under_way;
-static uint64_t opening_ns, said_ns;
+static uint64_t opening_ns;
 
 /* Sending: `window_messages` unanswered, or one every 1 / `pace` s; neither where both are 0. */
 static unsigned window_messages;
@@ -47,8 +47,7 @@ static uint64_t pace_from_ns, paced, lag_ns;
 /* A window */
 static struct {
     Tally tally;
-    uint64_t at_ns;
-    double cpu_s;
+    Moment at;
 } begun, ended;
 static Histogram seen; /* Of the window: `latency` at its end. */
 static uint64_t drain_until_ns, look_at_ns; /* 0: not ending. */
@@ -107,15 +106,8 @@ static void open_more(void)
 
 static void became_ready(void)
 {
-    uint64_t now = now_ns();
     ready++;
-    if (ready == session_count) {
-        printf("{\"event\": \"ready\", \"count\": %u, \"wall_s\": %.6f}\n", ready, (double)(now - opening_ns) / 1e9);
-    } else if (now - said_ns > SAY_NS) {
-        said_ns = now;
-        printf("{\"event\": \"opened\", \"count\": %u}\n", ready);
-    }
-    fflush(stdout);
+    say_opened("client", ready, session_count, opening_ns);
     open_more();
 }
 
@@ -161,6 +153,8 @@ static uint64_t send_due(void)
 static void serve(Session *session, uint32_t events)
 {
     Client *client = &session->client;
+    if (client->state == CLOSED)
+        return; /* By an order that came with the same events. */
     bool was_open = client->state == OPEN, was_ready = session->ready;
     const char *fault = client_ready(client, epoll_fd, events);
     if (!fault && client->state == OPEN && !was_open)
@@ -179,30 +173,28 @@ static void begin_window(void)
     memset(&latency, 0, sizeof latency);
     lag_ns = 0;
     begun.tally = tally;
-    begun.at_ns = now_ns();
-    begun.cpu_s = cpu_s();
+    begun.at = moment_now();
 }
 
 static void end_window(double drain_s)
 {
     ended.tally = tally;
-    ended.at_ns = now_ns();
-    ended.cpu_s = cpu_s();
+    ended.at = moment_now();
     seen = latency;
     window_messages = 0;
     pace = 0;
-    drain_until_ns = ended.at_ns + (uint64_t)(drain_s * 1e9);
-    look_at_ns = ended.at_ns + LOOK_NS;
+    drain_until_ns = ended.at.at_ns + (uint64_t)(drain_s * 1e9);
+    look_at_ns = ended.at.at_ns + LOOK_NS;
 }
 
 static void report(uint64_t unanswered, uint64_t behind)
 {
     const Tally *from = &begun.tally, *to = &ended.tally;
-    printf("{\"event\": \"window\", \"wall_s\": %.6f, \"cpu_s\": %.6f, \"sent\": %" PRIu64 ", \"answered\": %" PRIu64
-           ", \"messages\": %" PRIu64 ", \"deliveries\": %" PRIu64 ", \"lag_ms\": %.3f",
-        (double)(ended.at_ns - begun.at_ns) / 1e9, ended.cpu_s - begun.cpu_s, to->sent - from->sent,
-        to->answered - from->answered, to->messages - from->messages, to->deliveries - from->deliveries,
-        (double)lag_ns / 1e6);
+    say_window(&begun.at, &ended.at);
+    printf(", \"sent\": %" PRIu64 ", \"answered\": %" PRIu64 ", \"messages\": %" PRIu64 ", \"deliveries\": %" PRIu64
+           ", \"lag_ms\": %.3f",
+        to->sent - from->sent, to->answered - from->answered, to->messages - from->messages,
+        to->deliveries - from->deliveries, (double)lag_ns / 1e6);
     printf(", \"missing\": %" PRIu64 ", \"disordered\": %" PRIu64 ", \"strange\": %" PRIu64 ", \"closed\": %" PRIu64
            ", \"unanswered\": %" PRIu64 ", \"behind\": %" PRIu64 ", \"latency\": ",
         tally.missing - from->missing, tally.disordered - from->disordered, tally.strange - from->strange,
@@ -233,25 +225,28 @@ static void look_whether_all_came(void)
 
 static Session *make_session(char **words)
 {
-    if (opening_ns)
-        fail("a client", "all are made already");
     if (session_count % 64 == 0) {
-        sessions = realloc(sessions, (session_count + 64) * sizeof *sessions);
-        asking = realloc(asking, (session_count + 64) * sizeof *asking);
+        sessions = xalloc(sessions, session_count + 64, sizeof *sessions);
+        asking = xalloc(asking, session_count + 64, sizeof *asking);
     }
-    Session *session = calloc(1, sizeof *session);
-    Order *order = calloc(1, sizeof *order);
-    order->role = HOLD;
-    order->address.sin_family = AF_INET;
-    if (!inet_aton(words[0], &order->address.sin_addr))
-        fail("not an IPv4 address", words[0]);
-    order->address.sin_port = htons((uint16_t)number_of(words[1]));
-    snprintf(order->app, sizeof order->app, "%s", words[2]);
-    snprintf(order->tc_url, sizeof order->tc_url, "rtmp://%s:%s/%s", words[0], words[1], words[2]);
+    Session *session = xzeroed(1, sizeof *session);
+    Order *order = xzeroed(1, sizeof *order);
+    *order = order_to(HOLD, words);
     session->client.order = order;
     session->client.number = session_count;
     sessions[session_count++] = session;
     return session;
+}
+
+static void set_batch(char **words)
+{
+    unsigned kind = number_of(words[1]);
+    batch = number_of(words[0]);
+    persistent = kind == 1;
+    if (!batch || batch > MOST_CHANGES)
+        refuse("not a number of changes", words[0]);
+    if (kind > 1)
+        refuse("neither 0 nor 1", words[1]);
 }
 
 static void open_all(unsigned at_once)
@@ -263,7 +258,7 @@ static void open_all(unsigned at_once)
             asking[asking_count++] = sessions[number];
     }
     if (!session_count || !at_once)
-        fail("open", "of none there is nothing to do");
+        refuse("open", "of none there is nothing to do");
     under_way = at_once;
     opening_ns = now_ns();
     open_more();
@@ -290,7 +285,7 @@ static void acknowledge_all(void)
 static void start(unsigned messages, double messages_s)
 {
     if (!asking_count || ready != session_count)
-        fail("nobody", "who asks is open");
+        refuse("nobody", "who asks is open");
     acknowledge_all();
     window_messages = messages;
     pace = messages_s;
@@ -304,18 +299,19 @@ static void obey(char **words, unsigned count)
 {
     const char *what = words[0];
     unsigned given = count - 1;
+    bool makes = !strcmp(what, "batch") || !strcmp(what, "member") || !strcmp(what, "caller")
+        || !strcmp(what, "pinger") || !strcmp(what, "open");
+    if (makes && opening_ns)
+        refuse(what, "all clients are made and opened already");
     if (!strcmp(what, "stop"))
         exit(0);
     else if (!strcmp(what, "begin"))
         begin_window();
     else if (!strcmp(what, "end") && given == 1)
         end_window(strtod(words[1], NULL));
-    else if (!strcmp(what, "batch") && given == 2) {
-        batch = number_of(words[1]);
-        persistent = number_of(words[2]);
-        if (!batch || batch > 100)
-            fail("not a number of changes", words[1]);
-    } else if (!strcmp(what, "member") && given > 4)
+    else if (!strcmp(what, "batch") && given == 2)
+        set_batch(words + 1);
+    else if (!strcmp(what, "member") && given > 4)
         member_make(make_session(words + 1), words + 4, given - 3);
     else if (!strcmp(what, "caller") && given == 4)
         caller_make(make_session(words + 1), words[4]);
@@ -328,7 +324,7 @@ static void obey(char **words, unsigned count)
     else if (!strcmp(what, "pace") && given == 1)
         start(0, strtod(words[1], NULL));
     else
-        fail("not an order", what);
+        refuse("not an order", what);
 }
 
 /* The loop */

@@ -1,9 +1,9 @@
 #include "object_session.h"
 
+#include "alloc.h"
 #include "orders.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* RTMP 1.0, 7.1.3 */
@@ -249,7 +249,7 @@ static void prepare(Session *session)
 {
     for (unsigned number = 0; number < session->place_count; number++) {
         Place *place = &session->places[number];
-        place->next = calloc(requester_counts[place->object] + 1, sizeof *place->next);
+        place->next = xzeroed(requester_counts[place->object] + 1, sizeof *place->next);
     }
     if (session->ask)
         make_request(session);
@@ -259,17 +259,17 @@ void member_make(Session *session, char **words, unsigned count)
 {
     bool asks = strcmp(words[0], "-");
     session->place_count = count - 1;
-    session->places = calloc(count, sizeof *session->places);
+    session->places = xzeroed(count, sizeof *session->places);
     for (unsigned number = 0; number < session->place_count; number++) {
         session->places[number].object = number_of(words[1 + number]);
         if (session->places[number].object >= MOST_OBJECTS)
-            fail("too large for the number of an object", words[1 + number]);
+            refuse("too large for the number of an object", words[1 + number]);
     }
     if (asks) {
         unsigned object = session->places[0].object;
         session->requester = number_of(words[0]);
         if (session->requester >= MOST_REQUESTERS || session->place_count != 1 || requesters[object][session->requester])
-            fail("no number of a requester with one object", words[0]);
+            refuse("no number of a requester with one object", words[0]);
         requesters[object][session->requester] = session;
         if (requester_counts[object] <= session->requester)
             requester_counts[object] = session->requester + 1;

@@ -1,6 +1,7 @@
 #include "object_session.h"
 
-#include <stdlib.h>
+#include "alloc.h"
+#include "orders.h"
 
 enum { PING_BYTES = 2 + 4, REMEMBERED = 4096 };
 
@@ -8,6 +9,8 @@ enum { PING_BYTES = 2 + 4, REMEMBERED = 4096 };
 static void ask(Session *session, Buffer *out, uint64_t now)
 {
     uint8_t body[PING_BYTES] = { 0, PING_REQUEST };
+    if (session->sent - session->answered > REMEMBERED)
+        fail("a pinger", "more pings are unanswered than it remembers the times of");
     put32(body + 2, (uint32_t)session->sent);
     session->asked_ns[session->sent % REMEMBERED] = now;
     write_control(out, 2, USER_CONTROL, 0, body, sizeof body);
@@ -32,7 +35,7 @@ static const char *hear(Client *client, const Channel *message, uint64_t now)
 
 static void prepare(Session *session)
 {
-    session->asked_ns = calloc(REMEMBERED, sizeof *session->asked_ns);
+    session->asked_ns = xzeroed(REMEMBERED, sizeof *session->asked_ns);
 }
 
 static const char *open_pinger(Session *session, int epoll_fd)

@@ -1,6 +1,6 @@
 /* A client of the object load. It asks, or only listens: members use SharedObjects, and some of them change one; callers call a
-   method; pingers ask the server they are connected to, and nobody behind it. Whoever asks numbers its messages from 1; each has a stamp in it, by which whoever gets it knows the number and the
-   time of its sending. */
+   method; pingers ask the server they are connected to, and nobody behind it. Whoever asks numbers its messages from 1; each has
+   a stamp in it, by which whoever gets it knows the number and the time of its sending. */
 #ifndef OBJECT_SESSION_H
 #define OBJECT_SESSION_H
 
@@ -11,6 +11,7 @@ enum {
     STAMP_VALUE_BYTES = 3 + STAMP_DIGITS, /* An AMF0 string. */
     MOST_OBJECTS = 10000,
     MOST_REQUESTERS = 100, /* Of one object. */
+    MOST_CHANGES = 100, /* In one message. */
     SENT_CHUNK_BYTES = 4096,
 };
 
@@ -52,7 +53,7 @@ extern bool persistent;
 extern Tally tally;
 extern Histogram latency;
 
-/* Words: requester or "-", then objects by number. Fails when they are none. */
+/* Words: requester or "-", then objects by number. Refuses what is none. */
 void member_make(Session *session, char **words, unsigned count);
 void caller_make(Session *session, const char *method);
 void pinger_make(Session *session);

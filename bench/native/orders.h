@@ -3,6 +3,8 @@
 #ifndef ORDERS_H
 #define ORDERS_H
 
+#include "client.h"
+
 #include <stdint.h>
 #include <sys/epoll.h>
 
@@ -15,8 +17,19 @@ void orders_read(void (*obey)(char **words, unsigned count));
 /* Wait until something is ready, until `due_ns` or for a while; returns how many `events` there are. */
 int wait_until(int epoll_fd, struct epoll_event *events, int most, uint64_t due_ns);
 
-void fail(const char *what, const char *text) __attribute__((noreturn)); /* Say so, and end. */
-unsigned number_of(const char *word); /* Or fail. */
-double cpu_s(void); /* Of this process, user and system. */
+/* Say so, and end: with status 1 for what went wrong, with 2 for an order that cannot be obeyed. */
+void fail(const char *what, const char *text) __attribute__((noreturn));
+void refuse(const char *what, const char *text) __attribute__((noreturn));
+
+/* All of these take a word as what it should be, or refuse the order. */
+unsigned number_of(const char *word);
+void text_of(const char *word, char *text, size_t size);
+Order order_to(Role role, char **words); /* Clients of HOST PORT APP, that know no more yet. */
+
+/* {"event": "ready"} when all are open, {"event": "opened"} now and then before. */
+void say_opened(const char *role, unsigned opened, unsigned count, uint64_t begun_ns);
+
+Moment moment_now(void);
+void say_window(const Moment *begun, const Moment *ended); /* The beginning of {"event": "window", ...}. */
 
 #endif

@@ -1,9 +1,12 @@
 #include "publish.h"
 
+#include "alloc.h"
+#include "orders.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-enum { PUBLISHED_CHUNK_BYTES = 4096, AUDIO_CSID = 4, VIDEO_CSID = 6, DATA_CSID = 5, MOST_UNSENT_BYTES = 64 << 20 };
+enum { AUDIO_CSID = 4, VIDEO_CSID = 6, DATA_CSID = 5, MOST_UNSENT_BYTES = 64 << 20 };
 
 Shape shape;
 
@@ -15,18 +18,25 @@ void shape_set(unsigned frames_s, unsigned audio_samples, unsigned audio_rate, u
     unsigned gop_frames)
 {
     uint32_t most = audio_bytes, noise = 2463534242u;
+    if (!frames_s || !audio_samples || !audio_rate)
+        refuse("shape", "frames, samples and their rate cannot be 0");
+    if (audio_bytes < AUDIO_STAMP_AT + STAMP_BYTES)
+        refuse("shape", "audio messages have no room for a stamp");
+    for (unsigned frame = 0; frame < gop_frames; frame++) {
+        if (video_bytes[frame] < VIDEO_STAMP_AT + STAMP_BYTES)
+            refuse("shape", "a video message has no room for a stamp");
+        most = video_bytes[frame] > most ? video_bytes[frame] : most;
+    }
     shape.frames_s = frames_s;
     shape.audio_samples = audio_samples;
     shape.audio_rate = audio_rate;
     shape.audio_bytes = audio_bytes;
     shape.gop_frames = gop_frames;
     free(shape.video_bytes);
-    shape.video_bytes = malloc(gop_frames * sizeof *video_bytes);
+    shape.video_bytes = xalloc(NULL, gop_frames, sizeof *video_bytes);
     memcpy(shape.video_bytes, video_bytes, gop_frames * sizeof *video_bytes);
-    for (unsigned frame = 0; frame < gop_frames; frame++)
-        most = video_bytes[frame] > most ? video_bytes[frame] : most;
     free(shape.filler);
-    shape.filler = malloc(most);
+    shape.filler = xalloc(NULL, most, 1);
     for (uint32_t at = 0; at < most; at++) { /* xorshift: what no compression would shrink. */
         noise ^= noise << 13;
         noise ^= noise >> 17;
@@ -86,7 +96,7 @@ const char *publish_begin(Client *client, int epoll_fd)
     client->start_ns = client->order->begun_ns + since - since % gop_ns + turn + (since % gop_ns > turn ? gop_ns : 0);
     if (publishers == heap_room) {
         heap_room = heap_room ? heap_room * 2 : 16;
-        heap = realloc(heap, heap_room * sizeof *heap);
+        heap = xalloc(heap, heap_room, sizeof *heap);
     }
     heap[publishers++] = client;
     for (unsigned at = publishers; at-- > 0;)
@@ -100,7 +110,7 @@ static unsigned video_head(uint8_t *head, bool keyframe, uint32_t size)
     memcpy(head, keyframe ? key : other, sizeof key);
     put32(head + 5, size - 9); /* Of the NAL unit. */
     head[9] = keyframe ? 0x65 : 0x41;
-    return 10;
+    return VIDEO_STAMP_AT;
 }
 
 static const char *send_next(Client *client, int epoll_fd, uint64_t now)
@@ -108,16 +118,16 @@ static const char *send_next(Client *client, int epoll_fd, uint64_t now)
     static Buffer out;
     bool video = video_is_next(client);
     uint64_t due = due_ns(client);
-    uint8_t head[10 + 16] = { 0xaf, 1 };
-    unsigned head_bytes = 2, frame = (unsigned)(client->video % shape.gop_frames);
+    uint8_t head[VIDEO_STAMP_AT + STAMP_BYTES] = { 0xaf, 1 };
+    unsigned head_bytes = AUDIO_STAMP_AT, frame = (unsigned)(client->video % shape.gop_frames);
     uint32_t size = video ? shape.video_bytes[frame] : shape.audio_bytes;
     if (video)
         head_bytes = video_head(head, frame == 0, size);
-    memcpy(head + head_bytes, "\xa5HWB", 4);
+    memcpy(head + head_bytes, STAMP_MAGIC, 4);
     put32(head + head_bytes + 4, (uint32_t)(client->audio + client->video + 1));
     put32(head + head_bytes + 8, (uint32_t)(now >> 32));
     put32(head + head_bytes + 12, (uint32_t)now);
-    head_bytes += 16;
+    head_bytes += STAMP_BYTES;
     out.size = 0;
     write_message(&out, video ? &client->video_writing : &client->audio_writing, video ? VIDEO_CSID : AUDIO_CSID,
         video ? VIDEO : AUDIO, (uint32_t)((due - client->start_ns + 500000) / 1000000), client->stream_id,

@@ -1,6 +1,7 @@
 """A TCP connection that tests can cut, stall and slow down, and the two ends of a link."""
 
 import gc
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -187,6 +188,24 @@ class Edge:
         self.link._socket.close(0)
 
 
+def make_context() -> Any:
+    """A ZeroMQ context; its sockets keep nothing unsent for later, unless they are told to."""
+    made = zmq.Context()
+    made.linger = 0
+    return made
+
+
+def end_context(context: Any, within_s: float = 10.0) -> None:
+    """Close whatever is left open in it, and end it. ZeroMQ would wait for what is still to be sent, for ever, and all greenlets
+    with it: that is a failure of the test instead."""
+    for left in list(context._sockets):
+        left.close(linger=0)
+    ending = threading.Thread(target=context.term, daemon=True)
+    ending.start()
+    ending.join(within_s * TIME_FACTOR)
+    assert not ending.is_alive(), f"not within {within_s} s: the context's end; something waits to be sent"
+
+
 @pytest.fixture
 def context() -> Iterator[Any]:
     """A ZeroMQ context; whatever a test leaves open in it is closed, and no greenlet may have died with an error."""
@@ -200,12 +219,14 @@ def context() -> Iterator[Any]:
         original(where, kind, value, trace)
 
     hub.handle_error = note
-    made = zmq.Context()
+    made = make_context()
     yield made
     gevent.sleep(0)
-    made.destroy(linger=0)
-    gc.collect()
-    del hub.handle_error
+    try:
+        end_context(made)
+        gc.collect()
+    finally:
+        del hub.handle_error
     assert errors == []
 
 

@@ -49,6 +49,7 @@ class HandingOver:
         self.refusals: list[Refused] = []
         self.silent = False
         self.rates: dict[str, int] = {}
+        self.members: dict[str, int] = {}
         self.moving = self.most_moving = 0
         self.asked: list[str] = []
         self.node.on_request(MoveGroup, self._move)
@@ -81,7 +82,10 @@ class HandingOver:
         now = time.monotonic()
         epochs = self.node.view.groups
         return GroupLoads(
-            [[name, epochs[name].epoch, 1, int(self.rates.get(name, 0) * now), 0] for name in self.groups()]
+            [
+                [name, epochs[name].epoch, self.members.get(name, 1), int(self.rates.get(name, 0) * now), 0]
+                for name in self.groups()
+            ]
         )
 
 
@@ -175,8 +179,10 @@ def test_orphans_get_an_origin_at_once_in_batches_the_busiest_first(
         monkeypatch.setattr(balancer.node, "request_registry", seen)
         lost = cluster.origins["origin-1"].groups()
         members = {name: number * 7 % 500 for number, name in enumerate(lost)}
-        rows = [[name, 1, members[name], 0, 0] for name in lost]
-        balancer.rebalancer.book.take("origin-1", rows, 0.0, time.monotonic())
+        for origin in cluster.origins.values():
+            origin.members = members
+        book = balancer.rebalancer.book
+        eventually(lambda: all(book.rates(name).members == members[name] for name in lost), within_s=20)
         began = time.monotonic()
         cluster.origins["origin-1"].node.leave()
         eventually(lambda: cluster.owners() == {"origin-2": 1000}, within_s=10)

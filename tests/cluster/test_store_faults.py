@@ -312,7 +312,7 @@ def test_an_origin_that_hung_while_its_group_was_given_away_changes_nothing_more
     try:
         for counter in counters:
             counter.goes_on()
-        cluster.kill(zombie, signal.SIGSTOP)
+        cluster.hang(zombie)
         # No client has to do anything.
         for counter in counters:
             counter.goes_on()

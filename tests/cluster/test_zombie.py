@@ -72,7 +72,7 @@ def test_what_a_zombie_wants_to_commit_is_refused_and_no_client_sees_two_histori
         boot = cluster.nodes()[node_id][2]
 
         # What clients write while it is stopped is in its sockets when it goes on, and nobody tells it what has happened.
-        cluster.kill(zombie, signal.SIGSTOP)
+        cluster.hang(zombie)
         cluster.links[zombie].cut(Cut.SILENT, registries=True, edges=False)
         eventually(
             lambda: _owners(cluster, had) and node_id not in _owners(cluster, had),

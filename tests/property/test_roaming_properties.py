@@ -5,21 +5,18 @@ once, has each answer once, and is not closed. In the end replicas are what the 
 Real edges and a real origin; what is between them, and the store, moves when a step says so.
 """
 
-import os
 from itertools import islice, product
 from typing import Any
 
 from headwater_edge.objects import ObjectFanout
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.origin_bench import settle
 from support.resuming_edges import GROUP
 from support.roaming_clients import Roamer
+from support.roaming_steps import BETWEEN, CRASHES, MANY_TIMES, WHERE, WHO, faults, requests, step
 from support.roaming_truth import Truth
-from support.roaming_world import CLIENTS, NAMES, RoamingWorld, roaming
+from support.roaming_world import RoamingWorld, roaming
 
-MANY_TIMES = int(os.environ.get("HEADWATER_TEST_EXAMPLES_FACTOR", "1"))
-"""To hunt: so many times more examples."""
 MOST_WAYS = 20
 KEYS = st.sampled_from(["x", "y"])
 EVENTS = st.one_of(
@@ -29,28 +26,17 @@ EVENTS = st.one_of(
     st.tuples(st.just("clear")),
     st.tuples(st.just("say")),
 )
-WHO, WHERE, WHAT = st.integers(0, CLIENTS - 1), st.integers(0, 1), st.sampled_from([0, 0, 0, 1])
-MANY = st.sampled_from([1, 2, 3, 100])
-STEPS = st.one_of(
+WHAT = st.sampled_from([0, 0, 0, 1])
+ASKED = (
     st.tuples(st.just("ask"), WHO, WHAT, st.lists(EVENTS, min_size=1, max_size=2)),
     st.tuples(st.just("ask"), WHO, WHAT, st.lists(EVENTS, min_size=1, max_size=2)),
     st.tuples(st.just("turn"), WHO, WHAT, st.lists(EVENTS, max_size=1)),
     st.tuples(st.just("call"), WHO, st.sampled_from(["tell", "whisper", "echo", "told"])),
-    st.tuples(st.just("exchange"), WHO, WHERE),
-    st.tuples(st.just("exchange"), WHO, WHERE),
-    st.tuples(st.just("exchange"), WHO, WHERE),
-    st.tuples(st.just("post"), WHO, WHERE, st.booleans()),
-    st.tuples(st.sampled_from(["deaf", "gone"]), WHO),
-    st.tuples(st.sampled_from(["serve", "store", "hear store", "ring", "work"]), WHERE),
-    st.tuples(st.just("rise"), WHERE, MANY),
-    st.tuples(st.sampled_from(["cut", "fall", "ack", "flow", "flow"]), WHERE),
-    st.tuples(st.sampled_from(["flow", "flow"]), WHERE),
-    st.tuples(st.just("commit"), st.sampled_from(["", "", "cut", "done"])),
-    st.tuples(st.sampled_from(["die", "hang", "thaw", "doubt"]), WHERE),
-    st.tuples(st.sampled_from(["lose", "sink", "later"]), WHERE),
-    st.tuples(st.sampled_from(["time", "time"])),
 )
-CRASHES = st.one_of(STEPS, STEPS, STEPS, st.tuples(st.just("crash")), st.tuples(st.just("learn"), WHERE))
+STEPS = st.one_of(
+    *ASKED, *requests(WHO), *BETWEEN, faults(WHERE), st.tuples(st.sampled_from(["time", "time"]))
+)
+WITH_CRASHES = st.one_of(STEPS, STEPS, STEPS, *CRASHES)
 
 
 CLOSED = [
@@ -119,63 +105,6 @@ TOLD_BY_A_FORMER_EDGE = [
     ("flow", 1),
 ]
 """A former edge tells the next origin what a session has asked for, before the one that has it."""
-
-
-def step(world: RoamingWorld, what: str, *how: Any) -> None:
-    if what in ("ask", "turn"):
-        getattr(world, what)(world.clients[how[0]], NAMES[how[1]], how[2])
-    elif what == "call":
-        world.call(world.clients[how[0]], how[1])
-    elif what == "exchange":
-        world.exchange(world.clients[how[0]], world.edges[how[1]])
-    elif what == "post":
-        world.post(world.clients[how[0]], world.edges[how[1]], how[2])
-    elif what in ("deaf", "gone"):
-        world.clients[how[0]].deaf(what == "gone")
-    elif what == "rise":
-        world.rise(world.edges[how[0]], how[1])
-    elif what == "commit":
-        world.commit(how[0])
-    elif what == "time":
-        world.pass_time()
-    elif what == "crash":
-        world.crash()
-    elif what == "die":
-        world.die(world.edges[how[0]])
-    else:
-        move(world, what, how[0])
-    settle()
-    world.look()
-
-
-def move(world: RoamingWorld, what: str, where: int) -> None:
-    edge = world.edges[where]
-    wire = edge.wire
-    if what == "hang":
-        edge.hangs = True
-    elif what == "thaw":
-        world.thaw(edge)
-    elif what == "sink":
-        for one in world.wires_of(edge):
-            one.sink()
-    elif what == "cut" and wire is not None:
-        wire.cut()
-    elif what == "flow":
-        world.flow(edge)
-    elif edge.hangs:
-        return
-    elif what == "work":
-        world.work(edge)
-    elif what == "fall":
-        world.fall(edge)
-    elif what == "ack" and wire is not None:
-        wire.acknowledge()
-    elif what in ("serve", "store", "ring", "doubt", "lose", "learn"):
-        getattr(edge, what)()
-    elif what == "hear store":
-        edge.hear_store()
-    elif what == "later":
-        edge.time_is_up()
 
 
 def check(world: RoamingWorld) -> None:
@@ -263,7 +192,7 @@ def leave(world: RoamingWorld) -> None:
 
 
 def run(steps: list[Any], **how: Any) -> None:
-    with roaming(**how) as world:
+    with roaming(RoamingWorld, **how) as world:
         for one in steps:
             step(world, *one)
         world.quiet()
@@ -288,7 +217,7 @@ def test_a_slow_client_lacks_nothing_but_changes_that_others_have_changed_again(
 
 
 @settings(max_examples=60 * MANY_TIMES, deadline=None)
-@given(st.lists(CRASHES, min_size=15, max_size=60))
+@given(st.lists(WITH_CRASHES, min_size=15, max_size=60))
 @example(TOLD_BY_A_FORMER_EDGE)
 def test_a_client_notices_nothing_of_origins_either(steps: list[Any]) -> None:
     run(steps)
@@ -296,7 +225,7 @@ def test_a_client_notices_nothing_of_origins_either(steps: list[Any]) -> None:
 
 def test_who_waits_no_more_is_told_nothing() -> None:
     """Whoever has asked another edge meanwhile may have heard there that there is nothing, and asks on."""
-    with roaming() as world:
+    with roaming(RoamingWorld) as world:
         step(world, "call", 1, "told")
         step(world, "post", 2, 1, True)
         step(world, "work", 1)

@@ -170,7 +170,7 @@ class Script:
         if name is None:
             return
         with self._fault(f"SIGSTOP {name} for {_HANG_S:g} s", name):
-            self._cluster.kill(name, signal.SIGSTOP)
+            self._cluster.hang(name)
             gevent.sleep(_HANG_S)
             self._cluster.kill(name, signal.SIGCONT)
             self._cluster.wait_known(name)

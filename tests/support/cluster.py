@@ -20,6 +20,7 @@ from headwater_bus.requests import ask
 from headwater_bus.security import Security
 from honcho.environ import parse_procfile
 
+from support.hanging import hang
 from support.ports import free_base_port
 from support.waiting import TIME_FACTOR, eventually
 
@@ -132,6 +133,10 @@ class Cluster:
         self._running[name].send_signal(number)
         if number == signal.SIGKILL:
             self._running.pop(name).wait()
+
+    def hang(self, name: str) -> None:
+        """SIGSTOP, not inside a commit; SIGCONT has it go on."""
+        hang(self._running[name])
 
     def stop(self) -> dict[str, int]:
         """Stop all processes with SIGTERM; exit statuses by name. Those that do not end in time are killed: status -9."""

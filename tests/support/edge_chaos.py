@@ -138,7 +138,7 @@ class EdgeChaos(Crowd):
 
     def _hang(self, name: str) -> None:
         fault = self._begins(f"SIGSTOP {name} for {_HANG_S:g} s", kill=False)
-        self._cluster.kill(name, signal.SIGSTOP)
+        self._cluster.hang(name)
         gevent.sleep(_HANG_S)
         self._cluster.kill(name, signal.SIGCONT)
         self._cluster.wait_known(name)

@@ -40,7 +40,7 @@ class Wire:
         self.boot = world.boot
         self.data: Any = None
         self.failure: str | None = None
-        self.queued_bytes = 0
+        self.queued_bytes = self.position = self.acknowledged = 0
         self.state = SimpleNamespace(resent_batches=0, unknown=0)
         self.up: deque[Any] = deque()
         self.down: deque[tuple[list[Any], int]] = deque()
@@ -58,6 +58,7 @@ class Wire:
     def send(self, envelope: Any) -> None:
         if self.failure is None:
             (arrives,) = _CODEC.unpack(_CODEC.pack([envelope]))
+            self.position += 1
             self.up.append(arrives)
 
     def give_up(self, reason: str) -> None:
@@ -113,7 +114,8 @@ class Wire:
         return True
 
     def acknowledge(self) -> None:
-        """The origin hears which batches the edge has."""
+        """Both ends hear what the other one has."""
+        self.acknowledged = self.position - len(self.up)
         if self.far is not None:
             self.far.acknowledged = max(self._had, self.far.acknowledged)
 

@@ -24,10 +24,13 @@ CLIENTS = 3
 ALL = 10**6
 _Given = ParamSpec("_Given")
 _Got = TypeVar("_Got")
+_World = TypeVar("_World", bound="RoamingWorld")
 
 
 class Talking(Speaking):
     """Also with an answer."""
+
+    allow_publish = True
 
     @remote
     def echo(self, client: Client, word: float) -> float:
@@ -84,6 +87,8 @@ class Steps:
 class RoamingWorld:
     """See the module."""
 
+    roamer: type[Roamer] = Roamer
+
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
         """Of the edges."""
@@ -103,7 +108,7 @@ class RoamingWorld:
         self.made: list[float] = []
         self.said: list[float] = []
         self.words: list[float] = []
-        self.clients = [Roamer(number, number == 2) for number in range(CLIENTS)]
+        self.clients = [self.roamer(number, number == 2) for number in range(CLIENTS)]
 
     def begin(self) -> None:
         """All clients connect, and two use an object."""
@@ -359,9 +364,9 @@ class RoamingWorld:
 
 
 @contextmanager
-def roaming(**settings: Any) -> Iterator[RoamingWorld]:
+def roaming(kind: type[_World], **settings: Any) -> Iterator[_World]:
     """A world whose edges have these settings."""
-    world = RoamingWorld(**settings)
+    world = kind(**settings)
     fake = mock.Mock()
     fake.spawn_later = fake.spawn = world.later
     with (

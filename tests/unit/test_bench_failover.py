@@ -17,7 +17,7 @@ from bench.failover_feed import Times, Told
 from bench.failover_gaps import Silence, Trace, again_ms, latest_ms, longest_silence
 from bench.failover_layout import BUSY, MEMBERS, failover_clients, group_name
 from bench.failover_plot import write_plot
-from bench.failover_report import FailoverReport, markdown, write_json
+from bench.failover_report import FailoverReport
 from bench.failover_results import CaseResult, Gaps, Seen, case_result, case_rows
 from bench.machine import Machine
 from bench.measure import Usage
@@ -216,9 +216,9 @@ def report() -> FailoverReport:
     return FailoverReport("Fail-over", MACHINE, {"groups": 2}, servers, results)
 
 
-def test_the_report_names_machine_cases_misses_and_doubts(tmp_path: Path) -> None:
+def test_the_report_names_machine_cases_misses_and_doubts() -> None:
     made = report()
-    text = markdown(made)
+    text = made.sheet().markdown()
     for part in (
         "- Some CPU, 2 cores, 8.0 GB",
         "- all servers and the load together on 2 cores",
@@ -232,8 +232,7 @@ def test_the_report_names_machine_cases_misses_and_doubts(tmp_path: Path) -> Non
     ):
         assert part in text
     assert f"- drain: {DRAIN.about}" not in text
-    write_json(made, tmp_path / "failover.json")
-    data = json.loads((tmp_path / "failover.json").read_text())
+    data = json.loads(json.dumps(made.data()))
     assert data["results"][0]["clients_ms"] == [280.0, 380.0, 280.0, 280.0]
     assert data["rows"][1]["missed"] == ["3 faults, promised 0"]
 

@@ -66,7 +66,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def clients(server: Server) -> Iterator[FailoverClients]:
-    plan = ObjectPlan("127.0.0.1", (1, 2), "live", CLIENTS, 1, 1, True, None)
+    plan = ObjectPlan("127.0.0.1", (1, 2), "live", CLIENTS, 1, True, None)
     with closing(FailoverClients(plan)) as made:
         made.open_all(lambda opened: None)
         yield made

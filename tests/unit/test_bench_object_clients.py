@@ -62,7 +62,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def clients(server: Server) -> Iterator[ObjectClients]:
-    with closing(ObjectClients(ObjectPlan("127.0.0.1", (1,), "live", CLIENTS, 1, WINDOW, True, 0))) as made:
+    with closing(ObjectClients(ObjectPlan("127.0.0.1", (1,), "live", CLIENTS, WINDOW, True, 0))) as made:
         opened: list[int] = []
         made.open_all(opened.append)
         assert opened == [1, 2]
@@ -169,7 +169,7 @@ def test_every_edge_is_waited_for_and_then_must_be_there(
         ClientSpec(edge, "room", (0,), 0 if number == 0 else None) for number, edge in enumerate((0, 1, 1, 0))
     ]
     opened: list[int] = []
-    with closing(ObjectClients(ObjectPlan("127.0.0.1", (1, 2), "live", members, 1, 1, True, 0))) as clients:
+    with closing(ObjectClients(ObjectPlan("127.0.0.1", (1, 2), "live", members, 1, True, 0))) as clients:
         if fails_later:
             with pytest.raises(SessionError, match="client 3: 2"):
                 clients.open_all(opened.append)

@@ -1,10 +1,12 @@
 """The clients in C of the object and call benchmarks; the test is the server, and tells them what it likes."""
 
 import socket
+import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import psutil
 import pytest
 from headwater_rtmp import control
 from headwater_rtmp.command import decode_command, encode_command
@@ -111,8 +113,8 @@ def members(
     listener: socket.socket, *clients: ClientSpec, batch: int = 1
 ) -> Iterator[tuple[RequestLoad, list[End]]]:
     """A load that runs, in a window that has begun, and the server's ends of its clients."""
-    plan = ObjectPlan("127.0.0.1", (port(listener),), "live", list(clients), batch, WINDOW, True, None)
-    with object_load(plan) as load:
+    plan = ObjectPlan("127.0.0.1", (port(listener),), "live", list(clients), WINDOW, True, None)
+    with object_load(plan, batch) as load:
         made = ends(listener, load, [client.objects for client in clients])
         load.begin()
         load.start(None)
@@ -280,7 +282,7 @@ def test_a_rate_is_kept_without_answers(listener: socket.socket) -> None:
 
 
 def test_a_refused_object_ends_the_load(listener: socket.socket) -> None:
-    plan = ObjectPlan("127.0.0.1", (port(listener),), "live", [REQUESTER], 1, 1, True, None)
+    plan = ObjectPlan("127.0.0.1", (port(listener),), "live", [REQUESTER], 1, True, None)
     with object_load(plan) as load:
         load.tell_clients()
         end = End(listener.accept()[0])
@@ -324,6 +326,33 @@ def test_pings_are_answered_in_their_order(listener: socket.socket, monkeypatch:
             window = seen(load)
     assert (window.disordered, window.missing, window.strange) == (1, 0, 0)
     assert window.answered >= 19
+
+
+def test_more_pings_than_are_remembered_are_an_error(listener: socket.socket) -> None:
+    pingers = [("pinger", "127.0.0.1", port(listener), "live")]
+    with RequestLoad([], pingers, 5000, None) as load:
+        (end,) = ends(listener, load, [()])
+        with end.sock:
+            load.start(None)
+            with pytest.raises(BenchError, match="more pings are unanswered than it remembers"):
+                load.window()
+
+
+def test_a_client_that_an_order_closes_is_closed_once(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its socket is ready in the same turn: what is said of it then is old."""
+    monkeypatch.setattr(request_load, "_DRAIN_S", 0.5)
+    with members(listener, REQUESTER, LISTENER) as (load, (requester, listening)):
+        requester.requests(WINDOW)
+        program = next(each for each in psutil.Process().children() if each.name() == "object_load")
+        program.suspend()
+        load.start(None)  # Everyone acknowledges, and that is when the load finds the listener gone.
+        listening.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        listening.sock.close()
+        program.resume()
+        window = seen(load)
+    assert window.closed == 1
 
 
 def test_the_programs_compile() -> None:

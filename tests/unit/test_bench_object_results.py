@@ -2,15 +2,21 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench import calls, cost, growth, objects
+from bench.errors import BenchError
+from bench.figures import Figure
 from bench.machine import Machine
 from bench.measure import Usage
-from bench.request_load import RequestWindow
+from bench.media import Timing
+from bench.processes import choose_cores
+from bench.request_bench import Benchmark, Experiment, RequestBench, measure_all, write_results
+from bench.request_load import RequestLoad, RequestWindow
 from bench.request_results import (
     FAULTS,
     HALF_P99,
@@ -23,7 +29,7 @@ from bench.request_results import (
     per_cpu_s,
     percent,
 )  # fmt: skip
-from bench.results import CoreUse, Figure, Measurement, Spread
+from bench.results import CoreUse, Measurement, Spread
 from bench.screen import wide_console
 from bench.store_cluster import StoreCluster, redis_command
 from bench.stream_limit import StreamRow, stream_of, stream_row
@@ -138,7 +144,8 @@ def test_ratios_are_to_the_reference_of_the_same_run_and_load() -> None:
     assert [row.case for row in made] == [("own", "none"), ("own", "redis"), ("one", "redis")]
     off, redis, one = made
     assert figure(off, "changes/s") == Figure(10_000.0, 10_000.0, 12_000.0)
-    assert figure(redis, "changes/s") == Figure(8000.0, 5000.0, 12_000.0, pytest.approx(0.8))  # type: ignore[arg-type]  # an approx stands for the float
+    assert replace(figure(redis, "changes/s"), ratio=None) == Figure(8000.0, 5000.0, 12_000.0)
+    assert figure(redis, "changes/s").ratio == pytest.approx(0.8)
     assert figure(redis, "faults").greatest == 3
     assert figure(one, "changes/s").ratio is None
 
@@ -164,6 +171,66 @@ def test_the_report_names_machine_and_doubts(tmp_path: Path) -> None:
     assert data["measurements"][1]["doubts"] == ["3 events or results were missing"]
     assert data["rows"][1]["figures"]["changes/s"]["ratio"] == pytest.approx(1.0)
     assert (tmp_path / "made.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+class Cluster(StoreCluster):
+    """One that does not start where its journal is "redis"."""
+
+    def start(self) -> None:
+        if self.journal == "redis":
+            raise BenchError("redis-server ended with status 1", failed=True)
+
+    def settings(self) -> dict[str, object]:
+        return {"version": "headwater 2"}
+
+
+class NoLoad(RequestLoad):
+    """Nobody asks."""
+
+    def __init__(self) -> None:
+        raise BenchError("no client can connect", failed=True)
+
+
+def test_a_case_that_cannot_be_measured_does_not_cost_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is noted, what the others have shown is written, and the status tells of it."""
+
+    def answer(_: RequestBench, server: StoreCluster, experiment: Experiment, run: int) -> RequestMeasurement:
+        if (server.journal, run) == ("none", 1):
+            raise BenchError("nothing was answered in 5 s", failed=True)
+        return measured(server.journal, run)
+
+    monkeypatch.setattr(RequestBench, "measure", answer)
+    monkeypatch.setattr("os.sched_setaffinity", lambda pid, cores: None)
+    made = [
+        Experiment(("own", store), partial(Cluster, journal=store, edges=1), lambda server, core: NoLoad(), 1)
+        for store in ("redis", "none", "sqlite")
+    ]
+    cores, timing = choose_cores([0, 1]), Timing(5, 1, 2)
+    found = measure_all(made, cores, timing, wide_console())
+    assert [(each.case[1], each.run) for each in found.measurements] == [
+        ("none", 2),
+        ("sqlite", 1),
+        ("sqlite", 2),
+    ]
+    assert found.failures == [
+        "own, redis, run 1: redis-server ended with status 1",
+        "own, none, run 1: nothing was answered in 5 s",
+        "own, redis, run 2: redis-server ended with status 1",
+    ]
+    panels = ("changes/s", "origin CPU %", "faults", "load CPU %")
+    benchmark = Benchmark("made", "Changes", ("load", "journal"), COLUMNS, panels, lambda case: None)
+    assert write_results(benchmark, found, cores, timing, tmp_path, wide_console())
+    text = (tmp_path / "made.md").read_text()
+    assert "- DOUBT not measured: own, none, run 1: nothing was answered in 5 s\n" in text
+    assert json.loads((tmp_path / "made.json").read_text())["failures"] == found.failures
+
+
+def test_what_was_not_measured_at_all_is_written_too(tmp_path: Path) -> None:
+    replace(results(), failures=["own, none, run 1: no"]).write(tmp_path, "made", wide_console())
+    assert "- DOUBT not measured: own, none, run 1: no\n" in (tmp_path / "made.md").read_text()
+    assert (tmp_path / "made.png").exists()
 
 
 def test_the_journal_is_the_stores() -> None:

@@ -1,14 +1,17 @@
 """The benchmark's arithmetic and reports: percentiles, ratios within a run, doubts, configurations."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from bench.contenders import floor_for, nginx_for
 from bench.errors import BenchError
+from bench.figures import Figure, cell, over_runs
 from bench.headwater import arguments
 from bench.load import LoadWindow
 from bench.machine import Machine
@@ -16,8 +19,9 @@ from bench.measure import Usage, gigabits, percentile, ratio
 from bench.native_load import Durations, NativeWindow
 from bench.nginx import find_module, render_config
 from bench.plot import Panel, short_number, write_plot
-from bench.report import Report, cell, markdown, write_json
-from bench.results import Column, CoreUse, Figure, Measurement, Spread, measurement, rows
+from bench.report import Report
+from bench.results import Column, CoreUse, Measurement, Spread, measurement, rows
+from bench.sheet import Sheet
 
 MACHINE = Machine("Some CPU", 2, 8.0, "6.1", "cubic", "3.11.7", "2026-11-24 12:00 UTC", 0, (1,))
 QUIET = CoreUse(0.5, 0.5, 40.0)
@@ -179,6 +183,25 @@ def test_cells() -> None:
     assert cell(Figure(0.21, 0.2, 0.23, 0.754), 2) == "0.21 [0.20–0.23] (0.75×)"
 
 
+def test_runs_are_compared_with_the_same_runs() -> None:
+    values = {1: 2.0, 2: 4.0, 3: 6.0}
+    assert over_runs(values) == Figure(4.0, 2.0, 6.0)
+    assert over_runs(values, {1: 4.0, 2: 0.0, 4: 1.0}) == Figure(4.0, 2.0, 6.0, 0.5)
+
+
+def test_a_sheet_is_written_with_what_can_be_drawn(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=120)
+    sheet = Sheet("Title", ("case", "ms"), (0,), [["a", "1.5"], ["b", ""]], ["a note"])
+    sheet.deliver(tmp_path, "made", {"rows": []}, None, console)
+    assert (tmp_path / "made.md").read_text() == (
+        "Title\n\n| case | ms |\n| --- | --- |\n| a | 1.5 |\n| b |  |\n\n- a note\n"
+    )
+    assert json.loads((tmp_path / "made.json").read_text()) == {"rows": []}
+    assert not (tmp_path / "made.png").exists()
+    sheet.deliver(tmp_path, "made", {}, lambda path: path.touch(), console)
+    assert (tmp_path / "made.png").exists()
+
+
 def report() -> Report[Measurement]:
     measurements = [measured(), measured("headwater, 20 ms", missing=3)]
     servers: dict[str, dict[str, object]] = {
@@ -191,16 +214,15 @@ def report() -> Report[Measurement]:
     )
 
 
-def test_the_report_names_machine_date_and_doubts(tmp_path: Path) -> None:
+def test_the_report_names_machine_date_and_doubts() -> None:
     made = report()
-    text = markdown(made)
+    text = made.sheet().markdown()
     assert "Some CPU, 2 cores, 8.0 GB, Linux 6.1, Python 3.11.7, 2026-11-24 12:00 UTC" in text
     assert "- a remark\n" in text
     assert "DOUBT headwater, 20 ms, 100 players, run 1: players missed 3 messages" in text
     assert "| 100 players | headwater, 20 ms, edge alone | 0.200 | 0.80 |  | 3 |" in text
     assert text.count("- nginx 1\n") == text.count("- headwater-edge 2\n") == 1
-    write_json(made, tmp_path / "fanout.json")
-    data = json.loads((tmp_path / "fanout.json").read_text())
+    data = json.loads(json.dumps(made.data()))
     assert data["measurements"][1]["doubts"] == ["players missed 3 messages"]
     assert data["rows"][2]["figures"]["× nginx"]["median"] == pytest.approx(1.0)
 

@@ -14,7 +14,7 @@ from bench.session import SessionError
 from bench.stream import StreamShape
 from bench.tunnel_plan import Role, TunnelWindow
 from bench.tunnel_plot import write_plot
-from bench.tunnel_report import TunnelReport, markdown, write_json
+from bench.tunnel_report import TunnelReport
 from bench.tunnel_results import TunnelMeasurement, tunnel_rows
 from bench.tunnel_wire import NEVER, TcpWire, TunnelWire
 from bench.tunnels import Plan
@@ -166,15 +166,14 @@ def test_ratios_are_to_rtmp_of_the_same_run() -> None:
 
 def test_reports(tmp_path: Path) -> None:
     made = report()
-    text = markdown(made)
+    text = made.sheet().markdown()
     for part in (
         "| play | rtmpt, sqlite | 100 | 2000 |",
         "DOUBT play, rtmpt, sqlite, run 2: 1 missing",
         "6.00 (2.50×)",
     ):
         assert part in text
-    write_json(made, tmp_path / "tunnels.json")
-    data = json.loads((tmp_path / "tunnels.json").read_text())
+    data = json.loads(json.dumps(made.data()))
     assert data["measurements"][3]["doubts"] == ["1 missing"]
     assert "latencies_ms" not in data["measurements"][0]["seen"]
     write_plot(made, tmp_path / "tunnels.png")

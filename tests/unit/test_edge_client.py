@@ -226,6 +226,18 @@ def test_a_client_whose_origin_does_not_keep_up_is_not_read(edge: Edge, link: Fa
     assert not edge.paused
 
 
+def test_a_paused_client_is_read_again_by_itself(edge: Edge, link: FakeLink) -> None:
+    peer = attached(edge, link)
+    link.queued_bytes = edge.config.link_bytes + 1
+    peer.command("one")
+    eventually(lambda: edge.paused, 10)
+    link.sent.clear()
+    peer.command("two")
+    link.queued_bytes = 0
+    eventually(lambda: link.of(traffic.FromClient), 10)
+    assert not edge.paused
+
+
 def test_a_paused_client_that_goes_is_noticed_when_it_is_read_again(edge: Edge, link: FakeLink) -> None:
     peer = attached(edge, link)
     assert peer.client is not None

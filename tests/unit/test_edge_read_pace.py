@@ -126,6 +126,39 @@ def test_one_that_cannot_be_read_costs_no_other() -> None:
     assert read == ["other", "again"]
 
 
+def test_the_loop_has_its_turn_between_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater_edge.read_pace.SLICE_S", 0.0)
+    done: list[str] = []
+    loop = gevent.get_hub().loop
+    pace = ReadPace(0.01)
+
+    def read(name: str) -> None:
+        done.append(name)
+        loop.run_callback(done.append, f"what {name} brought")
+
+    for name in ("a", "b", "c"):
+        pace.add(lambda name=name: read(name))  # type: ignore[misc]  # a default is no argument
+    eventually(lambda: len(done) == 6, 5)
+    assert done == ["a", "what a brought", "b", "what b brought", "c", "what c brought"]
+    pace.add(lambda: read("d"))
+    eventually(lambda: len(done) == 8, 5)
+
+
+def test_who_is_added_while_others_are_read_waits_for_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater_edge.read_pace.SLICE_S", 0.0)
+    done: list[str] = []
+    pace = ReadPace(0.01)
+
+    def first() -> None:
+        done.append("a")
+        pace.add(lambda: done.append("again"))
+
+    pace.add(first)
+    pace.add(lambda: done.append("b"))
+    eventually(lambda: len(done) == 3, 5)
+    assert done == ["a", "b", "again"]
+
+
 def test_one_that_leaves_or_does_not_publish_any_more_is_not_waited_for(stage: Any) -> None:
     edge, link = stage
     peer, other = publisher(edge, link), publisher(edge, link)

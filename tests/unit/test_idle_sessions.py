@@ -97,7 +97,7 @@ def test_what_a_client_says_of_itself_is_there_after_it_was_accepted() -> None:
     Reading.seen = []
     bench = JournaledBench(Reading, memory_journals())
     client = bench.member(bench.edge(), properties=ABOUT)
-    assert client.session._properties is None
+    assert client.session.properties is None
     client.command("look", transaction=2)
     assert answer(client)[0] == "_result"
     bench.crash()

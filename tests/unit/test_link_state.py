@@ -6,7 +6,7 @@ import msgpack
 import pytest
 from headwater_bus import link_state
 from headwater_bus.codec import Codec
-from headwater_bus.link_state import ACK_DELAY_S, LinkOptions, LinkProtocolError, LinkState, bye, reset
+from headwater_bus.link_state import LinkOptions, LinkProtocolError, LinkState, bye, reset
 from headwater_bus.traffic import TRAFFIC, Applied, FromClient, ObjectUpdate, PublishStarted, SessionState
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -114,7 +114,21 @@ def test_silence_is_noticed_and_heartbeats_break_it() -> None:
         roundtrip(edge, origin, step * 0.5)
     assert not edge.silent(10.0)
     assert not origin.silent(10.0)
-    assert origin.silent(14.0)
+    for now in (11.0, 12.0):
+        assert not origin.silent(now)
+        origin.outgoing(now)
+        assert origin.deadline() == 12.0
+    assert origin.silent(12.1)
+
+
+def test_who_was_held_up_listens_before_it_calls_the_peer_silent() -> None:
+    edge, origin = open_pair()
+    roundtrip(edge, origin, 0.5)
+    origin.deadline()
+    assert not origin.silent(6.5)
+    origin.outgoing(6.5)
+    assert origin.deadline() == 7.5
+    assert origin.silent(7.51)
 
 
 def test_bye_and_restart_end_the_link() -> None:
@@ -171,8 +185,8 @@ def test_acknowledgements_wait_a_moment_for_data_that_can_carry_them() -> None:
     assert transfer(edge, origin, 0.1) == [1]
     assert not origin.due(0.1)
     assert origin.outgoing(0.1) == []
-    assert origin.due(0.1 + ACK_DELAY_S)
-    transfer(origin, edge, 0.1 + ACK_DELAY_S)
+    assert origin.due(0.1 + LinkOptions().ack_delay_s)
+    transfer(origin, edge, 0.1 + LinkOptions().ack_delay_s)
     assert edge.idle
     assert not origin.due(0.2)
     edge.send(envelope(2))
@@ -405,3 +419,35 @@ def test_a_frame_that_the_peer_would_not_take_ends_the_link_with_a_reason(
     assert origin.outgoing(0.1) == []
     assert origin.failure is not None
     assert "a batch of 10010 bytes, expected 10000 at most" in origin.failure
+
+
+def test_the_deadline_says_when_to_look_again() -> None:
+    edge, origin = pair(LinkOptions(heartbeat_s=1.0, timeout_s=3.0, resend_s=0.5, ack_delay_s=0.1))
+    transfer(edge, origin, 0.0)
+    assert edge.deadline() == 1.0
+    transfer(origin, edge, 0.2)
+    edge.send(envelope(1))
+    transfer(edge, origin, 0.3)
+    # The acknowledgement; what is under way.
+    assert (origin.deadline(), edge.deadline()) == (0.4, 0.8)
+    for now in (0.39, 0.4):
+        assert origin.due(now) == (now >= origin.deadline())
+    transfer(origin, edge, 0.4)
+    assert (origin.deadline(), edge.deadline()) == (1.4, 1.3)
+    # Nothing is heard any more: heartbeats, then the end.
+    while not edge.silent(edge.deadline() + 0.01):
+        now = edge.deadline()
+        assert edge.due(now)
+        assert edge.outgoing(now)
+        assert edge.deadline() > now
+    assert edge.deadline() == pytest.approx(3.4)
+
+
+def test_a_peer_that_is_asked_says_at_once_what_it_has() -> None:
+    edge, origin = open_pair()
+    edge.send(envelope(1))
+    edge.ask()
+    assert transfer(edge, origin, 0.1) == [1]
+    assert origin.due(0.1)
+    transfer(origin, edge, 0.1)
+    assert edge.idle

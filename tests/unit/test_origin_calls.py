@@ -1,6 +1,7 @@
 """The origin: calls of clients to `@remote` methods, calls to clients, and their order. No sockets."""
 
 import logging
+from types import MethodType
 from typing import Any
 
 import gevent
@@ -33,7 +34,22 @@ class Base(Application):
         return "base"
 
 
+class Opaque:
+    """A method that says nothing of its arguments, as what is written in C may."""
+
+    @property
+    def __signature__(self) -> object:
+        raise ValueError("no signature found")
+
+    def __get__(self, application: object, owner: type | None = None) -> Any:
+        return self if application is None else MethodType(self, application)
+
+    def __call__(self, application: Application, client: Client, word: str) -> str:
+        return word
+
+
 class App(Base):
+    opaque = remote(Opaque())
     gate: Event
     log: list[Any]
 
@@ -209,6 +225,17 @@ def test_bad_arguments_are_the_callers_fault(
     ((name, _, info),) = ask(client, "add", *args)
     assert (name, info["code"]) == ("_error", "NetConnection.Call.BadArguments")
     assert caplog.records == []
+
+
+def test_arguments_of_what_does_not_say_which_it_takes_are_not_looked_at(
+    client: FakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    ((name, _, result),) = ask(client, "opaque", "word")
+    assert (name, result) == ("_result", "word")
+    ((name, _, info),) = ask(client, "opaque")
+    assert (name, info["description"]) == ("_error", "the application failed")
+    (record,) = caplog.records
+    assert "missing 1 required positional argument: 'word'" in record.__dict__["fields"]["error"]
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def test_a_tick_that_comes_late_says_by_how_much(
     bench: JournaledBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late: list[float] = []
-    monkeypatch.setattr(origin, "_TICK_S", 0.0)
+    monkeypatch.setattr(origin, "_TICK_S", 0.01)
     monkeypatch.setattr(origin, "_LATE_S", 0.1)
     monkeypatch.setattr(bench.origin, "held_up", late.append)
     ticking = gevent.spawn(bench.origin.tick)

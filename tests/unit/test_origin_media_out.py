@@ -55,7 +55,9 @@ def test_after_a_pause_it_leaves_at_once_and_then_what_has_gathered(link: FakeLi
     assert not link.log
     eventually(lambda: bool(link.log), 5)
     assert numbers(link) == [3, 4]
-    gevent.sleep(0.12)
+    delay = out._delay
+    assert delay is not None
+    eventually(lambda: not delay.running, 5)
     out.send(media(5))
     gevent.sleep(0)
     assert numbers(link) == [5]

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 from headwater_bus import traffic
+from headwater_rtmp.media import add_set_data_frame
 from headwater_rtmp.message import Message
+from support.fanout_bench import META
 from support.resuming_edges import Reader
 from support.resuming_media import command, picture
 from support.stream_cast import Cast
@@ -69,8 +71,11 @@ class Taking:
 
 @pytest.fixture
 def cast() -> Cast:
-    """The pictures 0 to 2 have been shown."""
-    return Cast()
+    """The pictures 0 to 2 have been shown; the first player may go to another edge."""
+    cast = Cast(publishes=False)
+    cast.group.roaming.add(cast.group.by_id[cast.players[0].session_id], 0)
+    cast.publish("a")
+    return cast
 
 
 def test_a_player_is_told_what_it_lacks_and_goes_on(cast: Cast) -> None:
@@ -128,6 +133,22 @@ def test_a_player_is_told_of_the_kinds_that_it_wants(
     assert taking.resume() == (True, [3] if 9 in told else [])
     kinds = [envelope.type_id for envelope in taking.seen if isinstance(envelope, traffic.ToClient)]
     assert [kind for kind in kinds if kind in (8, 9)] == told
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_metadata_that_came_meanwhile_is_told_as_the_rest_is(cast: Cast, before: int) -> None:
+    taking = Taking(cast, behind=0)
+    cast.pictures(3, 3 + before)
+    cast.send(add_set_data_frame(Message(18, 1, 30, META)))
+    cast.pictures(3 + before, 5)
+    cast.quiet()
+    assert taking.resume() == (True, [3, 4])
+    told = [
+        envelope.payload
+        for envelope in taking.seen
+        if isinstance(envelope, traffic.ToClient) and envelope.type_id in (9, 18)
+    ]
+    assert told.index(META) == before
 
 
 # Its origin, too

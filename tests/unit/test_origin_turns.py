@@ -82,10 +82,16 @@ def test_each_clients_messages_come_in_their_order() -> None:
 def test_a_greenlet_that_ends_half_way_leaves_the_rest_to_another() -> None:
     _, clients, _ = stage(4)
     clients[0].command("die", transaction=2)
+    clients[0].command("note", 4.0, transaction=3)
     for client in clients[1:]:
         client.command("note", 2.0, transaction=2)
     settle()
-    assert [answers(client) for client in clients[1:]] == [[2.0]] * 3
+    assert [answers(client) for client in clients] == [[4.0], [2.0], [2.0], [2.0]]
+    clients[0].command("die", transaction=4)
+    settle()
+    clients[0].command("note", 5.0, transaction=5)
+    settle()
+    assert answers(clients[0]) == [5.0]
     # And so it goes on.
     clients[1].command("note", 3.0, transaction=3)
     settle()

@@ -1,9 +1,11 @@
 """What a joining player gets, and what the cache may cost."""
 
+import gc
+
 import pytest
 from headwater_rtmp.gop import GopCache
 from headwater_rtmp.media import MediaFlags
-from headwater_rtmp.message import Message
+from headwater_rtmp.message import Counted, Message
 
 METADATA = Message(18, 1, 0, b"\x02\x00\x0aonMetaData\x05")
 AVC = Message(9, 1, 0, b"\x17\x00\x00\x00\x00avcC")
@@ -44,6 +46,21 @@ def test_headers_in_order_and_messages_as_they_came() -> None:
     assert cache.has_video
     assert cache.headers() == at(40, METADATA, AVC, AAC)
     assert cache.snapshot() == at(40, METADATA, AVC, AAC) + messages
+
+
+def test_messages_keep_their_numbers_those_that_have_one() -> None:
+    messages = [Counted(9, 1, 0, key(0).payload, 0), Counted(8, 1, 1, sound(1).payload, 1 << 40), inter(40)]
+    assert filled(AVC, *messages).snapshot() == [*at(0, AVC), *messages]
+
+
+def test_what_is_cached_is_nothing_to_the_garbage_collector() -> None:
+    cache = filled(AVC, key(0))
+    gc.collect()
+    before = len(gc.get_objects())
+    for number in range(1000):
+        cache.add(Counted(9, 1, number, inter(number).payload, number))
+    gc.collect()
+    assert len(gc.get_objects()) - before < 100
 
 
 def test_one_that_keeps_headers_alone_tells_what_messages_are_all_the_same() -> None:

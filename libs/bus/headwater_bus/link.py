@@ -1,7 +1,7 @@
 """Links on ZeroMQ sockets: the edge's end (a DEALER each) and the origin's end (one ROUTER for all edges).
 
-One greenlet reads a socket and one writes it; a third looks at the clock. Callbacks run in the reading
-greenlet, one batch at a time and in order; they must not block for long. A callback that raises ends its link,
+One greenlet reads a socket and one writes it, also when an alarm says that time has come for something. Callbacks run in
+the reading greenlet, one batch at a time and in order; they must not block for long. A callback that raises ends its link,
 and only that.
 """
 
@@ -28,6 +28,7 @@ from headwater_bus.link_state import (
 )
 from headwater_bus.logs import RateLimit, get_log
 from headwater_bus.polled import PolledSocket
+from headwater_bus.rhythm import Alarm
 from headwater_bus.security import Security, SecurityError
 from headwater_bus.sockets import SLICE_S, BindError, bind, connect, pause, until_closed, user_of
 from headwater_bus.traffic import TRAFFIC
@@ -35,7 +36,6 @@ from headwater_bus.traffic import TRAFFIC
 __all__ = ["BindError", "EdgeLink", "Link", "LinkOptions", "OriginLinks"]
 
 _CODEC = Codec(TRAFFIC)
-_TICK_S = 0.1
 _BYE_LINGER_MS = 200
 _MAY_LINK = ("edge-", "origin-")
 """Whose node ids may open a link: edges, and origins for what their applications do at others."""
@@ -47,7 +47,7 @@ _log = get_log("link")
 class Link:
     """What both ends have in common: `send`, who the peer is, how much it has not acknowledged."""
 
-    __slots__ = ("_marked", "_ready", "_wake", "data", "id", "state")
+    __slots__ = ("_alarm", "_marked", "_ready", "_wake", "data", "id", "state")
 
     def __init__(self, state: LinkState, link_id: bytes, wake: Event, ready: "list[Link]") -> None:
         self.state = state
@@ -56,6 +56,7 @@ class Link:
         """Whatever the owner keeps for this link."""
         self._wake, self._ready = wake, ready
         self._marked = False
+        self._alarm = Alarm(self.mark)
 
     @property
     def peer(self) -> str:
@@ -97,6 +98,11 @@ class Link:
         if not self._marked:
             self.mark()
 
+    def ask(self) -> None:
+        """Have the peer say at once what it has taken, sooner than it would by itself."""
+        self.state.ask()
+        self.mark()
+
     def mark(self) -> None:
         """Have the writing greenlet look at this link."""
         if not self._marked:
@@ -107,6 +113,18 @@ class Link:
     def unmark(self) -> None:
         """The writing greenlet looks at it now."""
         self._marked = False
+
+    def arrange(self, now: float) -> None:
+        """Have the writing greenlet look at this link when something is due: now, or at its deadline."""
+        if self.state.due(now):
+            self.mark()
+        elif self.state.failure is None:
+            self._alarm.set(self.state.deadline())
+
+    def end(self, reason: str) -> None:
+        """It is over, and nothing is due any more."""
+        self.state.fail(reason)
+        self._alarm.stop()
 
 
 OnBatch = Callable[[Link, list[Any]], None]
@@ -120,6 +138,8 @@ class EdgeLink(Link):
     then, ZeroMQ connects again. Nothing is raised."""
 
     __slots__ = (
+        "_endpoint",
+        "_has_keys",
         "_jobs",
         "_monitor",
         "_on_batch",
@@ -155,6 +175,7 @@ class EdgeLink(Link):
         link_id = f"{node_id}|{boot}|{secrets.token_hex(16)}".encode()
         super().__init__(state, link_id, Event(), [])
         self.origin = origin
+        self._endpoint, self._has_keys = endpoint, security.encrypted
         self._on_batch, self._on_up, self._on_down = on_batch, on_up, on_down
         self._on_suspect = on_suspect
         self._up = False
@@ -180,7 +201,7 @@ class EdgeLink(Link):
             self._jobs = [gevent.spawn(self._over)]
             return
         self.mark()
-        jobs = (self._read, self._write, self._tick, self._watch)
+        jobs = (self._read, self._write, self._watch)
         self._jobs = [gevent.spawn(self._run, job) for job in jobs]
 
     def close(self, reason: str) -> None:
@@ -205,7 +226,7 @@ class EdgeLink(Link):
             self._over()
 
     def _end(self, reason: str) -> None:
-        self.state.fail(reason)
+        self.end(reason)
         jobs, self._jobs = self._jobs, []
         gevent.killall([job for job in jobs if job is not gevent.getcurrent()], block=False)
         if not self._socket.closed:
@@ -251,8 +272,7 @@ class EdgeLink(Link):
             self._on_up(self)
         if envelopes:
             self._on_batch(self, envelopes)
-        if self.state.due(now):
-            self.mark()
+        self.arrange(now)
 
     def _write(self) -> None:
         send = self._socket.send
@@ -261,24 +281,21 @@ class EdgeLink(Link):
             self._wake.clear()
             self._ready.clear()
             self.unmark()
-            try:
-                for frames in self.state.outgoing(time.monotonic()):
-                    send(frames)
-            except zmq.Again:
-                # Keys on one side only, or a frame over the limit: it does not connect again then.
-                self.state.fail("ZeroMQ has given the connection up: the other end speaks it in another way")
-            if self.failure is not None:
-                return self._over()
-
-    def _tick(self) -> None:
-        while True:
-            gevent.sleep(min(_TICK_S, self._options.heartbeat_s / 2))
             now = time.monotonic()
             if self.state.silent(now):
                 self.state.fail(f"nothing heard for {self._options.timeout_s:g} s")
+            try:
+                for frames in self.state.outgoing(now):
+                    send(frames)
+            except zmq.Again:
+                # It does not connect again then.
+                self.state.fail(
+                    f"ZeroMQ gave up the connection to {self._endpoint}: expected --keys at both ends or at neither "
+                    f"(here: {'with' if self._has_keys else 'without'}), and frames of {MAX_FRAME_BYTES} bytes at most"
+                )
+            if self.failure is not None:
                 return self._over()
-            if self.state.due(now):
-                self.mark()
+            self.arrange(now)
 
     def _watch(self) -> None:
         """Every handshake but the first is a reconnect."""
@@ -346,7 +363,7 @@ class OriginLinks:
 
     def jobs(self) -> list[tuple[str, Callable[[], None]]]:
         """Named jobs to spawn; each runs until it is killed or the links are closed."""
-        named = (("link-read", self.read), ("link-write", self.write), ("link-tick", self.tick))
+        named = (("link-read", self.read), ("link-write", self.write))
         return [(name, until_closed(self._socket, job)) for name, job in named]
 
     def read(self) -> None:
@@ -386,8 +403,7 @@ class OriginLinks:
             return
         if envelopes and self._guard(link, self._on_batch, link, envelopes):
             return
-        if link.state.due(now):
-            link.mark()
+        link.arrange(now)
 
     def _accept(self, link_id: bytes, frames: list[bytes], user: str | None, now: float) -> Link | None:
         header = read_header(frames)
@@ -443,7 +459,7 @@ class OriginLinks:
         self._wake.set()
 
     def _drop(self, link: Link, reason: str) -> None:
-        link.state.fail(reason)
+        link.end(reason)
         if self.links.pop(link.id, None) is not None:
             try:
                 self._on_down(link, reason)
@@ -464,27 +480,18 @@ class OriginLinks:
             self._ready.clear()
             for link in ready:
                 link.unmark()
+                if link.state.silent(now):
+                    link.state.fail(f"nothing heard for {self._options.timeout_s:g} s")
                 for frames in link.state.outgoing(now):
                     send([link.id, *frames])
-                if link.failure is not None and link.id in self.links:
+                if link.failure is None:
+                    link.arrange(now)
+                elif link.id in self.links:
                     self._give_up(link, link.failure)
 
     def _give_up(self, link: Link, reason: str) -> None:
         self._farewell(link.id, bye(reason))
         self._drop(link, reason)
-
-    def tick(self) -> None:
-        """Heartbeats, acknowledgements that are due, and lost peers."""
-        while True:
-            gevent.sleep(min(_TICK_S, self._options.heartbeat_s / 2))
-            now = time.monotonic()
-            for link in list(self.links.values()):
-                if link.failure is not None:
-                    self._give_up(link, link.failure)
-                elif link.state.silent(now):
-                    self._give_up(link, f"nothing heard for {self._options.timeout_s:g} s")
-                elif link.state.due(now):
-                    link.mark()
 
     def close(self, reason: str) -> None:
         """Send what is queued and BYE on every link, and close the socket; `on_down` is not called."""
@@ -493,7 +500,7 @@ class OriginLinks:
         for link in self.links.values():
             for frames in [*link.state.outgoing(time.monotonic()), bye(reason)]:
                 self._socket.send([link.id, *frames])
-            link.state.fail(reason)
+            link.end(reason)
         self.links.clear()
         self._socket.close(_BYE_LINGER_MS)
         self._wake.set()

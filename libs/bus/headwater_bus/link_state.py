@@ -31,11 +31,12 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_BATCHES_UNDER_WAY = 4096
 """Unacknowledged batches, however small: credit counts bytes, and ZeroMQ's memory counts messages, too."""
 MAX_NODE_ID = 80
-ACK_DELAY_S = 0.08
-"""So long an acknowledgement waits for a DATA that could carry it: media that gathers for 50 ms goes both ways within that."""
 _ACK_BATCHES = 32
 _GAP_REPORT_S = 0.1
 _RESEND_AGAIN_S = 0.5
+_HELD_UP_S = 0.5
+"""Who looks so much later than it was told to was held up (stopped, or without CPU time): what the peer has said meanwhile
+may wait unread."""
 _ENVELOPE_OVERHEAD_BYTES = 96
 """What an envelope counts for its other fields. A batch of MAX_BATCH_BYTES that is all of these stays below a frame's limit."""
 
@@ -69,13 +70,15 @@ class LinkOptions:
     """Limits of a link. `window_bytes`: what the peer may have under way unacknowledged. `heartbeat_s`: how
     long an end may be silent; `timeout_s`: after how long a silence the peer counts as lost. `resend_s`: how
     long without progress until the peer is asked what it has. `queue_bytes`: how much may wait here
-    before the link is given up (callers drop media long before, see `LinkState.queued_bytes`)."""
+    before the link is given up (callers drop media long before, see `LinkState.queued_bytes`). `ack_delay_s`: how long an
+    acknowledgement waits for a DATA that could carry it, less than the peer's `resend_s`."""
 
     window_bytes: int = 16 * 1024 * 1024
     heartbeat_s: float = 1.0
     timeout_s: float = 3.0
     resend_s: float = 1.0
     queue_bytes: int = 128 * 1024 * 1024
+    ack_delay_s: float = 0.08
 
 
 @dataclass(slots=True)
@@ -95,8 +98,8 @@ class LinkState:
     """`send()` envelopes, `outgoing(now)` gives the messages to put on the socket, `receive()` takes one.
 
     `now` is monotonic seconds everywhere. The object never blocks and owns no timer: the driver calls
-    `outgoing` after a `send` (it may gather several), and after a `receive` and every few tens of milliseconds
-    where `due(now)`. `expected_peer`: the node id that HELLO must name, where it is known.
+    `outgoing` after a `send` (it may gather several), and where `due(now)`: after a `receive`, and at `deadline()`.
+    `expected_peer`: the node id that HELLO must name, where it is known.
     """
 
     __slots__ = (
@@ -110,6 +113,7 @@ class LinkState:
         "_hello_due",
         "_in_flight",
         "_in_flight_bytes",
+        "_look_at",
         "_next_number",
         "_options",
         "_pending",
@@ -184,7 +188,7 @@ class LinkState:
         self._ping_due = self._resend = self._reconnected = False
         self._resent = (0, now)
         self._gap_reported_at = now - 1.0
-        self._progress_at = self._sent_at = now
+        self._progress_at = self._sent_at = self._look_at = now
 
     @property
     def idle(self) -> bool:
@@ -229,7 +233,7 @@ class LinkState:
         """Whether `outgoing` has something to send."""
         if self.failure is not None:
             return False
-        if self._hello_due or now - self._sent_at >= self._options.heartbeat_s:
+        if self._hello_due or now >= self._sent_at + self._options.heartbeat_s:
             return True
         if not self.established:
             return False
@@ -240,15 +244,30 @@ class LinkState:
             or now >= self._ack_at
             or (self._resend and self._in_flight)
             or (self._waiting and self._room(self._waiting[0].size))
-            or (self._in_flight and now - self._progress_at >= self._options.resend_s)
+            or (self._in_flight and now >= self._progress_at + self._options.resend_s)
         )
+
+    def deadline(self) -> float:
+        """When to look at `due` and `silent` again, if nothing is sent or received until then; it is remembered."""
+        options = self._options
+        at = min(self._sent_at + options.heartbeat_s, self.heard_at + options.timeout_s)
+        if self.established:
+            at = min(at, self._ack_at)
+            if self._in_flight:
+                at = min(at, self._progress_at + options.resend_s)
+        self._look_at = at
+        return at
+
+    def ask(self) -> None:
+        """Have the peer say at once what it has received."""
+        self._ping_due = True
 
     def outgoing(self, now: float) -> list[list[bytes]]:
         """Messages to send now, each a list of frames."""
         messages: list[list[bytes]] = []
         if self.failure is not None:
             return messages
-        beat = now - self._sent_at >= self._options.heartbeat_s
+        beat = now >= self._sent_at + self._options.heartbeat_s
         if self._hello_due or (beat and not self.established):
             self._hello_due = False
             hello = (PROTOCOL_VERSION, self.node_id, self.boot, self._options.window_bytes)
@@ -263,7 +282,7 @@ class LinkState:
         before = len(messages)
         self._data(messages, now)
         carried = len(messages) > before
-        if self._in_flight and now - self._progress_at >= self._options.resend_s:
+        if self._in_flight and now >= self._progress_at + self._options.resend_s:
             self._ping_due, self._progress_at = True, now
         if self._gap or ((self._ack_due or now >= self._ack_at) and not carried):
             messages.append([_header(Signal.ACK, self.received, self._gap)])
@@ -412,8 +431,8 @@ class LinkState:
             or number - self._acked_sent >= _ACK_BATCHES
         ):
             self._ack_due = True
-        elif self._ack_at > now + ACK_DELAY_S:
-            self._ack_at = now + ACK_DELAY_S
+        elif self._ack_at > now + self._options.ack_delay_s:
+            self._ack_at = now + self._options.ack_delay_s
         if UnknownEnvelope in map(type, envelopes):
             known = [envelope for envelope in envelopes if type(envelope) is not UnknownEnvelope]
             self.unknown += len(envelopes) - len(known)
@@ -439,8 +458,13 @@ class LinkState:
     # The end
 
     def silent(self, now: float) -> bool:
-        """Whether the peer was silent for longer than `timeout_s`; the driver then calls `fail`."""
-        return now - self.heard_at > self._options.timeout_s
+        """Whether the peer was silent for longer than `timeout_s`; the driver then calls `fail`. A driver that was held up
+        itself has not listened: the peer gets `heartbeat_s` to be heard."""
+        options = self._options
+        if now > self._look_at + _HELD_UP_S:
+            self._look_at = now
+            self.heard_at = max(self.heard_at, now - options.timeout_s + options.heartbeat_s)
+        return now > self.heard_at + options.timeout_s
 
     def fail(self, reason: str) -> None:
         """Give the link up."""

@@ -36,6 +36,7 @@ from headwater_bus.control import (
 from headwater_bus.cpu import CpuMeter
 from headwater_bus.logs import get_log
 from headwater_bus.requests import Caller, Handler, NoAnswerError, Requester, RequestError, RequestServer
+from headwater_bus.rhythm import until_next
 from headwater_bus.security import Security, SecurityError, ZapHandler
 from headwater_bus.view import Assignment, ClusterView, NodeInfo, leading_balancer
 
@@ -281,13 +282,13 @@ class Node:
     def _session(self, registry: Requester, register: Register) -> None:
         self._enter(registry, register)
         interval_s = self.config.heartbeat_ms / 1000
-        due = time.monotonic() + interval_s
+        due = time.monotonic() + until_next(interval_s)
         while True:
             if self._resubscribe.wait(max(0.0, due - time.monotonic())):
                 self._subscribe(registry)
                 if time.monotonic() < due:
                     continue
-            due = time.monotonic() + interval_s
+            due = time.monotonic() + until_next(interval_s)
             load = {"cpu_percent": self._cpu.percent(), **self.load_provider()}
             answer = registry.request(Renew(self.node_id, self.boot, load), _REQUEST_S)
             if self._leaving:

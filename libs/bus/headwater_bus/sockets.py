@@ -19,7 +19,7 @@ class BindError(zmq.ZMQError):
         super().__init__(error.errno, f"{endpoint}: cannot listen there: {error.strerror or error}")
 
 
-_FIRST = 2
+FIRST = 2
 """The highest priority of watchers (libev's EV_MAXPRI)."""
 
 
@@ -27,7 +27,7 @@ def pause() -> None:
     """Let the other greenlets run, and the loop look at its sockets, timers and threads. With `gevent.sleep(0)` those may have to
     wait for fifty slices of those greenlets that have so much to do: the loop goes through its callbacks first."""
     # Of the highest priority: one of a lower one waits until nothing else is to be done.
-    gevent.idle(_FIRST)
+    gevent.idle(FIRST)
 
 
 def bind(socket: Any, security: Security, endpoint: str) -> str:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from headwater_rtmp.media import MediaFlags, MediaInfo, inspect, strip_set_data_frame
-from headwater_rtmp.message import DATA, Message, MessageType
+from headwater_rtmp.message import DATA, Counted, Message, MessageType
 
 _MESSAGE_BYTES: Final = 128
 """What a cached message costs besides its payload: empty ones (silence) are not free."""
@@ -25,6 +25,9 @@ _SAME_CODEC = {"7": "avc1", "10": "mp4a", "12": "hvc1", "13": "av01", "14": "vvc
 """Legacy ids by FourCC, so that a stream may mix both ways of naming a codec."""
 
 _Key = tuple[int, tuple[int, ...]]
+_Cached = tuple[int, int, int, bytes, int]
+"""Type id, message stream id, timestamp and payload of a message, and its number (-1: it has none). Not the message: what holds
+only numbers and bytes is nothing to the garbage collector."""
 
 
 class GopCache:
@@ -56,7 +59,7 @@ class GopCache:
         self._headers: dict[_Key, Message] = {}
         self._header_bytes = 0
         self._codecs: dict[int, str] = {}  # Of track 0, by rank.
-        self._messages: list[Message] | None = None
+        self._messages: list[_Cached] | None = None
         self._bytes = 0
         self._lead = -1  # The lowest video track; -1: not known.
         self.has_video = False
@@ -87,7 +90,10 @@ class GopCache:
         elif bits & _END and self._lead in info.tracks:
             self._lead = -1
         if self._messages is not None:
-            self._messages.append(message)
+            number = message.number if isinstance(message, Counted) else -1
+            self._messages.append(
+                (message.type_id, message.stream_id, message.timestamp, message.payload, number)
+            )
             self._bytes += len(message.payload) + _MESSAGE_BYTES
             if self._bytes > self._limit_bytes:
                 self._drop_messages()
@@ -143,7 +149,7 @@ class GopCache:
     def headers(self) -> list[Message]:
         """Metadata at time 0, as a stream begins with it (with a later time FFmpeg takes it for a stream of subtitles), then
         sequence headers at the time of the first cached message."""
-        first = self._messages[0].timestamp if self._messages else None
+        first = self._messages[0][2] if self._messages else None
         found: list[Message] = []
         for (rank, _), message in sorted(self._headers.items(), key=lambda item: item[0][0]):
             timestamp = 0 if rank == _DATA_RANK else message.timestamp if first is None else first
@@ -152,7 +158,13 @@ class GopCache:
 
     def snapshot(self) -> list[Message]:
         """Headers and the messages since the last keyframe, in the order in which they came."""
-        return self.headers() + (self._messages or [])
+        found = self.headers()
+        for type_id, stream_id, timestamp, payload, number in self._messages or ():
+            if number < 0:
+                found.append(Message(type_id, stream_id, timestamp, payload))
+            else:
+                found.append(Counted(type_id, stream_id, timestamp, payload, number))
+        return found
 
     def clear(self) -> None:
         """The publisher changed: nothing of the old stream may be shown."""

@@ -6,6 +6,7 @@ from collections import deque
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from headwater_bus.codec import constructor
 from headwater_bus.link import Link
 from headwater_bus.traffic import FromClient, FromGuest, Heard, Routed
 from headwater_rtmp.message import Message
@@ -13,6 +14,8 @@ from headwater_rtmp.status import StatusCode
 
 if TYPE_CHECKING:
     from headwater_edge.client import Client
+
+_make_from_client = constructor(FromClient)
 
 
 class AttachmentPhase(IntEnum):
@@ -93,7 +96,7 @@ class Attachment:
         """Pass a message of the client on to the group."""
         self.sent += 1
         self._send(
-            FromClient(
+            _make_from_client(
                 self.number,
                 self.sent,
                 message.type_id,

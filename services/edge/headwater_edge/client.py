@@ -224,7 +224,7 @@ class Client(ABC):
                 return
         if self.must_wait(1):
             self.paused = True
-            self._edge.paused.add(self)
+            self._edge.pause(self)
 
     def _read_on(self) -> None:
         """Read, or go on with what was read, or wait for the origin."""

@@ -4,10 +4,11 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 import gevent
-from headwater_bus.link import EdgeLink, Link
+from headwater_bus.link import EdgeLink, Link, LinkOptions
 from headwater_bus.logs import get_log
 from headwater_bus.traffic import Detach, GatherMedia
 from headwater_bus.view import Assignment
+from headwater_rtmp.message import Message
 
 from headwater_edge.attaching import Attaching
 from headwater_edge.attachment import Attachment, AttachmentPhase
@@ -44,6 +45,11 @@ class Cluster:
         self._node.view.on_change(self._table_changed)
 
     # Attachments
+
+    def connect_of(self, session: int) -> Message | None:
+        """The connect command of a client that is here."""
+        client = self._edge.clients.get(session)
+        return None if client is None else client.connect
 
     def attach(self, attachment: Attachment) -> None:
         """Send a session to the origin of a group, as a client that connects or as a guest."""
@@ -198,6 +204,7 @@ class Cluster:
             on_up=self._on_up,
             on_down=self._on_down,
             on_suspect=self._on_suspect,
+            options=LinkOptions(ack_delay_s=self._edge.config.ack_delay_s),
         )
         link.data = Directory(link, node.boot)
         self._boots[origin] = node.boot

@@ -2,8 +2,13 @@
 
 from dataclasses import dataclass
 
+from headwater_bus.link_state import LinkOptions
+
 _SLACK_MS = 5
 """What comes in a fifth of a picture's time need not be sent alone. A message waits so much longer at most."""
+_ACK_DELAY_S = LinkOptions().ack_delay_s
+_MAX_ACK_DELAY_S = LinkOptions().resend_s / 2
+"""Origins ask what has come when they have not heard of it for `resend_s`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +75,8 @@ class EdgeConfig:
     """So often the record of an RTMPT session is written even if nothing has changed: one that is not written is forgotten."""
     tunnel_patience_s: float = 10.0
     """How long requests wait for a store that is away."""
-    ping_s: float = 30.0
-    """After this silence a client is pinged."""
+    ping_s: float = 45.0
+    """After this silence a client is pinged: one that plays 1 Mbit/s has acknowledged `window_ack_bytes` by then, and is not."""
     idle_s: float = 90.0
     """After this silence it is closed."""
 
@@ -79,6 +84,11 @@ class EdgeConfig:
     def read_interval_s(self) -> float:
         """So often publishers are read: what they send gathers in their sockets."""
         return (self.flush_ms + _SLACK_MS) / 1000 if self.flush_ms else 0.0
+
+    @property
+    def ack_delay_s(self) -> float:
+        """How long acknowledgements to origins wait for something that could carry them: until publishers have been read."""
+        return min(self.read_interval_s + _ACK_DELAY_S, _MAX_ACK_DELAY_S)
 
     @property
     def media_interval_ms(self) -> int:

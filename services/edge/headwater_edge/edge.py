@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import gevent
+from headwater_bus.delay import Delay
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node
+from headwater_bus.rhythm import until_next
 from headwater_bus.sockets import SLICE_S, pause
 from headwater_rtmp.chunk import ChunkLimits
 from headwater_rtmp.command import encode_command
@@ -37,8 +39,9 @@ from headwater_edge.turns import Turns
 _log = get_log("edge")
 # Plain names: a member that is looked up in its class takes three times as long.
 _CONNECTED, _ATTACHED = Phase.CONNECTED, AttachmentPhase.ATTACHED
-_SWEEP_S = 0.25
-_SWEEPS_PER_DEADLINE = 4
+_SWEEP_S = 1.0
+_PAUSE_S = 0.25
+"""So long clients wait that are not read, until it is looked whether their origins have caught up."""
 _LOOK_S = 0.02
 _UNPAUSED = 64
 """So many clients are looked at before it is asked how long that took."""
@@ -66,6 +69,7 @@ class Edge:
         self.dirty: list[Client] = []
         """Clients with something queued, and no watcher that waits to send it."""
         self.paused: set[Client] = set()
+        self._resuming = Delay(_PAUSE_S, self.resume_readers)
         self.cluster = Cluster(self)
         self.router = Router(self.cluster, config, self.counters, gate)
         self.tunnels = Tunnels(self, leases)
@@ -163,22 +167,25 @@ class Edge:
     # Time
 
     def sweep(self) -> None:
-        """Job: deadlines, pings and paused readers, for ever."""
-        count = 0
+        """Job: deadlines and pings, for ever."""
         while True:
-            gevent.sleep(_SWEEP_S)
-            count += 1
+            gevent.sleep(until_next(_SWEEP_S))
             now = time.monotonic()
-            self.resume_readers()
             self.end_lingering(now)
-            if count % _SWEEPS_PER_DEADLINE == 0:
-                self.check_deadlines(now)
+            self.check_deadlines(now)
             self.flush_clients()
+
+    def pause(self, client: Client) -> None:
+        """A client is not to be read until its origins have caught up."""
+        self.paused.add(client)
+        self._resuming.start()
 
     def resume_readers(self) -> None:
         """Read clients again whose origins have caught up."""
         for client in list(self.paused):
             self.read_on(client)
+        if self.paused:
+            self._resuming.start()
 
     def read_on(self, client: Client) -> None:
         """Read a paused client again, if its origins have caught up."""
@@ -194,7 +201,8 @@ class Edge:
     def check_deadlines(self, now: float) -> None:
         """Close who waits for too long; ping who is silent. Where there are many, others have their turns meanwhile."""
         paused_at, heard_after = time.monotonic(), now - min(self.config.ping_s, self.config.idle_s)
-        for at, client in enumerate(list(self.clients.values())):
+        looked_at = 0
+        for client in list(self.clients.values()):
             # Most wait for nothing and were heard: a thousand of them once a second, each in a seventh of the time so.
             if (
                 client.heard_at >= heard_after
@@ -204,7 +212,8 @@ class Edge:
             ):
                 continue
             check_deadlines(client, now, self.config)
-            if at % _UNPAUSED == 0 and time.monotonic() - paused_at > SLICE_S:
+            looked_at += 1
+            if looked_at % _UNPAUSED == 0 and time.monotonic() - paused_at > SLICE_S:
                 # What was queued leaves now, too: it takes memory until it does.
                 self.flush_clients()
                 pause()

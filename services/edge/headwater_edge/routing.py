@@ -3,9 +3,9 @@ that it has told for a SharedObject. What needs credentials, and what comes behi
 
 import time
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from headwater_bus.alike import Alike
 from headwater_bus.control import MAX_SCOPE_BYTES
 from headwater_rtmp import control
 from headwater_rtmp.command import Command, decode_command
@@ -32,8 +32,6 @@ _MEMBERSHIP = frozenset(map(int, (EventType.USE, EventType.RELEASE)))
 """What the home has to hear of, wherever the object is."""
 _EARLY_MESSAGES = 64
 _EARLY_BYTES = 128 * 1024
-_SHARED = 256
-"""Connect commands of the last clients that are looked through for an equal one; of 64 KB at most, like all before `connect`."""
 
 
 class Router:
@@ -44,6 +42,8 @@ class Router:
     ) -> None:
         self._cluster, self._config, self._counters = cluster, config, counters
         self._gate = gate
+        self._connects = Alike(cluster.connect_of)
+        """Those of one page or program say the same, where no token is in it."""
 
     def route(self, client: Client, message: Message) -> None:
         """Take a message of a client. Raises RemoteProtocolError."""
@@ -75,7 +75,8 @@ class Router:
             raise RemoteProtocolError(f"command {command.name[:64]!r} before connect")
         client.phase = Phase.CONNECTING
         client.phase_at = time.monotonic()
-        client.connect, client.early = _shared(message.type_id, message.payload), []
+        connect = Message(message.type_id, 0, 0, message.payload)
+        client.connect, client.early = self._connects.shared(client.session, connect, connect.payload), []
         client.object_encoding = 3 if command.command_object.get("objectEncoding") == 3 else 0
         client.enqueue(
             client.rtmp.send_window_ack_size()
@@ -170,12 +171,6 @@ def _hold(held: list[Message], message: Message, when: str) -> None:
             f"expected at most {_EARLY_MESSAGES} of {_EARLY_BYTES}"
         )
     held.append(message)
-
-
-@lru_cache(_SHARED)
-def _shared(type_id: int, payload: bytes) -> Message:
-    """A connect command, once for all clients that say the same: those of one page or program do, where no token is in it."""
-    return Message(type_id, 0, 0, payload)
 
 
 def _group_of(command: Command) -> str:

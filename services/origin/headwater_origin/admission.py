@@ -1,7 +1,6 @@
 """What edges say about which sessions have which group here: attaches are decided, or wait for the change feed; sessions end."""
 
 import time
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from headwater_bus import traffic
@@ -20,16 +19,6 @@ from headwater_origin.session import Session
 if TYPE_CHECKING:
     from headwater_origin.group import Group
     from headwater_origin.origin import Origin
-
-
-_SHARED = 256
-"""Connect commands of the last clients that are looked through for an equal one; edges take none over 64 KB."""
-
-
-@lru_cache(_SHARED)
-def _shared(payload: bytes) -> bytes:
-    """A connect command, once for all members that say the same: those of one page or program do, where no token is in it."""
-    return payload
 
 
 class Admission:
@@ -148,7 +137,7 @@ class Admission:
             envelope.object_encoding,
             NO_VALUES,
             int(envelope.type_id),
-            _shared(envelope.payload),
+            port.connects.shared(envelope.session, envelope.payload, envelope.payload),
         )
         connect(session, envelope)
 

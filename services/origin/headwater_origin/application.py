@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 from headwater_origin.errors import Reject
 from headwater_origin.objects.access import Access
 from headwater_origin.rooms import Room
+from headwater_origin.saying import broadcast
 from headwater_origin.timers import Timer
 from headwater_origin.transaction import transaction
 
@@ -163,7 +164,7 @@ class Application:
 
     def broadcast(self, name: str, *args: Any) -> None:
         """Call a method of every client; no answers."""
-        self._group.broadcast(name, args)
+        broadcast(self._group, name, args)
 
     def shared_object(
         self, name: str, persistent: bool = False, scope: str | None = None

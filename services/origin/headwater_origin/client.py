@@ -4,7 +4,9 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from headwater_origin.bandwidth import Bandwidth, measure
+from headwater_origin.connect_properties import connect_properties
 from headwater_origin.farewell import close_for_application
+from headwater_origin.saying import notify
 from headwater_origin.transaction import current
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class Client:
     @property
     def connect_properties(self) -> dict[str, Any]:
         """The command object of `connect`: app, tcUrl, pageUrl, flashVer ..., as the client claims them."""
-        return self._session.properties
+        return connect_properties(self._session)
 
     @property
     def attributes(self) -> MutableMapping[str, Any]:
@@ -63,7 +65,7 @@ class Client:
     def notify(self, name: str, *args: Any) -> None:
         """Call a method of the client without an answer, when the running hook or method has returned. Nothing happens when the
         client is gone. Raises LocalProtocolError for a value without an AMF form."""
-        self._session.notify(name, args)
+        notify(self._session, name, args)
 
     def measure_bandwidth(self) -> Bandwidth:
         """Measure how fast the client takes what it is sent, by calls of its `onBWCheck`; about two seconds. Only this client's

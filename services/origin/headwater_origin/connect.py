@@ -9,6 +9,7 @@ from headwater_rtmp.errors import RemoteProtocolError
 from headwater_rtmp.status import StatusCode, status
 
 from headwater_origin import hooks, resume
+from headwater_origin.connect_properties import read_connect
 from headwater_origin.errors import Reject, StoreUnavailable
 from headwater_origin.farewell import refuse, turn_away
 from headwater_origin.resume import attached
@@ -54,7 +55,7 @@ def connect(session: Session, attach: Attach) -> None:
 def _read(session: Session) -> Command | None:
     """Its connect command; None: it cannot be read, and the session is closed."""
     try:
-        return session.read_connect()
+        return read_connect(session)
     except RemoteProtocolError as error:
         session.group.counters.protocol_errors += 1
         session.close_for(str(error))
@@ -76,7 +77,7 @@ def _begin(session: Session, attach: Attach, command: Command | None) -> None:
             group.depart(session)
     elif refused is None:
         _begins(session)
-        session.forget_properties()
+        session.properties = None
         group.durable.joined(session)
         if attach.resumed:
             group.counters.connects_accepted += 1

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
+from headwater_bus.alike import Alike
 from headwater_bus.traffic import Applied, AttachRefused, SessionTaken
 
 from headwater_origin.streams.media_out import MediaOut
@@ -53,7 +54,9 @@ class EdgePort:
         "_last_number",
         "_news",
         "behind",
+        "behind_bytes",
         "closed",
+        "connects",
         "dropped",
         "link",
         "media",
@@ -74,9 +77,13 @@ class EdgePort:
         """Whether there is still somebody to say something to."""
         self.behind: deque[Any] = deque()
         """What the edge has said and was not carried out yet, in order."""
+        self.behind_bytes = 0
+        """Payload of that, or more: what was carried out meanwhile may still be counted."""
         self.worker: gevent.Greenlet[..., None] | None = None
         """Carries that out; None: there is nothing."""
         self.sessions: dict[int, Session] = {}
+        self.connects = Alike(self._connect_of)
+        """Those of one page or program say the same, where no token is in it."""
         self.dropped: dict[int, None] = {}
         """Numbers of the last sessions that have ended here without a word, as another origin has their group."""
         self.closed: dict[tuple[str, str, bool], None] = {}
@@ -91,6 +98,10 @@ class EdgePort:
         self._news: dict[Session, None] = {}
         """Sessions of which the edge does not know yet how far they are."""
         link.end_batches_with(self._applied)
+
+    def _connect_of(self, number: int) -> bytes | None:
+        session = self.sessions.get(number)
+        return None if session is None or session.member is None else session.member.payload
 
     def note(self, session: "Session") -> None:
         """Have the edge told, with the next batch, how far a session is (`done`) and up to which entry it has been told what

@@ -10,18 +10,17 @@ import gevent
 from gevent.event import Event
 from headwater_bus.logs import get_log
 from headwater_bus.sockets import SLICE_S, pause
-from headwater_rtmp.command import encode_command
 from headwater_store import Fenced, StoreError
 
 from headwater_origin import hooks
 from headwater_origin.application import CHANGE_HOOKS, Application, overridden
 from headwater_origin.application_run import ApplicationRun
-from headwater_origin.durable.absent import Absent, absent_guest, absent_member
+from headwater_origin.durable.absent import Absent, restore_absent
 from headwater_origin.durable.content import Durable
 from headwater_origin.durable.journal import JournalError, replay
 from headwater_origin.durable.outputs import Outputs
 from headwater_origin.durable.roaming import Roaming
-from headwater_origin.durable.said import Form, broadcast_form
+from headwater_origin.durable.settling import settle
 from headwater_origin.errors import GroupLost, StoreUnavailable
 from headwater_origin.held import Held
 from headwater_origin.host import Host
@@ -29,7 +28,6 @@ from headwater_origin.objects.table import SharedObjects
 from headwater_origin.rooms import Rooms
 from headwater_origin.streams import routes as stream_routes
 from headwater_origin.streams.names import Streams
-from headwater_origin.transaction import current
 from headwater_origin.turns import Crew, Inbox
 
 if TYPE_CHECKING:
@@ -40,11 +38,6 @@ _log = get_log("origin")
 _LAST_WORK_S = 5.0
 """How long `on_stop` waits for hooks and methods that still run."""
 _FIRST_ATTACH_S = 1.0
-
-
-def _opened_by(session_id: str) -> str:
-    """The boot of the node that a session was opened at: which one has it the journal does not say."""
-    return session_id.partition("-")[0]
 
 
 class GroupLoad:
@@ -178,14 +171,7 @@ class Group:
 
     def _restore(self) -> None:
         replay(self.host.committer.open(self), self.durable.apply)
-        durable, until = self.durable, self.clock() + self.config.resume_grace_s
-        for session_id, member in durable.members.known.items():
-            session = absent_member(self, session_id, member)
-            self.absent.add(session, until, 0, _opened_by(session_id))
-            if session_id in durable.members.rooms:
-                self.rooms.joined[session] = durable.members.rooms[session_id]
-        for session_id in durable.guests():
-            self.absent.add(absent_guest(self, session_id), until, 0, _opened_by(session_id))
+        restore_absent(self, self.clock() + self.config.resume_grace_s)
         if self.absent:
             self.idle_since = None
             self.counters.groups_taken += 1
@@ -397,31 +383,6 @@ class Group:
 
         session.post(depart, waits=waits, always=True)
 
-    # Saying
-
-    def broadcast(self, name: str, args: tuple[Any, ...], room: str | None = None) -> None:
-        """Call a method of every member, or of all in a room; the command is encoded once for each AMF version. In a transaction
-        it is sent when that is committed, to those who are there by then. An effect like others: see Session.notify."""
-        amf0, amf3 = (encode_command(name, 0, None, *args, amf3=amf3) for amf3 in (False, True))
-        form = broadcast_form(amf0, amf3)
-        now = current()
-        if now is None:
-            self.writable()
-            self._broadcast(form, room)
-        else:
-            now.after(lambda: self._broadcast(form, room), journals=True)
-
-    def _broadcast(self, form: Form, room: str | None) -> None:
-        here: list[Session] = []
-        for session in self.attached if room is None else self.rooms.sessions(room):
-            if session.absent:
-                continue
-            if session.behind:
-                session.close(f"{session.waiting} messages to it wait for the store already")
-            else:
-                here.append(session)
-        self.durable.broadcast(room, form, here)
-
     # Time and the end
 
     def tick(self, now: float) -> None:
@@ -431,39 +392,10 @@ class Group:
             return
         gone = self.absent.due(now, self.host.lives, self.config.living_edge_grace_s)
         if not self.outputs.off:
-            gone += self._settle()
+            gone += settle(self)
         for session in gone:
             self.gone(session)
         self.streams.tick(now)
-
-    def _settle(self) -> list["Session"]:
-        """Look what nobody needs any more of what was said. Where too much is kept, those for whom it is kept do without; returns
-        absent members that have left so."""
-        outputs, limit = self.outputs, self.config.said_bytes
-        self.roaming.look(outputs.reached)
-        outputs.settle()
-        if outputs.said.size_bytes > limit and self.roaming.give_up(outputs.settled):
-            _log.error(
-                "more is kept for RTMPT clients than said_bytes: what their edges have not stored is dropped, and lost if an "
-                "edge dies now",
-                group=self.name,
-                bytes=outputs.said.size_bytes,
-                limit=limit,
-            )
-            self.roaming.look(outputs.reached)
-            outputs.settle()
-        # Where it is but for a slow link, or for those that have just been given up, nobody need go.
-        if outputs.said.size_bytes <= limit or self.absent.needed > outputs.settled:
-            return []
-        gone = [session for session in self.absent.values() if session.successor is None]
-        if gone:
-            _log.error(
-                "more is kept for absent clients than said_bytes: they are taken for gone",
-                group=self.name,
-                bytes=outputs.said.size_bytes,
-                limit=limit,
-            )
-        return gone
 
     def lingered(self, now: float) -> bool:
         """Whether it had no session for so long that it may stop. Where its application has started it stays while a job waits

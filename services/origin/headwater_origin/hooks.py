@@ -92,24 +92,24 @@ def call_remote(group: "Group", method: Callable[..., Any], args: tuple[Any, ...
     except (ObjectUnavailable, StoreUnavailable) as away:
         raise CallError("NetConnection.Call.Failed", str(away)) from None
     except FAILURES as error:
-        failed(group, method.__name__, error)
+        failed(group, getattr(method, "__name__", repr(method)), error)
         raise CallError("NetConnection.Call.Failed", "the application failed") from None
 
 
 def arguments_problem(method: Callable[..., Any], args: tuple[Any, ...]) -> str | None:
-    """Why a method cannot take these arguments, or None."""
+    """Why a method cannot take these arguments, or None: it can, or does not say."""
     function = getattr(method, "__func__", None)
-    if function is not None:
-        least, most = _count(function)
-        if least <= len(args) + 1 <= most:
-            return None
     try:
         if function is None:
             inspect.signature(method).bind(*args)
         else:
-            _signature(function).bind(None, *args)
+            least, most = _count(function)
+            if not least <= len(args) + 1 <= most:
+                _signature(function).bind(None, *args)
     except TypeError as error:
         return str(error)
+    except ValueError:
+        return None  # Written in C: it says nothing of itself.
     return None
 
 

@@ -1,7 +1,6 @@
 """What edges send about sessions that are here: whose it is, whether it is new and not too much, who handles it in its turn."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from headwater_bus import traffic
@@ -49,13 +48,14 @@ class Inbound:
         session = self._sender(port, envelope)
         if session is None:
             return
-        message = Message(envelope.type_id, envelope.stream_id, envelope.timestamp, envelope.payload)
+        kind = envelope.type_id
+        message = Message(kind, envelope.stream_id, envelope.timestamp, envelope.payload)
         try:
-            if message.type_id in OBJECTS:
+            if kind in OBJECTS:
                 self._object_message(session, message, envelope.number)
-            elif message.type_id in COMMANDS:
+            elif kind in COMMANDS:
                 self._command_message(session, message, envelope.number)
-            elif message.type_id in MEDIA:
+            elif kind in MEDIA:
                 self._early_media(session, message, envelope.number)
             else:
                 _nothing(session, envelope.number)
@@ -136,8 +136,7 @@ class Inbound:
         if group.spread_objects and objects.routes.begins_group(decoded):
             count += _GROUP_COUNT
         if self._within_rate(session, count):
-            waits = objects.asks(session, decoded)
-            session.post(partial(objects.handle, session, decoded), waits=waits, size=size, number=number)
+            objects.take(session, decoded, size, number)
 
     def _from_guest(self, port: EdgePort, envelope: traffic.FromGuest) -> None:
         """A message that the session's home has allowed."""

@@ -9,6 +9,7 @@ from headwater_bus import traffic
 from headwater_bus.link import Link
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node
+from headwater_bus.rhythm import until_next
 from headwater_bus.sockets import SLICE_S, pause
 from headwater_store import Journals
 
@@ -30,7 +31,7 @@ from headwater_origin.releases import Releases
 from headwater_origin.sizes import payload_bytes
 
 _log = get_log("origin")
-_TICK_S = 0.25
+_TICK_S = 0.5
 _UNPAUSED = 8
 """So many things that an edge says are carried out before it is asked how long that took."""
 _MOST_BEHIND, _MOST_BEHIND_BYTES = 4096, 16 * 1024 * 1024
@@ -107,6 +108,7 @@ class Origin:
         port.objects.clear()
         # Over another link its edge sends again what was not done.
         port.behind.clear()
+        port.behind_bytes = 0
 
     def batch(self, link: Link, envelopes: list[Any]) -> None:
         """Carry out what an edge says, in order. Called by the greenlet that reads all links; where there is much to do, one of
@@ -114,14 +116,13 @@ class Origin:
         of a group are served together, whichever edges they are on."""
         port: EdgePort = link.data
         if port.worker is not None:
-            port.behind.extend(envelopes)
-            if len(port.behind) > _MOST_BEHIND or sum(map(payload_bytes, port.behind)) > _MOST_BEHIND_BYTES:
+            if _falls_behind(port, envelopes):
                 port.worker.join()
             return
         began_at = time.monotonic()
         for at in range(0, len(envelopes), _UNPAUSED):
             if at and time.monotonic() - began_at > SLICE_S:
-                port.behind.extend(envelopes[at:])
+                _falls_behind(port, envelopes[at:])
                 port.worker = gevent.spawn(self._catch_up, port)
                 return
             self.take(port, envelopes[at : at + _UNPAUSED])
@@ -135,7 +136,7 @@ class Origin:
             if behind and time.monotonic() - paused_at > SLICE_S:
                 pause()
                 paused_at = time.monotonic()
-        port.worker = None
+        port.worker, port.behind_bytes = None, 0
 
     def take(self, port: EdgePort, envelopes: Iterable[Any]) -> None:
         """`batch` without a pause."""
@@ -275,8 +276,9 @@ class Origin:
     def tick(self) -> None:
         """Job: attaches that waited too long, objects and groups that nobody uses, for ever."""
         while True:
-            due = time.monotonic() + _TICK_S
-            gevent.sleep(_TICK_S)
+            left_s = until_next(_TICK_S)
+            due = time.monotonic() + left_s
+            gevent.sleep(left_s)
             now = time.monotonic()
             if now - due > _LATE_S:
                 self.held_up(now - due)
@@ -378,3 +380,12 @@ class Origin:
             ],
             "counters": self.counters.as_dict(),
         }
+
+
+def _falls_behind(port: EdgePort, envelopes: list[Any]) -> bool:
+    """Keep what an edge has said for later; returns whether that is too much."""
+    port.behind.extend(envelopes)
+    port.behind_bytes += sum(map(payload_bytes, envelopes))
+    if port.behind_bytes > _MOST_BEHIND_BYTES:
+        port.behind_bytes = sum(map(payload_bytes, port.behind))
+    return len(port.behind) > _MOST_BEHIND or port.behind_bytes > _MOST_BEHIND_BYTES

@@ -6,6 +6,7 @@ from headwater_origin import hooks
 from headwater_origin.durable.journal import RowKind
 from headwater_origin.errors import GroupLost, Reject
 from headwater_origin.names import check_name
+from headwater_origin.saying import broadcast
 from headwater_origin.transaction import current, transaction
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class Room:
 
     def broadcast(self, name: str, *args: Any) -> None:
         """Call a method of every client in it; no answers."""
-        self._group.broadcast(name, args, self.name)
+        broadcast(self._group, name, args, self.name)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Room) and (other._group, other.name) == (self._group, self.name)

@@ -73,6 +73,8 @@ def run(
     def drain(deadline_s: float) -> None:
         deadline = time.monotonic() + deadline_s / 2
         origin.shutdown("the origin is stopping", within_s=deadline_s / 2)
+        for link in links.links.values():
+            link.ask()
         while time.monotonic() < deadline and any(not link.state.idle for link in links.links.values()):
             gevent.sleep(0.01)
         # Now, not when all is closed: who else can have the groups begins to look when the registry knows.

@@ -1,14 +1,12 @@
 """One client's NetConnection as the origin keeps it: its message streams, its objects, what waits for its application code."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gevent import getcurrent
 from headwater_bus.logs import get_log
 from headwater_bus.traffic import CloseSession, SessionState
-from headwater_rtmp.command import Command, decode_command, encode_command
-from headwater_rtmp.errors import RemoteProtocolError
+from headwater_rtmp.command import Command, encode_command
 from headwater_rtmp.message import Message
 from headwater_rtmp.status import StatusCode, status
 
@@ -16,13 +14,12 @@ from headwater_origin import hooks
 from headwater_origin.client import Client
 from headwater_origin.client_calls import ClientCalls
 from headwater_origin.durable.roaming import Stored
-from headwater_origin.durable.said import Said, message_form, to_client
+from headwater_origin.durable.said import Said, to_client
 from headwater_origin.durable.values import NO_VALUES, Changes, Values, pack_values, unpack_values
 from headwater_origin.edge_port import EdgePort
 from headwater_origin.errors import GroupLost
 from headwater_origin.farewell import refuse, told
 from headwater_origin.session_state import pack_state
-from headwater_origin.transaction import current
 from headwater_origin.turns import Inbox
 
 if TYPE_CHECKING:
@@ -48,7 +45,6 @@ class Session:
         "_client",
         "_full_at",
         "_inbox",
-        "_properties",
         "_state",
         "_state_due",
         "_state_said",
@@ -75,6 +71,7 @@ class Session:
         "object_encoding",
         "objects",
         "proof",
+        "properties",
         "received",
         "scope",
         "session_id",
@@ -108,7 +105,8 @@ class Session:
         self.session_id, self.address, self.object_encoding = session_id, address, object_encoding
         self.member: Member | None = None
         """What it is as a member; None: of a guest."""
-        self._properties: dict[str, Any] | None = None
+        self.properties: dict[str, Any] | None = None
+        """What its connect command says of the client, see `connect_properties`."""
         self.accepted = False
         """Whether the application has accepted the connect."""
         self.closed = False
@@ -192,34 +190,9 @@ class Session:
         if member.attributes != NO_VALUES:
             self.attributes.apply(dict(unpack_values(member.attributes)))
 
-    def read_connect(self) -> Command:
-        """Its connect command. Raises RemoteProtocolError."""
-        member = self.member
-        assert member is not None
-        command = decode_command(Message(member.type_id, 0, 0, member.payload))
-        self.connect_transaction = command.transaction_id
-        self._properties = command.command_object if isinstance(command.command_object, dict) else {}
-        return command
-
-    @property
-    def properties(self) -> dict[str, Any]:
-        """What its connect command says of the client. It is read again when somebody asks who was not there when it connected:
-        it takes more memory than all else of an idle session, and more time than all else of one that only comes back."""
-        if self._properties is None:
-            self._properties = {}
-            if self.member is not None:
-                # A former version may have taken it; nothing depends on what the client said of itself.
-                with suppress(RemoteProtocolError):
-                    self.read_connect()
-        return self._properties
-
-    def forget_properties(self) -> None:
-        """The application has decided about its connect."""
-        self._properties = None
-
     def follows(self, former: "Session") -> None:
         """It is the same session over another link: application code goes on with the client that it knows."""
-        self.member, self._properties = former.member, former._properties
+        self.member, self.properties = former.member, former.properties
         self._client, self._attributes = former._client, former._attributes
         if self._client is not None:
             self._client.follow(self)
@@ -281,35 +254,10 @@ class Session:
         """onStatus on a message stream (RTMP 1.0, 7.2.2), as `reply` does it."""
         self.reply_command("onStatus", 0, None, info, stream_id=stream_id)
 
-    def notify(self, name: str, args: tuple[Any, ...]) -> None:
-        """A call without an answer (transaction id 0), sent when the running transaction is committed; it is an effect like
-        others: journaled, and said again to who has not heard it. Before the client is accepted it waits until it is."""
-        message = encode_command(name, 0, None, *args, amf3=self.amf3)
-        now = current()
-        if now is None:
-            self.group.writable()
-            self._notify(message)
-        else:
-            now.after(lambda: self._notify(message), journals=True)
-
     @property
     def behind(self) -> bool:
         """Whether as much waits to be said to it as may, with the store away: then it is closed rather than told still more."""
         return self.waiting >= self.group.config.inbox_messages and self.group.outputs.stalled
-
-    def _notify(self, message: Message) -> None:
-        if self.behind:
-            self.close(f"{self.waiting} messages to it wait for the store already")
-        if self.closed and not self.absent:
-            return
-        if self.accepted:
-            self.group.durable.say(self, message_form(message))
-        else:
-            self.post(
-                lambda: self.group.durable.say(self, message_form(message)),
-                waits=False,
-                size=len(message.payload),
-            )
 
     @property
     def calls(self) -> ClientCalls:

@@ -61,10 +61,15 @@ class Inbox:
             self._rest()
 
     def work_off(self) -> None:
-        """Do all that waits."""
-        while self._waiting:
-            self._next()
-        self._rest()
+        """Do all that waits. Where a greenlet ends half-way, the crew takes it again for the rest."""
+        try:
+            while self._waiting:
+                self._next()
+        finally:
+            if self._waiting:
+                self._session.group.crew.take(self)
+            else:
+                self._rest()
 
     def _rest(self) -> None:
         self._session.at_rest()

@@ -109,6 +109,23 @@ class Absent:
         self.needed = NOTHING
 
 
+def restore_absent(group: "Group", until: float) -> None:
+    """Those that the journal knows are absent, with their rooms, until so."""
+    durable = group.durable
+    for session_id, member in durable.members.known.items():
+        session = absent_member(group, session_id, member)
+        group.absent.add(session, until, 0, _opened_by(session_id))
+        if session_id in durable.members.rooms:
+            group.rooms.joined[session] = durable.members.rooms[session_id]
+    for session_id in durable.guests():
+        group.absent.add(absent_guest(group, session_id), until, 0, _opened_by(session_id))
+
+
+def _opened_by(session_id: str) -> str:
+    """The boot of the node that a session was opened at: which one has it the journal does not say."""
+    return session_id.partition("-")[0]
+
+
 def absent_member(group: "Group", session_id: str, member: Member) -> Session:
     """A member that the journal knows and that is not here (yet)."""
     session = Session(_NOWHERE, 0, session_id, group, member.address, member.object_encoding)

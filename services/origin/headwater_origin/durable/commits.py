@@ -332,7 +332,7 @@ class Committer:
     def _settle(self, group: "Group") -> None:
         """Say whether a group takes changes in."""
         outputs = group.outputs
-        broken = any(flight.group is group for flight in self._broken)
+        broken = bool(self._broken) and any(flight.group is group for flight in self._broken)
         outputs.stalled = not self._patient or outputs.pending_bytes > self.limit_bytes or broken
         if outputs.gathering is not None and outputs.flying is None and group not in self._dirty:
             self.dirty(group)  # It has gathered while its former entry did not get through.

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from headwater_origin.edge_port import EdgePort
     from headwater_origin.session import Session
 
+_NUMBER = int(RowKind.NUMBER)
+
 
 class Entry:
     """Rows that are committed together, and what waits for them."""
@@ -35,7 +37,7 @@ class Entry:
 
     def all_rows(self) -> list[list[Any]]:
         """The rows with one for each number."""
-        numbers = [[RowKind.NUMBER, session.session_id, number] for session, number in self.applied.items()]
+        numbers = [[_NUMBER, session.session_id, number] for session, number in self.applied.items()]
         return [*self.rows, *numbers]
 
     def waits_no_more(self) -> None:

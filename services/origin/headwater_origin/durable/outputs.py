@@ -464,11 +464,13 @@ class Outputs:
             for session, number in sessions.items():
                 session.waiting -= 1
                 if not session.absent:
-                    session.done = max(number, session.done)
+                    if number > session.done:
+                        session.done = number
                     session.edge.note(session)
         for edge in {**edges, **entry.again}:
             self._reached.said(edge, entry.again.get(edge, before))
-        self.settle()
+        if self.said:
+            self.settle()  # Otherwise the next tick is soon enough.
         for done in entry.waiters:
             done.set()
 

@@ -1,6 +1,7 @@
 """What clients' messages ask of the SharedObjects of a group: to use one, to release it, to change it, in order."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from headwater_rtmp.shared_object import Event, EventType, SharedObjectMessage
@@ -30,8 +31,19 @@ class ObjectMessages:
     ) -> None:
         self._objects, self._group, self._known = objects, group, known
 
-    def handle(self, session: "Session", message: SharedObjectMessage) -> None:
-        """Do what a client's message asks for, in its order; where the object is elsewhere, have the edge send it there."""
+    def take(self, session: "Session", message: SharedObjectMessage, size: int, number: int) -> None:
+        """Do what a client's message asks for, of so many bytes and with this number, when its turn has come."""
+        changes = None
+        if not session.busy and (session.guest or not self._objects.routes.takes(message)):
+            changes = self._changes(session, message, NOBODY)
+        if changes is not None:
+            session.carry_out(changes, number)
+        else:
+            handle = partial(self._handle, session, message)
+            session.post(handle, waits=self.asks(session, message), size=size, number=number)
+
+    def _handle(self, session: "Session", message: SharedObjectMessage) -> None:
+        """Where the object is elsewhere, have the edge send it there."""
         if not session.guest and self._objects.routes.takes(message):
             self._objects.routes.handle(session, message)
         else:
@@ -52,7 +64,9 @@ class ObjectMessages:
     ) -> None:
         """First all that may wait: the application is asked, another's lock waited for. Then the whole message without a wait, so
         that it is done as a whole or not at all."""
-        if self._change(session, message, denied):
+        changes = self._changes(session, message, denied)
+        if changes is not None:
+            changes()
             return
         # Of another scope it is the application here that decides.
         asked = self._ask(session, message, None if session.scope else access, denied)
@@ -69,20 +83,23 @@ class ObjectMessages:
                 if not session.closed:
                     self._walk(session, message, asked)
 
-    def _change(self, session: "Session", message: SharedObjectMessage, denied: frozenset[int]) -> bool:
-        """What most messages are: changes of an object that the session uses, about which nobody is asked. Returns whether it is
-        such a one; then it is carried out."""
+    def _changes(
+        self, session: "Session", message: SharedObjectMessage, denied: frozenset[int]
+    ) -> Callable[[], None] | None:
+        """What most messages are: changes of an object that the session uses, about which nobody is asked. What carries them out;
+        None: it is another one."""
+        objects = session.objects
+        if objects is None or (self._group.asks_changes and not session.guest):
+            return None
+        shared = self._known.get((message.name, message.persistent))
+        access = None if shared is None else objects.get(shared)
+        if shared is None or access is None or shared.lock.busy:
+            return None
         events = message.events
         for event in events:
             if event.type in _USES:
-                return False
-        shared, access = self.used(session, message.name, message.persistent)
-        asks = self._group.asks_changes and not session.guest
-        if asks or shared is None or access is None or shared.lock.busy:
-            return False
-        if events:
-            request(shared, session, access, events, 0, denied)
-        return True
+                return None
+        return partial(request, shared, session, access, events, 0, denied)
 
     def _ask(
         self, session: "Session", message: SharedObjectMessage, access: Access | None, denied: frozenset[int]

@@ -17,6 +17,8 @@ MOST_BYTES = 1024 * 1024
 """Of one object; over either the oldest are forgotten, and a replica that lacks them gets the whole content."""
 _COMMIT_BYTES = 200
 """What a commit takes beside its payload, about."""
+new_row = tuple.__new__
+"""Makes an Asker or a Commit of its values in half of the time that its own constructor takes: one of each for every change."""
 
 
 class Asker(NamedTuple):
@@ -87,8 +89,12 @@ class Recent:
 
     def settle(self, entry: int) -> None:
         """Every edge has what was journaled up to this entry."""
-        while self.commits and self.commits[0].entry <= entry:
-            self._forget_oldest()
+        commits, last = self.commits, None
+        while commits and commits[0].entry <= entry:
+            last = commits.popleft()
+            self._size_bytes -= len(last.payload) + _COMMIT_BYTES
+        if last is not None:
+            self.version, self.events = last.version, last.events
 
     def since(self, have: Have) -> list[Commit] | None:
         """What a replica lacks; None: it is no copy, or what it lacks is forgotten."""

@@ -30,7 +30,7 @@ from headwater_origin.errors import ObjectUnavailable, StoreUnavailable
 from headwater_origin.objects.lock import ObjectLock
 from headwater_origin.objects.missed import Missed
 from headwater_origin.objects.operations import CLEAR, EVENTS, REMOVE, SEND, Operation, Row
-from headwater_origin.objects.recent import Asker, Commit, Have, Recent
+from headwater_origin.objects.recent import Asker, Commit, Have, Recent, new_row
 from headwater_origin.objects.rows import commit_row, content_row
 from headwater_origin.objects.slot_values import SlotLimits
 from headwater_origin.objects.watchers import Watchers
@@ -402,8 +402,11 @@ class SharedObject:
         peer, asker = ("", 0) if requester is None else (requester.edge.peer, requester.number)
         if group.journaled:
             self._keep(version, payload, requester)
+        group.counters.object_updates_out += len(self._users)
+        send = group.outputs.send
         for edge, users in self._users.items():
-            self._tell(edge, users, version, events, asker if edge.peer == peer else 0, payload)
+            number = asker if edge.peer == peer else 0
+            send(edge, _make_update(users.number, version, events, number, payload))
         if self.watchers is not None:
             self.watchers.observe(changes, own=requester is None)
 
@@ -412,7 +415,8 @@ class SharedObject:
         group, events, asker = self._group, self.events, None
         outputs = group.outputs
         if requester is not None:
-            asker = Asker(requester.session_id, requester.handling, requester.edge.peer, requester.number)
+            edge = requester.edge
+            asker = new_row(Asker, (requester.session_id, requester.handling, edge.peer, requester.number))
         entry = outputs.last_number + 1
         if self.auto_commit:
             self.journaled = True
@@ -425,19 +429,13 @@ class SharedObject:
             self.recent.begin(version, events)
         else:
             outputs.order = order = outputs.order + 1
-            self.recent.add(Commit(version, events, asker, payload, entry, order))
+            self.recent.add(new_row(Commit, (version, events, asker, payload, entry, order)))
 
     def _tell_of(self, edge: "EdgePort", users: _Users, commit: Commit) -> None:
         number = commit.attachment(edge.peer)
-        self._tell(edge, users, commit.version, commit.events, number, commit.payload)
-
-    def _tell(
-        self, edge: "EdgePort", users: _Users, version: int, events: int, number: int, payload: bytes
-    ) -> None:
-        """Of a commit. `number` of the attachment that has asked for it, 0: none of this edge."""
-        group = self._group
-        group.counters.object_updates_out += 1
-        group.send(edge, _make_update(users.number, version, events, number, payload))
+        self._group.counters.object_updates_out += 1
+        update = _make_update(users.number, commit.version, commit.events, number, commit.payload)
+        self._group.send(edge, update)
 
     def answer(self, session: "Session", rows: Sequence[tuple[int, str]]) -> None:
         """Have the edge tell one session: rows of an ObjectAnswer. It comes behind what was committed before."""

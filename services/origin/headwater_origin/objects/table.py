@@ -49,7 +49,7 @@ class SharedObjects:
         self.routes = Routes(self, group)
         self._requests = ApplicationRequests(self, group)
         messages = ObjectMessages(self, group, self._objects)
-        self.handle, self.handle_guest = messages.handle, messages.handle_guest
+        self.take, self.handle_guest = messages.take, messages.handle_guest
         self.asks, self.used = messages.asks, messages.used
 
     @property

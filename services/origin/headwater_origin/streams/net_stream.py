@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from headwater_bus.traffic import PlayChanged
 from headwater_rtmp.message import Message, MessageType
 
 if TYPE_CHECKING:
@@ -52,3 +53,8 @@ def new_stream(session: "Session") -> NetStream | None:
         stream_id += 1
     net_stream = streams[stream_id] = NetStream(stream_id)
     return net_stream
+
+
+def play_changed(session: "Session", net_stream: NetStream) -> PlayChanged:
+    """What a player wants now."""
+    return PlayChanged(session.number, net_stream.id, net_stream.audio, net_stream.video, net_stream.paused)

@@ -15,9 +15,8 @@ from headwater_origin import hooks
 from headwater_origin.names import BadName, split_stream_name
 from headwater_origin.session import Session
 from headwater_origin.streams import routes as stream_routes
-from headwater_origin.streams.net_stream import NetStream, new_stream
+from headwater_origin.streams.net_stream import NetStream, new_stream, play_changed
 from headwater_origin.streams.reserved import PROOF_BYTES, publisher_proof
-from headwater_origin.streams.stream import play_changed
 
 _log = get_log("origin")
 _LIVE, _ENDLESS = -1.0, -1.0

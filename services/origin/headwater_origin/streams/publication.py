@@ -43,3 +43,14 @@ class Publication:
             self.awaited = False
             stream.ring_begins(number)
         stream.media(number, Counted(envelope.type_id, 0, envelope.timestamp, envelope.payload, number))
+
+    def release_former(self) -> None:
+        """Nothing comes by the former number any more."""
+        if self.former is not None:
+            self.session.edge.publications.pop(self.former, None)
+            self.former = None
+
+    def release_numbers(self) -> None:
+        """Nothing of it comes any more."""
+        self.release_former()
+        self.session.edge.publications.pop(self.number, None)

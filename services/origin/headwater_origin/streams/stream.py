@@ -8,11 +8,9 @@ what it has kept of the last seconds (its ring), with the numbers that the messa
 number that it has. One that lacks more than the ring holds begins anew, at a keyframe behind its headers.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headwater_bus.traffic import (
-    PlayChanged,
     PlayStarted,
     PlayStopped,
     PublishStarted,
@@ -20,8 +18,6 @@ from headwater_bus.traffic import (
     StreamClosed,
     StreamMedia,
     StreamOpened,
-    StreamReset,
-    ToClient,
 )
 from headwater_rtmp.gop import GopCache
 from headwater_rtmp.media import MediaFlags, inspect, is_clear_data_frame, strip_set_data_frame
@@ -29,55 +25,19 @@ from headwater_rtmp.message import DATA, Counted, Message
 
 from headwater_origin.edge_port import EdgePort
 from headwater_origin.streams.kept import Kept
+from headwater_origin.streams.late_players import LatePlayers
+from headwater_origin.streams.net_stream import NetStream, play_changed
 from headwater_origin.streams.publication import Publication
 from headwater_origin.streams.reserved import Reserved
+from headwater_origin.streams.subscription import Subscription
 from headwater_origin.streams.timeline import Timeline
 
 if TYPE_CHECKING:
     from headwater_origin.group import Group
     from headwater_origin.session import Session
-    from headwater_origin.streams.net_stream import NetStream
 
 _KEPT_FACTOR = 2
 """What is kept for edges that come late takes so many times the bytes of the cache at most: as much as the rings of edges."""
-_MOST_RECENT = 1000
-"""Messages, 13 s of a stream of 30 pictures a second with sound."""
-
-
-class Subscription:
-    """One edge that has players of a stream. `have`: the last number that it has. While `waiting`, what it lacks has not come
-    yet, and it gets nothing; while `dropping` it gets nothing until a keyframe finds its link drained."""
-
-    __slots__ = (
-        "dropped",
-        "dropping",
-        "edge",
-        "have",
-        "headers_version",
-        "messages_out",
-        "number",
-        "players",
-        "waiting",
-    )
-
-    def __init__(self, edge: EdgePort, number: int, have: int = 0) -> None:
-        self.edge, self.number, self.have = edge, number, have
-        self.players: dict[NetStream, Session] = {}
-        self.dropping = self.waiting = False
-        self.headers_version = 0
-        self.messages_out = 0
-        self.dropped = 0
-
-
-@dataclass(slots=True)
-class _Late:
-    """A player that goes on when the stream has come to where it was, at message `have`; at `until` it is started anew."""
-
-    session: "Session"
-    net_stream: "NetStream"
-    subscription: Subscription
-    have: int
-    until: float
 
 
 class Stream:
@@ -89,15 +49,14 @@ class Stream:
         "_first",
         "_group",
         "_kept",
-        "_last",
         "_last_at",
         "_last_timestamp",
-        "_late",
         "_load",
-        "_recent",
         "bytes_in",
         "cache",
         "due",
+        "last",
+        "late",
         "messages_in",
         "name",
         "publication",
@@ -124,12 +83,11 @@ class Stream:
         self._last_at = group.clock()
         """Of the last message, and when it came; without one, when the publication began."""
         self.subscriptions: dict[EdgePort, Subscription] = {}
-        self._first = self._last = 0
+        self._first = self.last = 0
         """The numbers of the first message that came of this publication, and of the last; 0: none has."""
         self._kept: Kept | None = None
-        self._recent = self._none_recent()
-        """The last messages, for players whose edge has died with some that it had not told them."""
-        self._late: list[_Late] = []
+        self.late = LatePlayers(self, group)
+        """Those that another edge had."""
         self.due = 0.0
         """Until when its publisher is waited for, by players that had it somewhere else; 0: it is not."""
         self.messages_in = 0
@@ -161,7 +119,7 @@ class Stream:
             if reserved is not None:
                 self.timeline = Timeline(last, last_at)
                 self._empty()
-            elif self._late or any(
+            elif self.late or any(
                 subscription.have or subscription.waiting for subscription in self.subscriptions.values()
             ):
                 self._empty()
@@ -181,7 +139,7 @@ class Stream:
         """The publisher's link is lost: its name is kept for it, and its players stay."""
         publication = self.publication
         if publication is not None:
-            self._take_numbers(publication)
+            publication.release_numbers()
             publication.suspended = True
 
     def reserve(self, until: float) -> None:
@@ -189,12 +147,12 @@ class Stream:
         publication, self.publication = self.publication, None
         if publication is not None:
             publication.net_stream.publication = None
-            self._take_numbers(publication)
+            publication.release_numbers()
             self.reserved = Reserved(publication.net_stream.proof, until)
             if not self.subscriptions:
                 # Nobody needs what it has sent.
                 self._empty()
-                self._recent = self._none_recent()
+                self.late.forget()
 
     def unreserve(self) -> "list[tuple[Session, NetStream]]":
         """Whom it was kept for does not come; returns the players."""
@@ -221,7 +179,7 @@ class Stream:
         if publication is None:
             return
         publication.net_stream.publication = None
-        self._take_numbers(publication)
+        publication.release_numbers()
         if tell_publisher:
             session = publication.session
             session.group.reply(session, PublishStopped(session.number, publication.net_stream.id))
@@ -231,7 +189,7 @@ class Stream:
     def abandon(self) -> None:
         """The group ends here without a word."""
         if self.publication is not None:
-            self._take_numbers(self.publication)
+            self.publication.release_numbers()
 
     def give_up(self) -> "list[tuple[Session, NetStream]]":
         """The publisher that players wait for does not come; returns these."""
@@ -242,24 +200,15 @@ class Stream:
             if subscription.waiting
             for net_stream, session in subscription.players.items()
         }
-        players |= {late.net_stream: late.session for late in self._late if self._plays(late)}
+        players |= self.late.players()
         self._empty()
         return [(session, net_stream) for net_stream, session in players.items()]
 
-    def _take_numbers(self, publication: Publication) -> None:
-        numbers = publication.session.edge.publications
-        numbers.pop(publication.number, None)
-        if publication.former is not None:
-            numbers.pop(publication.former, None)
-
     def _forget_publication(self) -> None:
-        self._first = self._last = 0
+        self._first = self.last = 0
         self.timeline, self._last_timestamp, self._last_at = None, None, self._group.clock()
         self._kept = None
-        self._recent = self._none_recent()
-
-    def _none_recent(self) -> Kept:
-        return Kept(1, self._config.cache_bytes, most=_MOST_RECENT)
+        self.late.forget()
 
     def _empty(self) -> None:
         self.cache.clear()
@@ -267,15 +216,8 @@ class Stream:
             subscription.dropping = subscription.waiting = False
             subscription.have = 0
             subscription.headers_version = self.cache.headers_version
-            self._reset(subscription)
-        late, self._late = self._late, []
-        for one in late:
-            self._start_late(one)
-
-    @staticmethod
-    def _reset(subscription: Subscription) -> None:
-        subscription.edge.media.flush()
-        subscription.edge.link.send(StreamReset(subscription.number))
+            subscription.reset()
+        self.late.start()
 
     # Media
 
@@ -296,17 +238,16 @@ class Stream:
     def ring_begins(self, first: int) -> None:
         """What the publisher's edge has kept comes now, from this number on: every edge gets what it lacks of it."""
         publication = self.publication
-        if publication is not None and publication.former is not None:
-            publication.session.edge.publications.pop(publication.former, None)
-            publication.former = None
-        hole = first > self._last + 1
+        if publication is not None:
+            publication.release_former()
+        hole = first > self.last + 1
         if hole:
             # Behind what the cache has, and behind all that any edge has. What came without numbers is in the ring, too.
             headers = self.cache.headers()
             self.cache.clear()
             for header in headers:
                 self.cache.add(header)
-            self._recent = self._none_recent()
+            self.late.forget()
         until = self._group.clock() + self._config.resume_grace_s
         self._kept = Kept(first, _KEPT_FACTOR * self._config.cache_bytes, until)
         for subscription in self.subscriptions.values():
@@ -319,7 +260,7 @@ class Stream:
         when it did not come as PublisherMedia."""
         if self.timeline is not None:
             self._move(message)
-        is_new = number == 0 or number > self._last
+        is_new = number == 0 or number > self.last
         if is_new:
             self._last_at = self._group.clock()
             if message.type_id not in DATA:
@@ -328,7 +269,7 @@ class Stream:
             self.bytes_in += len(message.payload)
             self._counters.media_in += 1
             if number:
-                self._last = number
+                self.last = number
                 self._first = self._first or number
         if message.type_id in DATA:
             if is_clear_data_frame(message):
@@ -337,11 +278,8 @@ class Stream:
         flags = self.cache.add(message) if is_new else inspect(message).flags
         if number and self._kept is not None:
             self._kept.add(number, message)
-        if is_new and isinstance(message, Counted):
-            if self._someone_may_lack:
-                self._recent.add(number, message)
-            elif self._recent.last:
-                self._recent = self._none_recent()
+        if is_new and number:
+            self.late.keep(number, message)
         limit = self._config.link_media_bytes
         for subscription in self.subscriptions.values():
             if subscription.waiting:
@@ -356,14 +294,8 @@ class Stream:
             else:
                 subscription.headers_version = self.cache.headers_version
             self._send(subscription, number, message)
-        if self._late:
-            self._late = [late for late in self._late if not self._goes_on(late)]
-
-    @property
-    def _someone_may_lack(self) -> bool:
-        """Whether there is anybody who may come back over another edge."""
-        group = self._group
-        return bool(group.roaming or group.absent) or group.gathers
+        if self.late:
+            self.late.look()
 
     def _resume(self, subscription: Subscription, flags: MediaFlags) -> bool:
         """Whether an edge that did not keep up gets this message. After a gap it first gets headers that it missed."""
@@ -397,7 +329,7 @@ class Stream:
         if subscription is None:
             subscription = self._subscribe(edge, 0)
             self._open(subscription, -1)
-            if self.publication is not None and self.publication.awaited and not self._last:
+            if self.publication is not None and self.publication.awaited and not self.last:
                 subscription.waiting = True
             else:
                 self._send_cache(subscription)
@@ -423,14 +355,14 @@ class Stream:
         """Headers and what came since the keyframe. The last message says how far this goes."""
         messages = self.cache.snapshot()
         subscription.headers_version = self.cache.headers_version
-        subscription.have = self._last
+        subscription.have = self.last
         for at, message in enumerate(messages, 1):
-            self._send(subscription, self._last if at == len(messages) else 0, message)
+            self._send(subscription, self.last if at == len(messages) else 0, message)
 
     def _catch_up(self, subscription: Subscription) -> bool:
         """Send an edge all that it lacks, if that is here; returns whether it was, or is on its way with the ring."""
         have, kept = subscription.have, self._kept
-        if have > self._last:
+        if have > self.last:
             return False
         if kept is not None and kept.first <= have + 1:
             for number, message in kept.behind(have):
@@ -442,16 +374,16 @@ class Stream:
             for message in self.cache.snapshot()
             if isinstance(message, Counted) and message.number > have
         ]
-        if len(cached) != self._last - have:
+        if len(cached) != self.last - have:
             return False
         for message in cached:
             self._send(subscription, message.number, message)
-        subscription.have = self._last
+        subscription.have = self.last
         return True
 
     def _begin_anew(self, subscription: Subscription) -> None:
         """An edge lacks what nobody has any more: it goes on at a keyframe, behind its headers."""
-        self._reset(subscription)
+        subscription.reset()
         self._send_cache(subscription)
         subscription.dropping = not self._has_start
 
@@ -465,88 +397,19 @@ class Stream:
         session.group.reply(session, PlayStarted(session.number, net_stream.id, subscription.number))
 
     def take_over_player(self, session: "Session", net_stream: "NetStream", have: int) -> None:
-        """A player goes on that another edge had, and that was told the stream up to message `have`: first it alone gets what
-        it lacks of what its new edge has been sent, then it plays with the others there. Where the publisher has yet to come with
-        that it waits so long; where it is not known any more it is started anew."""
-        subscription, now = self.open_for(session.edge), self._group.clock()
+        """A player goes on that another edge had, and that was told the stream up to message `have`."""
+        subscription = self.open_for(session.edge)
         subscription.players[net_stream] = session
         net_stream.playing = self
+        self.late.take_over(session, net_stream, subscription, have)
 
-        def go_on() -> None:
-            while session.waiting and not session.closed:
-                session.group.outputs.flushed()
-            late = _Late(session, net_stream, subscription, have, now + self._config.resume_grace_s)
-            if not self._plays(late):
-                return
-            if self._may_come_to(have, subscription):
-                self._late.append(late)
-                if self.publication is None:
-                    self.due = late.until
-            else:
-                self._start_late(late)
-
-        if session.waiting:
-            session.group.run(go_on)
-        else:
-            go_on()
-
-    def _plays(self, late: _Late) -> bool:
-        """Whether it does still, over this link."""
-        return not late.session.closed and late.subscription.players.get(late.net_stream) is late.session
-
-    def _may_come_to(self, have: int, subscription: Subscription) -> bool:
-        """Whether the publisher may have yet to bring the stream up to message `have`, or to where an edge has it."""
-        if not have or self._has_come_to(have, subscription):
-            return False
+    @property
+    def expects_more(self) -> bool:
+        """Whether the publisher may have yet to bring what edges have had."""
         publication = self.publication
         if publication is None:
             return self.reserved is None and self._group.gathers
         return publication.suspended or publication.awaited or self._kept is not None
-
-    def _has_come_to(self, have: int, subscription: Subscription) -> bool:
-        """Whether an edge was sent the stream up to message `have`, and all of what it was sent is here, or was."""
-        sent = 0 if subscription.waiting else subscription.have
-        return have == sent or have <= sent <= self._last
-
-    def _goes_on(self, late: _Late) -> bool:
-        """Whether a player need not wait any longer: what it lacks has come."""
-        subscription = late.subscription
-        if not self._plays(late):
-            return True
-        if late.session.waiting or subscription.dropping or not self._has_come_to(late.have, subscription):
-            # With what waits the link would not keep the order.
-            return False
-        self._start_late(late)
-        return True
-
-    def _start_late(self, late: _Late) -> None:
-        """Nothing waits in between: the link keeps the order of this and of what comes next of the stream."""
-        if not self._plays(late):
-            return
-        late.subscription.edge.media.flush()
-        session, net_stream, subscription = late.session, late.net_stream, late.subscription
-        group = session.group
-        lacking = self._lacking(late.have, subscription)
-        for message in lacking or ():
-            if not net_stream.wants(message):
-                continue
-            told = ToClient(
-                session.number, message.type_id, net_stream.id, message.timestamp, message.payload
-            )
-            group.reply(session, told)
-        started = PlayStarted(session.number, net_stream.id, subscription.number, lacking is not None)
-        group.reply(session, started)
-        if not net_stream.audio or not net_stream.video or net_stream.paused:
-            group.reply(session, play_changed(session, net_stream))
-
-    def _lacking(self, have: int, subscription: Subscription) -> list[Message] | None:
-        """What of that which an edge was sent comes behind message `have`; None: that is not known."""
-        if not have or subscription.waiting or subscription.dropping or have > subscription.have:
-            return None
-        lacking = [kept for kept in self._recent.behind(have) if kept[0] <= subscription.have]
-        if lacking and lacking[0][0] != have + 1:
-            return None
-        return [message for _, message in lacking] if lacking or have == subscription.have else None
 
     def resume_player(self, session: "Session", net_stream: "NetStream", have: int) -> None:
         """A player goes on, whose edge has the stream's messages up to number `have` (0: none)."""
@@ -574,9 +437,9 @@ class Stream:
             subscription.waiting = True
             if publication is None:
                 self.due = self._group.clock() + self._config.resume_grace_s
-        elif self._kept is not None and have > self._last:
+        elif self._kept is not None and have > self.last:
             pass  # The ring has not come that far yet.
-        elif self._kept is None and self._first <= have + 1 <= self._last:
+        elif self._kept is None and self._first <= have + 1 <= self.last:
             # The publisher's edge has what came meanwhile.
             again = self._ask(publication.session, publication.net_stream, resumed=True)
             again.former = publication.number
@@ -616,13 +479,8 @@ class Stream:
         if self._kept is not None and now >= self._kept.until:
             self._kept = None
         # Where it is because nobody publishes, `give_up` sees to them.
-        if self._late and (self.publication is not None or not self.due):
-            late, self._late = self._late, []
-            for one in late:
-                if one.until <= now and not one.session.waiting:
-                    self._start_late(one)
-                elif not self._goes_on(one):
-                    self._late.append(one)
+        if self.late and (self.publication is not None or not self.due):
+            self.late.tend(now)
         # Whoever is absent still may be the publisher.
         if self.publication is not None or self.reserved is not None:
             return False
@@ -635,16 +493,6 @@ class Stream:
             "messages_in": self.messages_in,
             "bytes_in": self.bytes_in,
             "edges": {
-                edge.link.peer: {
-                    "players": len(subscription.players),
-                    "messages_out": subscription.messages_out,
-                    "dropped": subscription.dropped,
-                }
-                for edge, subscription in self.subscriptions.items()
+                edge.link.peer: subscription.health() for edge, subscription in self.subscriptions.items()
             },
         }
-
-
-def play_changed(session: "Session", net_stream: "NetStream") -> PlayChanged:
-    """What a player wants now."""
-    return PlayChanged(session.number, net_stream.id, net_stream.audio, net_stream.video, net_stream.paused)
