@@ -124,11 +124,13 @@ class Cluster:
         return self.ask(Order(order, list(values), **more))
 
     def grant(self, count: int, name: str = "live/room{}") -> list[str]:
-        """Groups, granted one after the other."""
+        """Groups, granted one after the other, and that the balancer sees in the registry's table."""
         names = [name.format(number) for number in range(count)]
         for group in names:
             answer = self.ask(AssignRequest(group))
             assert isinstance(answer, Assigned), answer
+        seen = self.balancers["balancer-1"].node.view.groups
+        eventually(lambda: seen.keys() >= set(names), within_s=10)
         return names
 
     def owners(self) -> Counter[str]:

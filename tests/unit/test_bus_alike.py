@@ -31,7 +31,8 @@ def test_nothing_is_kept_of_an_owner_that_has_gone() -> None:
 
 
 def test_it_does_not_grow_with_all_that_it_has_seen() -> None:
-    alike: Alike[bytes] = Alike({}.get)
+    values: dict[int, bytes] = {}
+    alike = Alike(values.get)
     for owner in range(1000):
         alike.shared(owner, b"%d" % owner, b"%d" % owner)
     assert len(alike._owners) <= 256
