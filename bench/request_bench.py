@@ -156,9 +156,8 @@ def measure_all(
                     found.version(server)
                     found.measurements.append(bench.measure(server, experiment, run))
                 screen.next()
-    order = [
-        experiment.case for experiment in experiments
-    ]  # Also of a case that was not measured in the first run.
+    # Also where a case was not measured in the first run.
+    order = [experiment.case for experiment in experiments]
     found.measurements.sort(key=lambda each: order.index(each.case))
     return found
 

@@ -112,23 +112,24 @@ def test_silence_is_noticed_and_heartbeats_break_it() -> None:
     edge, origin = open_pair()
     for step in range(1, 20):
         roundtrip(edge, origin, step * 0.5)
-    assert not edge.silent(10.0)
-    assert not origin.silent(10.0)
-    for now in (11.0, 12.0):
-        assert not origin.silent(now)
+    for now in (10.0, 11.0, 12.0):
+        origin.listen(now)
         origin.outgoing(now)
-        assert origin.deadline() == 12.0
-    assert origin.silent(12.1)
+        assert origin.deadline() == (11.0 if now < 11.0 else 12.0)
+    assert origin.failure is None
+    origin.listen(12.1)
+    assert origin.failure == "nothing heard for 3 s"
 
 
-def test_who_was_held_up_listens_before_it_calls_the_peer_silent() -> None:
+def test_who_was_held_up_listens_before_it_gives_the_peer_up() -> None:
     edge, origin = open_pair()
     roundtrip(edge, origin, 0.5)
     origin.deadline()
-    assert not origin.silent(6.5)
+    origin.listen(6.5)
     origin.outgoing(6.5)
-    assert origin.deadline() == 7.5
-    assert origin.silent(7.51)
+    assert (origin.failure, origin.deadline()) == (None, 7.5)
+    origin.listen(7.51)
+    assert origin.failure == "nothing heard for 3 s"
 
 
 def test_bye_and_restart_end_the_link() -> None:
@@ -435,12 +436,15 @@ def test_the_deadline_says_when_to_look_again() -> None:
     transfer(origin, edge, 0.4)
     assert (origin.deadline(), edge.deadline()) == (1.4, 1.3)
     # Nothing is heard any more: heartbeats, then the end.
-    while not edge.silent(edge.deadline() + 0.01):
+    while True:
         now = edge.deadline()
+        edge.listen(now + 0.01)
+        if edge.failure is not None:
+            break
         assert edge.due(now)
         assert edge.outgoing(now)
         assert edge.deadline() > now
-    assert edge.deadline() == pytest.approx(3.4)
+    assert now == pytest.approx(3.4)
 
 
 def test_a_peer_that_is_asked_says_at_once_what_it_has() -> None:

@@ -16,6 +16,7 @@ from gevent.event import Event
 from zmq.utils.monitor import parse_monitor_message
 
 from headwater_bus.codec import Codec
+from headwater_bus.link_end import Link
 from headwater_bus.link_state import (
     MAX_FRAME_BYTES,
     LinkOptions,
@@ -28,7 +29,6 @@ from headwater_bus.link_state import (
 )
 from headwater_bus.logs import RateLimit, get_log
 from headwater_bus.polled import PolledSocket
-from headwater_bus.rhythm import Alarm
 from headwater_bus.security import Security, SecurityError
 from headwater_bus.sockets import SLICE_S, BindError, bind, connect, pause, until_closed, user_of
 from headwater_bus.traffic import TRAFFIC
@@ -42,89 +42,6 @@ _MAY_LINK = ("edge-", "origin-")
 _RECEIVE_HWM = 4096
 """Messages that ZeroMQ holds for a reader; TCP holds back the sender then, nothing is dropped."""
 _log = get_log("link")
-
-
-class Link:
-    """What both ends have in common: `send`, who the peer is, how much it has not acknowledged."""
-
-    __slots__ = ("_alarm", "_marked", "_ready", "_wake", "data", "id", "state")
-
-    def __init__(self, state: LinkState, link_id: bytes, wake: Event, ready: "list[Link]") -> None:
-        self.state = state
-        self.id = link_id
-        self.data: Any = None
-        """Whatever the owner keeps for this link."""
-        self._wake, self._ready = wake, ready
-        self._marked = False
-        self._alarm = Alarm(self.mark)
-
-    @property
-    def peer(self) -> str:
-        """Node id of the other end; empty until the link is up."""
-        return self.state.peer
-
-    @property
-    def boot(self) -> str:
-        """Boot id of the other end."""
-        return self.state.peer_boot
-
-    @property
-    def queued_bytes(self) -> int:
-        """Bytes that the peer has not acknowledged."""
-        return self.state.queued_bytes
-
-    @property
-    def position(self) -> int:
-        """How many envelopes were sent."""
-        return self.state.position
-
-    @property
-    def acknowledged(self) -> int:
-        """How many of these the peer has taken: handed to its `on_batch`."""
-        return self.state.acknowledged
-
-    def end_batches_with(self, trailer: Callable[[], Any]) -> None:
-        """Have the last envelope of each batch asked for, None: there is none. Who has something for it calls `mark`."""
-        self.state.trailer = trailer
-
-    @property
-    def failure(self) -> str | None:
-        """Why the link is over, or None."""
-        return self.state.failure
-
-    def send(self, envelope: Any) -> None:
-        """Queue an envelope; it leaves with the next batch. Never blocks. Raises ValueError for a payload over 64 MiB."""
-        self.state.send(envelope)
-        if not self._marked:
-            self.mark()
-
-    def ask(self) -> None:
-        """Have the peer say at once what it has taken, sooner than it would by itself."""
-        self.state.ask()
-        self.mark()
-
-    def mark(self) -> None:
-        """Have the writing greenlet look at this link."""
-        if not self._marked:
-            self._marked = True
-            self._ready.append(self)
-            self._wake.set()
-
-    def unmark(self) -> None:
-        """The writing greenlet looks at it now."""
-        self._marked = False
-
-    def arrange(self, now: float) -> None:
-        """Have the writing greenlet look at this link when something is due: now, or at its deadline."""
-        if self.state.due(now):
-            self.mark()
-        elif self.state.failure is None:
-            self._alarm.set(self.state.deadline())
-
-    def end(self, reason: str) -> None:
-        """It is over, and nothing is due any more."""
-        self.state.fail(reason)
-        self._alarm.stop()
 
 
 OnBatch = Callable[[Link, list[Any]], None]
@@ -282,8 +199,7 @@ class EdgeLink(Link):
             self._ready.clear()
             self.unmark()
             now = time.monotonic()
-            if self.state.silent(now):
-                self.state.fail(f"nothing heard for {self._options.timeout_s:g} s")
+            self.state.listen(now)
             try:
                 for frames in self.state.outgoing(now):
                     send(frames)
@@ -480,8 +396,7 @@ class OriginLinks:
             self._ready.clear()
             for link in ready:
                 link.unmark()
-                if link.state.silent(now):
-                    link.state.fail(f"nothing heard for {self._options.timeout_s:g} s")
+                link.state.listen(now)
                 for frames in link.state.outgoing(now):
                     send([link.id, *frames])
                 if link.failure is None:

@@ -53,8 +53,8 @@ class Signal(IntEnum):
     """[3, acknowledged number, resend]: resend is true where the sender of the ACK saw a gap."""
     PING = 4
     """[4, acknowledged number, last number sent, reconnected]: sent when nothing else was for a heartbeat, when
-    acknowledgements are overdue, and after a reconnect; answered with an ACK, which asks for a resend where the last
-    number sent is missing, and after a reconnect with a PING, too, where the other end has something under way."""
+    acknowledgements are overdue or wanted at once, and after a reconnect; answered with an ACK, which asks for a resend
+    where the last number sent is missing, and after a reconnect with a PING, too, where the other end has something under way."""
     BYE = 5
     """[5, reason]: this end closes the link; nothing sent after it is read."""
     RESET = 6
@@ -248,7 +248,7 @@ class LinkState:
         )
 
     def deadline(self) -> float:
-        """When to look at `due` and `silent` again, if nothing is sent or received until then; it is remembered."""
+        """When to `listen` and to look at `due` again, if nothing is sent or received until then; it is remembered."""
         options = self._options
         at = min(self._sent_at + options.heartbeat_s, self.heard_at + options.timeout_s)
         if self.established:
@@ -457,14 +457,15 @@ class LinkState:
 
     # The end
 
-    def silent(self, now: float) -> bool:
-        """Whether the peer was silent for longer than `timeout_s`; the driver then calls `fail`. A driver that was held up
-        itself has not listened: the peer gets `heartbeat_s` to be heard."""
+    def listen(self, now: float) -> None:
+        """Give the link up where the peer was silent for longer than `timeout_s`. A driver that was held up itself has not
+        listened: the peer gets `heartbeat_s` to be heard."""
         options = self._options
         if now > self._look_at + _HELD_UP_S:
             self._look_at = now
             self.heard_at = max(self.heard_at, now - options.timeout_s + options.heartbeat_s)
-        return now > self.heard_at + options.timeout_s
+        if now > self.heard_at + options.timeout_s:
+            self.fail(f"nothing heard for {options.timeout_s:g} s")
 
     def fail(self, reason: str) -> None:
         """Give the link up."""

@@ -19,7 +19,7 @@ _PHASE_S = random.random()
 
 
 def until_next(interval_s: float) -> float:
-    """How long to sleep until the next multiple of an interval; a good part of it at least."""
+    """Seconds to sleep until the next multiple of an interval: a tenth of it at least, a tenth more than it at most."""
     left_s = interval_s - (time.monotonic() + _PHASE_S) % interval_s
     # A timer may be a little early.
     return left_s if left_s > interval_s / 10 else left_s + interval_s

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from headwater_bus import traffic
-from headwater_bus.logs import get_log
 from headwater_rtmp.command import decode_command
 from headwater_rtmp.errors import RemoteProtocolError
 from headwater_rtmp.message import COMMANDS, MEDIA, OBJECTS, Message
@@ -20,7 +19,6 @@ from headwater_origin.session import Session
 from headwater_origin.streams import netstreams
 from headwater_origin.streams import routes as stream_routes
 
-_log = get_log("origin")
 _COUNTED_BYTES, _COUNTED_EVENTS = 1024, 8
 """So many bytes, or events of a SharedObject message, count as one message more towards a client's rate."""
 _GROUP_COUNT = 40

@@ -30,7 +30,8 @@ def notify(session: "Session", name: str, args: tuple[Any, ...]) -> None:
 
 def _notify(session: "Session", message: Message) -> None:
     durable = session.group.durable
-    if _is_behind(session) or (session.closed and not session.absent):
+    _closed_behind(session)
+    if session.closed and not session.absent:
         return
     if session.accepted:
         durable.say(session, message_form(message))
@@ -55,12 +56,12 @@ def broadcast(group: "Group", name: str, args: tuple[Any, ...], room: str | None
 
 def _broadcast(group: "Group", form: Form, room: str | None) -> None:
     sessions = group.attached if room is None else group.rooms.sessions(room)
-    here = [session for session in sessions if not session.absent and not _is_behind(session)]
+    here = [session for session in sessions if not session.absent and not _closed_behind(session)]
     group.durable.broadcast(room, form, here)
 
 
-def _is_behind(session: "Session") -> bool:
-    """Whether it cannot be told still more: then it is closed."""
+def _closed_behind(session: "Session") -> bool:
+    """Close a session to which as much waits to be said as may; whether it was one."""
     if session.behind:
         session.close(f"{session.waiting} messages to it wait for the store already")
         return True

@@ -106,7 +106,7 @@ class Session:
         self.member: Member | None = None
         """What it is as a member; None: of a guest."""
         self.properties: dict[str, Any] | None = None
-        """What its connect command says of the client, see `connect_properties`."""
+        """What its connect command says of the client; None: it is to be read when somebody asks, see `connect_properties`."""
         self.accepted = False
         """Whether the application has accepted the connect."""
         self.closed = False

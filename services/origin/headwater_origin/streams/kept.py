@@ -9,6 +9,7 @@ from headwater_rtmp.message import Message
 MESSAGE_BYTES = 128
 """What a message costs beside its payload."""
 _FADING = 3
+"""So many go for each that comes."""
 _Message = tuple[int, int, int, bytes]
 """Number, type id, timestamp and payload. What holds only numbers and bytes is nothing to the garbage collector, which the
 messages of 400 streams made stop an origin for a quarter of a second, again and again."""

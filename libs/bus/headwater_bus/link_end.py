@@ -1,0 +1,92 @@
+"""An end of a link, as those see it who send over it: it asks to be looked at when something is to be sent or is due."""
+
+from collections.abc import Callable
+from typing import Any
+
+from gevent.event import Event
+
+from headwater_bus.link_state import LinkState
+from headwater_bus.rhythm import Alarm
+
+
+class Link:
+    """What both ends have in common: `send`, who the peer is, how much it has not acknowledged."""
+
+    __slots__ = ("_alarm", "_marked", "_ready", "_wake", "data", "id", "state")
+
+    def __init__(self, state: LinkState, link_id: bytes, wake: Event, ready: "list[Link]") -> None:
+        self.state = state
+        self.id = link_id
+        self.data: Any = None
+        """Whatever the owner keeps for this link."""
+        self._wake, self._ready = wake, ready
+        self._marked = False
+        self._alarm = Alarm(self.mark)
+
+    @property
+    def peer(self) -> str:
+        """Node id of the other end; empty until the link is up."""
+        return self.state.peer
+
+    @property
+    def boot(self) -> str:
+        """Boot id of the other end."""
+        return self.state.peer_boot
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that the peer has not acknowledged."""
+        return self.state.queued_bytes
+
+    @property
+    def position(self) -> int:
+        """How many envelopes were sent."""
+        return self.state.position
+
+    @property
+    def acknowledged(self) -> int:
+        """How many of these the peer has taken: handed to its `on_batch`."""
+        return self.state.acknowledged
+
+    def end_batches_with(self, trailer: Callable[[], Any]) -> None:
+        """Have the last envelope of each batch asked for, None: there is none. Who has something for it calls `mark`."""
+        self.state.trailer = trailer
+
+    @property
+    def failure(self) -> str | None:
+        """Why the link is over, or None."""
+        return self.state.failure
+
+    def send(self, envelope: Any) -> None:
+        """Queue an envelope; it leaves with the next batch. Never blocks. Raises ValueError for a payload over 64 MiB."""
+        self.state.send(envelope)
+        if not self._marked:
+            self.mark()
+
+    def ask(self) -> None:
+        """Have the peer say at once what it has taken, sooner than it would by itself."""
+        self.state.ask()
+        self.mark()
+
+    def mark(self) -> None:
+        """Have the writing greenlet look at this link."""
+        if not self._marked:
+            self._marked = True
+            self._ready.append(self)
+            self._wake.set()
+
+    def unmark(self) -> None:
+        """The writing greenlet looks at it now."""
+        self._marked = False
+
+    def arrange(self, now: float) -> None:
+        """Have the writing greenlet look at this link when something is due: now, or at its deadline."""
+        if self.state.due(now):
+            self.mark()
+        elif self.state.failure is None:
+            self._alarm.set(self.state.deadline())
+
+    def end(self, reason: str) -> None:
+        """It is over, and nothing is due any more."""
+        self.state.fail(reason)
+        self._alarm.stop()
