@@ -10,9 +10,11 @@ import gevent.event
 import msgpack
 import pytest
 import zmq.green as zmq
-from headwater_bus.link import BindError, LinkOptions
+from headwater_bus.codec import Codec
+from headwater_bus.link import BindError, LinkOptions, OriginLinks
+from headwater_bus.link_state import LinkState
 from headwater_bus.security import Security, SecurityError
-from headwater_bus.traffic import Applied, Detach, FromClient, ToClient
+from headwater_bus.traffic import TRAFFIC, Applied, Detach, FromClient, ToClient
 from support.waiting import TIME_FACTOR, eventually
 
 from .conftest import PATIENT, Edge, Origin, TcpProxy
@@ -412,6 +414,44 @@ def test_a_callback_that_fails_ends_its_link_and_no_other(context: Any) -> None:
     assert "a bug" in other.downs[0]
     eventually(lambda: len(origin.downs) == 2, within_s=5)
     origin.close()
+
+
+def test_a_link_that_could_not_begin_does_not_take_the_next_one_of_its_edge_along(context: Any) -> None:
+    begun: list[Any] = []
+    ended: list[Any] = []
+
+    def begin(link: Any) -> None:
+        begun.append(link)
+        link.send(down(1))
+        if len(begun) == 1:
+            raise KeyError("a bug")
+
+    links = OriginLinks(
+        context=context,
+        security=Security.plain(),
+        node_id="origin-1",
+        boot="o1",
+        on_batch=lambda link, envelopes: None,
+        on_up=begin,
+        on_down=lambda link, reason: ended.append(link),
+    )
+    dealer = context.socket(zmq.DEALER)
+    dealer.set(zmq.IDENTITY, b"edge-1|e1|x")
+    dealer.connect(links.bind("tcp://127.0.0.1:*"))
+    state = LinkState("edge-1", "e1", Codec(TRAFFIC), LinkOptions(), 0.0, initiator=True)
+    (hello,) = state.outgoing(0.0)
+    # Both wait when the reader looks: the second one's link begins before the first one's end was written.
+    for _ in range(2):
+        dealer.send_multipart(hello)
+    eventually(lambda: links._socket.raw.poll(0), within_s=5)
+    jobs = [gevent.spawn(job) for _, job in links.jobs()]
+    eventually(lambda: len(begun) == 2, within_s=5)
+    eventually(lambda: not links._ready, within_s=5)
+    assert list(links.links.values()) == [begun[1]]
+    assert ended == [begun[0]]
+    dealer.close(0)
+    links.close("the test is over")
+    gevent.killall(jobs)
 
 
 def test_a_link_may_be_closed_by_its_own_callback(context: Any) -> None:

@@ -238,6 +238,29 @@ def test_a_paused_client_is_read_again_by_itself(edge: Edge, link: FakeLink) -> 
     assert not edge.paused
 
 
+def test_a_paused_client_that_cannot_be_read_keeps_no_other_from_it(
+    edge: Edge, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers = [attached(edge, link), attached(edge, link)]
+    link.queued_bytes = edge.config.link_bytes + 1
+    for peer in peers:
+        peer.command("one")
+    eventually(lambda: len(edge.paused) == 2, 10)
+    broken, _ = list(edge.paused)
+
+    def fail(self: Client) -> None:
+        if self is broken:
+            raise KeyError("a bug")
+        resume(self)
+
+    resume = type(broken).resume_reading
+    monkeypatch.setattr(type(broken), "resume_reading", fail)
+    link.queued_bytes = 0
+    eventually(lambda: not edge.paused, 10)
+    eventually(lambda: len(edge.clients) == 1, 10)
+    assert broken not in edge.clients.values()
+
+
 def test_a_paused_client_that_goes_is_noticed_when_it_is_read_again(edge: Edge, link: FakeLink) -> None:
     peer = attached(edge, link)
     assert peer.client is not None

@@ -132,6 +132,17 @@ def test_who_was_held_up_listens_before_it_gives_the_peer_up() -> None:
     assert origin.failure == "nothing heard for 3 s"
 
 
+def test_who_is_held_up_at_every_look_gives_the_peer_up_too() -> None:
+    edge, origin = open_pair()
+    roundtrip(edge, origin, 0.5)
+    now = 0.0
+    while origin.failure is None:
+        now = origin.deadline() + 0.6
+        assert now < 10.0
+        origin.listen(now)
+        origin.outgoing(now)
+
+
 def test_bye_and_restart_end_the_link() -> None:
     edge, _ = open_pair()
     edge.receive(bye("drained"), 1.0)

@@ -5,6 +5,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 from headwater_origin import Application, Client, remote
+from support.journal_bench import JournaledBench, memory_journals
 from support.origin_bench import Bench, FakeClient, settle
 from support.waiting import eventually
 
@@ -86,16 +87,59 @@ def test_a_greenlet_that_ends_half_way_leaves_the_rest_to_another() -> None:
     for client in clients[1:]:
         client.command("note", 2.0, transaction=2)
     settle()
-    assert [answers(client) for client in clients] == [[4.0], [2.0], [2.0], [2.0]]
-    clients[0].command("die", transaction=4)
-    settle()
-    clients[0].command("note", 5.0, transaction=5)
-    settle()
-    assert answers(clients[0]) == [5.0]
+    # A call that is neither carried out nor answered ends its session.
+    assert [answers(client) for client in clients] == [[], [2.0], [2.0], [2.0]]
+    assert clients[0].session.closed
     # And so it goes on.
     clients[1].command("note", 3.0, transaction=3)
     settle()
     assert answers(clients[1]) == [3.0]
+
+
+class Asking(Application):
+    """It asks somebody about each connect, and its greenlets may be ended."""
+
+    def __init__(self, group: Any) -> None:
+        super().__init__(group)
+        self.asking: list[Any] = []
+        self.ran = False
+
+    def on_connect(self, client: Client, *args: Any) -> None:
+        self.asking.append(gevent.getcurrent())
+        Event().wait()
+
+    @remote
+    def secret(self, client: Client) -> None:
+        self.ran = True
+
+
+def test_a_client_of_which_nothing_was_decided_can_do_nothing() -> None:
+    bench = Bench({"app": Asking})
+    client = bench.client(bench.edge())
+    settle()
+    client.command("secret", transaction=2)
+    settle()
+    app = bench.origin.groups["app/room"].application
+    assert isinstance(app, Asking)
+    app.asking[0].kill()
+    settle()
+    assert client.session.closed
+    assert not client.session.accepted
+    assert not app.ran
+
+
+class Leaving(Application):
+    def on_disconnect(self, client: Client) -> None:
+        raise gevent.GreenletExit
+
+
+def test_a_member_has_left_whatever_ended_the_hook_that_was_told() -> None:
+    bench = JournaledBench(Leaving, memory_journals())
+    client = bench.member(bench.edge())
+    group = bench.origin.groups["app/room"]
+    assert group.durable.members.known
+    client.detach()
+    eventually(lambda: not group.durable.members.known, 5)
 
 
 def test_a_group_that_stops_waits_for_what_runs() -> None:

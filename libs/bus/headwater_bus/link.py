@@ -376,7 +376,8 @@ class OriginLinks:
 
     def _drop(self, link: Link, reason: str) -> None:
         link.end(reason)
-        if self.links.pop(link.id, None) is not None:
+        if self.links.get(link.id) is link:
+            del self.links[link.id]
             try:
                 self._on_down(link, reason)
             except Exception as error:
@@ -401,7 +402,7 @@ class OriginLinks:
                     send([link.id, *frames])
                 if link.failure is None:
                     link.arrange(now)
-                elif link.id in self.links:
+                elif self.links.get(link.id) is link:
                     self._give_up(link, link.failure)
 
     def _give_up(self, link: Link, reason: str) -> None:

@@ -125,6 +125,7 @@ class LinkState:
         "_resend",
         "_resent",
         "_sent_at",
+        "_spared_at",
         "_waiting",
         "acknowledged",
         "boot",
@@ -187,7 +188,7 @@ class LinkState:
         self._hello_due = initiator
         self._ping_due = self._resend = self._reconnected = False
         self._resent = (0, now)
-        self._gap_reported_at = now - 1.0
+        self._gap_reported_at = self._spared_at = now - 1.0
         self._progress_at = self._sent_at = self._look_at = now
 
     @property
@@ -461,9 +462,10 @@ class LinkState:
         """Give the link up where the peer was silent for longer than `timeout_s`. A driver that was held up itself has not
         listened: the peer gets `heartbeat_s` to be heard."""
         options = self._options
-        if now > self._look_at + _HELD_UP_S:
-            self._look_at = now
-            self.heard_at = max(self.heard_at, now - options.timeout_s + options.heartbeat_s)
+        if now > self._look_at + _HELD_UP_S and self.heard_at != self._spared_at:
+            # Once in a silence: one who is held up again and again gives it up, too.
+            self._spared_at = max(self.heard_at, now - options.timeout_s + options.heartbeat_s)
+            self.heard_at = self._spared_at
         if now > self.heard_at + options.timeout_s:
             self.fail(f"nothing heard for {options.timeout_s:g} s")
 

@@ -46,7 +46,7 @@ class Alarm:
         self._step = step
         after_s = step * _STEP_S - _PHASE_S - time.monotonic()
         self._timer = gevent.get_hub().loop.timer(max(0.0, after_s))
-        self._timer.start(self._ring)
+        self._timer.start(self._ring, update=True)
 
     def _ring(self) -> None:
         self.stop()

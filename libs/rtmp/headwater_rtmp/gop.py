@@ -156,6 +156,11 @@ class GopCache:
             found.append(Message(message.type_id, message.stream_id, timestamp, message.payload))
         return found
 
+    @property
+    def has_start(self) -> bool:
+        """Whether a player can begin with what is here: there is a keyframe, or none is needed."""
+        return not self.has_video or bool(self._messages)
+
     def snapshot(self) -> list[Message]:
         """Headers and the messages since the last keyframe, in the order in which they came."""
         found = self.headers()

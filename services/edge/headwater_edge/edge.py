@@ -183,7 +183,11 @@ class Edge:
     def resume_readers(self) -> None:
         """Read clients again whose origins have caught up."""
         for client in list(self.paused):
-            self.read_on(client)
+            try:
+                self.read_on(client)
+            except Exception as error:
+                # The others go on, and this one is closed.
+                client.close(f"internal error: {error!r}", error=True)
         if self.paused:
             self._resuming.start()
 

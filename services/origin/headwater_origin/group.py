@@ -376,10 +376,12 @@ class Group:
                 self.rooms.leave_all(session)
             except GroupLost:
                 return
-            if self.waits("on_disconnect"):
-                hooks.tell(self, "on_disconnect", session.client)
-            # Together with what that has changed: nothing waits between the two.
-            self.durable.left(session)
+            try:
+                if self.waits("on_disconnect"):
+                    hooks.tell(self, "on_disconnect", session.client)
+            finally:
+                # Together with what that has changed: nothing waits between the two.
+                self.durable.left(session)
 
         session.post(depart, waits=waits, always=True)
 
@@ -387,12 +389,15 @@ class Group:
 
     def tick(self, now: float) -> None:
         """Forget objects that nobody uses, and sessions that have not come back."""
+        serves = self.started.is_set() and self.failure is None and self.held is None
+        gone: list[Session] = []
+        if serves:
+            gone = self.absent.due(now, self.host.lives, self.config.living_edge_grace_s)
+            if not self.outputs.off:
+                gone += settle(self)
         self.objects.tick(now)
-        if not self.started.is_set() or self.failure is not None or self.held is not None:
+        if not serves:
             return
-        gone = self.absent.due(now, self.host.lives, self.config.living_edge_grace_s)
-        if not self.outputs.off:
-            gone += settle(self)
         for session in gone:
             self.gone(session)
         self.streams.tick(now)

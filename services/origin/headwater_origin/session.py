@@ -494,6 +494,11 @@ class Session:
             self.group.counters.handler_errors += 1
             _log.error("session failed", group=self.group.name, session=self.session_id, error=repr(error))
             self.close("internal error")
+        except BaseException:
+            self.close(
+                "internal error"
+            )  # Its greenlet was ended half-way: nothing must go on as if that were done.
+            raise
         finally:
             if number:
                 self.handling, self.handler = 0, None

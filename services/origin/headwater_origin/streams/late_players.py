@@ -64,9 +64,11 @@ class LatePlayers:
 
     @property
     def _someone_may_lack(self) -> bool:
-        """Whether there is anybody who may come back over another edge. Who was there at another origin a journal tells."""
+        """Whether there is anybody who may come back over another edge. Who was there at another origin the journal tells, where
+        there is one, but not which guests were."""
         group = self._group
-        return bool(group.roaming or group.absent) or (group.gathers and not group.journaled)
+        tells = group.journaled and group.application is not None
+        return bool(group.roaming or group.absent) or (group.gathers and not tells)
 
     def forget(self) -> None:
         """What is kept is not of this stream any more, or has a hole behind it."""

@@ -346,11 +346,6 @@ class Stream:
         opened = StreamOpened(subscription.number, self.name, self._group.name, after)
         subscription.edge.link.send(opened)
 
-    @property
-    def _has_start(self) -> bool:
-        """Whether there is a keyframe in the cache, or none is needed."""
-        return not self.cache.has_video or len(self.cache.snapshot()) > len(self.cache.headers())
-
     def _send_cache(self, subscription: Subscription) -> None:
         """Headers and what came since the keyframe. The last message says how far this goes."""
         messages = self.cache.snapshot()
@@ -385,7 +380,7 @@ class Stream:
         """An edge lacks what nobody has any more: it goes on at a keyframe, behind its headers."""
         subscription.reset()
         self._send_cache(subscription)
-        subscription.dropping = not self._has_start
+        subscription.dropping = not self.cache.has_start
 
     def add_player(self, session: "Session", net_stream: "NetStream") -> None:
         """Start a player from its edge's cache."""
@@ -421,7 +416,7 @@ class Stream:
             else:
                 subscription = self.open_for(session.edge)
                 # Players that its edge has already do not wait for a keyframe, as new ones do.
-                subscription.dropping = not subscription.waiting and not self._has_start
+                subscription.dropping = not subscription.waiting and not self.cache.has_start
         self._add(subscription, session, net_stream)
         if not net_stream.audio or not net_stream.video or net_stream.paused:
             session.group.reply(session, play_changed(session, net_stream))
