@@ -101,13 +101,13 @@ GROWING = (
     ),
     Growing(
         "origins",
-        f"1 edge, 200 objects of 2 members in {_SCOPES} scopes, one of which changes it, as fast as accepted",
+        f"1 edge, 200 objects of 2 members in {_SCOPES} scopes, one changes it with 8 messages under way, as fast as accepted",
         _COUNTS,
         lambda origins: members(200, 2, lambda number, member: 0),
         _one,
         _itself,
         paced=False,
-        window=2,
+        window=8,
     ),
 )
 
