@@ -44,14 +44,15 @@ class Guests:
             **said,
         }
         self._take(link, traffic.Attach(number, f"session-{number}", GROUP, self._epoch, *how.values()))
+        eventually(lambda: self._last(link, traffic.Attached), 10)
 
     def command(self, link: FakeLink, number: int, *command: Any) -> None:
         message = encode_command(command[0], 0, None, *command[1:], stream_id=1)
         self._take(link, traffic.FromGuest(number, 1, _COMMAND, [], message.type_id, 1, 0, message.payload))
 
     def publish(self, numbers: range) -> None:
-        eventually(lambda: self._last(self.publishing, traffic.PublishStarted), 5)
-        stream = self._last(self.publishing, traffic.PublishStarted).stream
+        eventually(self.publishes, 10)
+        stream = self.publishes().stream
         for number in numbers:
             payload = (_KEYFRAME if number == 1 else _PICTURE) + bytes([number])
             self._take(self.publishing, traffic.PublisherMedia(stream, number, _VIDEO, number * 10, payload))
@@ -60,6 +61,9 @@ class Guests:
         """The pictures that the player alone was told."""
         kinds = (message for message in self.playing.log if isinstance(message, traffic.ToClient))
         return [message.payload[-1] for message in kinds if message.type_id == _VIDEO]
+
+    def publishes(self) -> Any:
+        return self._last(self.publishing, traffic.PublishStarted)
 
     def started(self) -> Any:
         return self._last(self.playing, traffic.PlayStarted)
@@ -80,6 +84,7 @@ def test_a_player_whose_edge_and_origin_fail_goes_on_where_it_was() -> None:
     before.attach(before.playing, 2, fence=5)
     before.command(before.publishing, 1, "publish", "a", "live")
     before.command(before.playing, 2, "play", "a")
+    eventually(lambda: before.publishes() and before.started(), 10)
     states = [
         pack_state(link.data.sessions[number])
         for number, link in ((1, before.publishing), (2, before.playing))
@@ -92,6 +97,6 @@ def test_a_player_whose_edge_and_origin_fail_goes_on_where_it_was() -> None:
     after.attach(after.publishing, 1, resumed=True, applied=1, state=states[0])
     after.publish(range(1, 13))
     after.attach(after.playing, 2, resumed=True, applied=1, state=states[1], streams=[["a", 8, 1]], fence=6)
-    eventually(after.started, 5)
+    eventually(after.started, 10)
     assert after.started().resumed
     assert after.told() == [9, 10, 11, 12]
