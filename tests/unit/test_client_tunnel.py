@@ -95,7 +95,7 @@ def test_what_gets_lost_is_asked_again_and_nothing_is_taken_twice(server: FakeSe
     assert (server.front.repeats > 0) == (fault not in (Fault.LOST, Fault.AWAY))
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     faults=st.lists(st.sampled_from([None, *PASSING]), max_size=60),
     sizes=st.lists(st.integers(0, 90_000), max_size=8),
