@@ -6,7 +6,7 @@ from typing import Any
 from bench.failover_cases import CASES
 from bench.failover_results import CaseResult, CaseRow, Spread, case_rows
 from bench.machine import Machine
-from bench.sheet import Sheet, all_doubts, with_doubts
+from bench.sheet import Sheet, all_doubts, heading, with_doubts
 
 _COLUMNS = (
     "case",
@@ -76,9 +76,7 @@ class FailoverReport:
     def data(self) -> dict[str, Any]:
         """All results with each group's and client's gaps, their doubts, the rows, what each server ran with."""
         return {
-            "title": self.title,
-            "machine": asdict(self.machine),
-            "parameters": self.parameters,
+            **heading(self.title, self.machine, self.parameters),
             "servers": self.servers,
             "results": [with_doubts(each) for each in self.results],
             "rows": [{**asdict(row), "missed": row.missed} for row in self.rows()],

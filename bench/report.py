@@ -7,7 +7,7 @@ from typing import Any, Generic
 from bench.figures import cell
 from bench.machine import Machine
 from bench.results import Column, M, Row, rows
-from bench.sheet import Sheet, all_doubts, with_doubts
+from bench.sheet import Sheet, all_doubts, heading, with_doubts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,7 @@ class Report(Generic[M]):
     def data(self) -> dict[str, Any]:
         """All measurements, their doubts, the rows, what each server ran with."""
         return {
-            "title": self.title,
-            "machine": asdict(self.machine),
-            "parameters": self.parameters,
+            **heading(self.title, self.machine, self.parameters),
             "servers": self.servers,
             "measurements": [with_doubts(each) for each in self.measurements],
             "rows": [asdict(row) for row in self.rows()],

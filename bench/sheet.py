@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.machine import Machine
+
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
@@ -61,6 +63,11 @@ def all_doubts(measured: Iterable[tuple[str, list[str]]], failures: Iterable[str
     """Notes on what could not be measured, and on what should not be trusted: (what it was of, its doubts)."""
     lines = [f"DOUBT not measured: {failure}" for failure in failures]
     return lines + [f"DOUBT {where}: {doubt}" for where, doubts in measured for doubt in doubts]
+
+
+def heading(title: str, machine: Machine, parameters: dict[str, Any]) -> dict[str, Any]:
+    """What begins the JSON of every benchmark."""
+    return {"title": title, "machine": asdict(machine), "parameters": parameters}
 
 
 def with_doubts(measurement: Any) -> dict[str, Any]:

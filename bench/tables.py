@@ -14,7 +14,7 @@ from rich.console import Console
 from bench.figures import Figure, cell, over_runs
 from bench.machine import Machine
 from bench.plot import finish, grouped_bars
-from bench.sheet import Sheet, all_doubts, with_doubts
+from bench.sheet import Sheet, all_doubts, heading, with_doubts
 
 Case = tuple[str, ...]
 """What a measurement was of: a word for each of the first columns."""
@@ -106,9 +106,7 @@ class Results(Generic[M]):
     def data(self) -> dict[str, Any]:
         """All measurements, their doubts, the rows."""
         return {
-            "title": self.title,
-            "machine": asdict(self.machine),
-            "parameters": self.parameters,
+            **heading(self.title, self.machine, self.parameters),
             "remarks": self.remarks,
             "measurements": [with_doubts(each) for each in self.measurements],
             "rows": [asdict(row) for row in self.rows()],

@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.figures import Figure, cell
 from bench.machine import Machine
-from bench.sheet import Sheet, all_doubts, with_doubts
+from bench.sheet import Sheet, all_doubts, heading, with_doubts
 from bench.tunnel_results import TunnelMeasurement, TunnelRow, tunnel_rows
 
 _COLUMNS = (
@@ -66,9 +66,7 @@ class TunnelReport:
     def data(self) -> dict[str, Any]:
         """All measurements, their doubts, the rows, what each server ran with."""
         return {
-            "title": self.title,
-            "machine": asdict(self.machine),
-            "parameters": self.parameters,
+            **heading(self.title, self.machine, self.parameters),
             "loads": self.loads,
             "servers": self.servers,
             "measurements": [_measured(each) for each in self.measurements],

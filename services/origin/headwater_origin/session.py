@@ -495,9 +495,7 @@ class Session:
             _log.error("session failed", group=self.group.name, session=self.session_id, error=repr(error))
             self.close("internal error")
         except BaseException:
-            self.close(
-                "internal error"
-            )  # Its greenlet was ended half-way: nothing must go on as if that were done.
+            self.close("internal error")  # Its greenlet was ended: nothing goes on as if it were done.
             raise
         finally:
             if number:
