@@ -55,12 +55,40 @@ def test_after_a_pause_it_leaves_at_once_and_then_what_has_gathered(link: FakeLi
     assert not link.log
     eventually(lambda: bool(link.log), 5)
     assert numbers(link) == [3, 4]
-    delay = out._delay
-    assert delay is not None
-    eventually(lambda: not delay.running, 5)
+    gevent.sleep(0.05)
     out.send(media(5))
     gevent.sleep(0)
     assert numbers(link) == [5]
+
+
+def test_nothing_is_timed_while_nothing_waits(link: FakeLink, out: MediaOut) -> None:
+    out.gather(100)
+    out.send(media(1))
+    gevent.sleep(0)
+    assert numbers(link) == [1]
+    assert out._timer is None
+    out.send(media(2))
+    timer = out._timer
+    assert timer is not None
+    out.send(media(3))
+    assert out._timer is timer
+    eventually(lambda: bool(link.log), 5)
+    assert numbers(link) == [2, 3]
+    assert out._timer is None
+
+
+def test_what_left_before_its_time_leaves_nothing_behind(link: FakeLink, out: MediaOut) -> None:
+    out.gather(20)
+    for number in (1, 2):
+        out.send(media(number))
+        gevent.sleep(0)
+    out.flush()
+    assert numbers(link) == [1, 2]
+    out.send(media(3))
+    eventually(lambda: bool(link.log), 5)
+    assert numbers(link) == [3]
+    gevent.sleep(0.05)
+    assert not link.log
 
 
 def test_what_has_to_come_behind_it_has_it_leave_at_once(link: FakeLink, out: MediaOut) -> None:
