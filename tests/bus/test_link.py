@@ -416,6 +416,32 @@ def test_a_callback_that_fails_ends_its_link_and_no_other(context: Any) -> None:
     origin.close()
 
 
+def fails() -> None:
+    raise RuntimeError("the application")
+
+
+def test_a_trailer_that_fails_ends_its_link_and_no_other(context: Any) -> None:
+    origin = Origin(context)
+    edges = [Edge(context, origin.endpoint, node_id=f"edge-{number}") for number in range(3)]
+    eventually(lambda: len(origin.ups) == 3 and all(edge.ups for edge in edges), within_s=5)
+    link = next(link for link in origin.ups if link.peer == "edge-0")
+    link.end_batches_with(fails)
+    link.send(down(1))
+    eventually(lambda: origin.downs, within_s=5)
+    assert origin.downs == [("edge-0", "internal error: RuntimeError('the application')")]
+    eventually(lambda: edges[0].downs, within_s=5)
+    edges[1].link.end_batches_with(fails)
+    edges[1].link.send(up(1))
+    eventually(lambda: edges[1].downs, within_s=5)
+    assert edges[1].downs == ["internal error: RuntimeError('the application')"]
+    eventually(lambda: len(origin.downs) == 2, within_s=5)
+    edges[2].link.send(up(2))
+    eventually(lambda: numbers(origin.got.get("edge-2", [])) == [2], within_s=5)
+    assert not edges[2].downs
+    edges[2].link.close("done")
+    origin.close()
+
+
 def test_a_link_that_could_not_begin_does_not_take_the_next_one_of_its_edge_along(context: Any) -> None:
     begun: list[Any] = []
     ended: list[Any] = []
@@ -508,7 +534,7 @@ def test_the_writer_looks_only_at_links_that_have_something(context: Any) -> Non
     origin = Origin(context)
     edges = [Edge(context, origin.endpoint, node_id=f"edge-{number}") for number in range(3)]
     eventually(lambda: len(origin.ups) == 3, within_s=5)
-    eventually(lambda: not any(link._marked for link in origin.ups), within_s=5)
+    eventually(lambda: not origin.links._ready, within_s=5)
     origin.ups[1].send(down(1))
     assert origin.links._ready == [origin.ups[1]]
     for edge in edges:

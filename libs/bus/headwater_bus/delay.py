@@ -1,4 +1,4 @@
-"""A call that comes a little later, however often it is asked for until then."""
+"""Calls that come a little later, however often they are asked for until then."""
 
 from collections.abc import Callable
 from typing import Any
@@ -47,3 +47,25 @@ class Delay:
         if self._timer is not None:
             self._timer.close()
             self._timer = None
+
+
+class Soon:
+    """Calls `then` once, from gevent's loop at the end of its turn. `then` must not raise and not wait. It does what a greenlet
+    would that waits for an event, and does without both: they cost more than most of what there is to do then."""
+
+    __slots__ = ("_asked", "_run_callback", "_then")
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self._then = then
+        self._asked = False
+        self._run_callback = gevent.get_hub().loop.run_callback
+
+    def ask(self) -> None:
+        """Have it called."""
+        if not self._asked:
+            self._asked = True
+            self._run_callback(self._call)
+
+    def _call(self) -> None:
+        self._asked = False
+        self._then()

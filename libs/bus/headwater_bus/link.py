@@ -1,8 +1,8 @@
 """Links on ZeroMQ sockets: the edge's end (a DEALER each) and the origin's end (one ROUTER for all edges).
 
-One greenlet reads a socket and one writes it, also when an alarm says that time has come for something. Callbacks run in
-the reading greenlet, one batch at a time and in order; they must not block for long. A callback that raises ends its link,
-and only that.
+One greenlet reads a socket. What is to be sent leaves at the end of the loop's turn, from a callback of the loop, also when an
+alarm says that time has come for something. The owner's callbacks run in greenlets, those for batches in the reading one, one
+batch at a time and in order; they must not block for long. One that raises ends its link, and only that.
 """
 
 import secrets
@@ -12,10 +12,10 @@ from typing import Any
 
 import gevent
 import zmq
-from gevent.event import Event
 from zmq.utils.monitor import parse_monitor_message
 
 from headwater_bus.codec import Codec
+from headwater_bus.delay import Soon
 from headwater_bus.link_end import Link
 from headwater_bus.link_state import (
     MAX_FRAME_BYTES,
@@ -66,6 +66,7 @@ class EdgeLink(Link):
         "_options",
         "_socket",
         "_up",
+        "_writer",
         "origin",
     )
 
@@ -90,7 +91,8 @@ class EdgeLink(Link):
         )
         # Each link has an identity of its own: what an old one left behind never reaches a new one.
         link_id = f"{node_id}|{boot}|{secrets.token_hex(16)}".encode()
-        super().__init__(state, link_id, Event(), [])
+        self._writer = Soon(self._write)
+        super().__init__(state, link_id, lambda _: self._writer.ask())
         self.origin = origin
         self._endpoint, self._has_keys = endpoint, security.encrypted
         self._on_batch, self._on_up, self._on_down = on_batch, on_up, on_down
@@ -117,9 +119,8 @@ class EdgeLink(Link):
         if self.failure is not None:
             self._jobs = [gevent.spawn(self._over)]
             return
+        self._jobs = [gevent.spawn(self._run, job) for job in (self._read, self._watch)]
         self.mark()
-        jobs = (self._read, self._write, self._watch)
-        self._jobs = [gevent.spawn(self._run, job) for job in jobs]
 
     def close(self, reason: str) -> None:
         """Send what is queued and BYE, and end the link; `on_down` is not called."""
@@ -138,9 +139,12 @@ class EdgeLink(Link):
         try:
             until_closed(self._socket, job)()
         except Exception as error:
-            _log.error("internal error: link given up", origin=self.origin, error=repr(error))
-            self.state.fail(f"internal error: {error!r}")
+            self._broken(error)
             self._over()
+
+    def _broken(self, error: Exception) -> None:
+        _log.error("internal error: link given up", origin=self.origin, error=repr(error))
+        self.state.fail(f"internal error: {error!r}")
 
     def _end(self, reason: str) -> None:
         self.end(reason)
@@ -189,29 +193,26 @@ class EdgeLink(Link):
             self._on_up(self)
         if envelopes:
             self._on_batch(self, envelopes)
-        self.arrange(now)
+        self.look()
 
     def _write(self) -> None:
+        """The loop's turn ends."""
+        if not self._jobs:
+            return
         send = self._socket.send
-        while True:
-            self._wake.wait()
-            self._wake.clear()
-            self._ready.clear()
-            self.unmark()
-            now = time.monotonic()
-            self.state.listen(now)
-            try:
-                for frames in self.state.outgoing(now):
-                    send(frames)
-            except zmq.Again:
-                # It does not connect again then.
-                self.state.fail(
-                    f"ZeroMQ gave up the connection to {self._endpoint}: expected --keys at both ends or at neither "
-                    f"(here: {'with' if self._has_keys else 'without'}), and frames of {MAX_FRAME_BYTES} bytes at most"
-                )
-            if self.failure is not None:
-                return self._over()
-            self.arrange(now)
+        try:
+            for frames in self.outgoing(time.monotonic()):
+                send(frames)
+        except zmq.Again:
+            # It does not connect again then.
+            self.state.fail(
+                f"ZeroMQ gave up the connection to {self._endpoint}: expected --keys at both ends or at neither "
+                f"(here: {'with' if self._has_keys else 'without'}), and frames of {MAX_FRAME_BYTES} bytes at most"
+            )
+        except Exception as error:
+            self._broken(error)
+        if self.failure is not None:
+            gevent.spawn(self._over)
 
     def _watch(self) -> None:
         """Every handshake but the first is a reconnect."""
@@ -257,8 +258,9 @@ class OriginLinks:
         self.refused = 0
         """Messages that no edge's link would send."""
         self._limit = RateLimit(10.0)
-        self._wake = Event()
+        self._writer = Soon(self._write)
         self._ready: list[Link] = []
+        """Links to look at."""
         self._farewells: list[list[bytes]] = []
         self._socket = PolledSocket(context, zmq.ROUTER)
         socket = self._socket.raw
@@ -279,8 +281,7 @@ class OriginLinks:
 
     def jobs(self) -> list[tuple[str, Callable[[], None]]]:
         """Named jobs to spawn; each runs until it is killed or the links are closed."""
-        named = (("link-read", self.read), ("link-write", self.write))
-        return [(name, until_closed(self._socket, job)) for name, job in named]
+        return [("link-read", until_closed(self._socket, self.read))]
 
     def read(self) -> None:
         """Take messages for ever."""
@@ -319,7 +320,7 @@ class OriginLinks:
             return
         if envelopes and self._guard(link, self._on_batch, link, envelopes):
             return
-        link.arrange(now)
+        link.look()
 
     def _accept(self, link_id: bytes, frames: list[bytes], user: str | None, now: float) -> Link | None:
         header = read_header(frames)
@@ -342,7 +343,7 @@ class OriginLinks:
             reason = "restarted" if other.boot != state.peer_boot else "opened another link"
             self._farewell(other.id, bye(f"{state.peer} {reason}"))
             self._drop(other, f"{state.peer} {reason}")
-        link = Link(state, link_id, self._wake, self._ready)
+        link = Link(state, link_id, self._look_at)
         self.links[link_id] = link
         return None if self._guard(link, self._on_up, link) else link
 
@@ -372,7 +373,7 @@ class OriginLinks:
 
     def _farewell(self, link_id: bytes, frames: list[bytes]) -> None:
         self._farewells.append([link_id, *frames])
-        self._wake.set()
+        self._writer.ask()
 
     def _drop(self, link: Link, reason: str) -> None:
         link.end(reason)
@@ -383,31 +384,33 @@ class OriginLinks:
             except Exception as error:
                 _log.error("internal error: at the end of a link", peer=link.peer, error=repr(error))
 
-    def write(self) -> None:
-        """Send what the links have, batch by batch, for ever. Looks only at links that have something."""
-        send = self._socket.send
-        while True:
-            self._wake.wait()
-            self._wake.clear()
-            now = time.monotonic()
-            farewells, self._farewells = self._farewells, []
-            for message in farewells:
-                send(message)
-            ready = self._ready[:]
-            self._ready.clear()
-            for link in ready:
-                link.unmark()
-                link.state.listen(now)
-                for frames in link.state.outgoing(now):
+    def _look_at(self, link: Link) -> None:
+        self._ready.append(link)
+        self._writer.ask()
+
+    def _write(self) -> None:
+        """The loop's turn ends: send what the links have, batch by batch. Looks only at links that asked for it."""
+        farewells, self._farewells = self._farewells, []
+        ready, self._ready = self._ready, []
+        if self._socket.closed:
+            return
+        now, send = time.monotonic(), self._socket.send
+        for message in farewells:
+            send(message)
+        for link in ready:
+            try:
+                for frames in link.outgoing(now):
                     send([link.id, *frames])
-                if link.failure is None:
-                    link.arrange(now)
-                elif self.links.get(link.id) is link:
-                    self._give_up(link, link.failure)
+            except Exception as error:
+                _log.error("internal error: link given up", peer=link.peer, error=repr(error))
+                link.state.fail(f"internal error: {error!r}")
+            if link.failure is not None:
+                gevent.spawn(self._give_up, link, link.failure)
 
     def _give_up(self, link: Link, reason: str) -> None:
-        self._farewell(link.id, bye(reason))
-        self._drop(link, reason)
+        if self.links.get(link.id) is link:
+            self._farewell(link.id, bye(reason))
+            self._drop(link, reason)
 
     def close(self, reason: str) -> None:
         """Send what is queued and BYE on every link, and close the socket; `on_down` is not called."""
@@ -419,4 +422,3 @@ class OriginLinks:
             link.end(reason)
         self.links.clear()
         self._socket.close(_BYE_LINGER_MS)
-        self._wake.set()

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from gevent.event import Event
-
 from headwater_bus.link_state import LinkState
 from headwater_bus.rhythm import Alarm
 
@@ -12,15 +10,16 @@ from headwater_bus.rhythm import Alarm
 class Link:
     """What both ends have in common: `send`, who the peer is, how much it has not acknowledged."""
 
-    __slots__ = ("_alarm", "_marked", "_ready", "_wake", "data", "id", "state")
+    __slots__ = ("_alarm", "_look_at", "_looked_at_soon", "_marked", "data", "id", "state")
 
-    def __init__(self, state: LinkState, link_id: bytes, wake: Event, ready: "list[Link]") -> None:
+    def __init__(self, state: LinkState, link_id: bytes, look_at: "Callable[[Link], None]") -> None:
+        """`look_at(link)` has the owner look at it at the end of the loop's turn: `outgoing(now)`, until it has a failure."""
         self.state = state
         self.id = link_id
         self.data: Any = None
         """Whatever the owner keeps for this link."""
-        self._wake, self._ready = wake, ready
-        self._marked = False
+        self._look_at = look_at
+        self._looked_at_soon = self._marked = False
         self._alarm = Alarm(self.mark)
 
     @property
@@ -69,22 +68,26 @@ class Link:
         self.mark()
 
     def mark(self) -> None:
-        """Have the writing greenlet look at this link."""
+        """Have it say what it has to say, in this turn of the loop."""
         if not self._marked:
             self._marked = True
-            self._ready.append(self)
-            self._wake.set()
+            self.look()
 
-    def unmark(self) -> None:
-        """The writing greenlet looks at it now."""
-        self._marked = False
+    def look(self) -> None:
+        """Have it looked at in this turn of the loop, whether something is due, or when it will be."""
+        if not self._looked_at_soon:
+            self._looked_at_soon = True
+            self._look_at(self)
 
-    def arrange(self, now: float) -> None:
-        """Have the writing greenlet look at this link when something is due: now, or at its deadline."""
-        if self.state.due(now):
-            self.mark()
-        elif self.state.failure is None:
-            self._alarm.set(self.state.deadline())
+    def outgoing(self, now: float) -> list[list[bytes]]:
+        """It is looked at: messages to send now, each a list of frames. Where there is a failure then, it is over."""
+        state, marked = self.state, self._marked
+        self._looked_at_soon = self._marked = False
+        state.listen(now)
+        messages = state.outgoing(now) if marked or state.due(now) else []
+        if state.failure is None:
+            self._alarm.set(state.deadline())
+        return messages
 
     def end(self, reason: str) -> None:
         """It is over, and nothing is due any more."""
