@@ -1,4 +1,4 @@
-"""The leaf modules of libs/amf and libs/rtmp, compiled from the same source: `make compiled` makes them, `make test` first."""
+"""The leaf modules of libs/amf, libs/rtmp and libs/sends, compiled: `make compiled` makes them, `make test` first."""
 
 import ast
 import os
@@ -11,13 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "compiled"
-PACKAGES = {"amf": "headwater_amf", "rtmp": "headwater_rtmp"}
-# All of the two libraries, and of the services what hands them values or gets values from them.
+PACKAGES = {"amf": "headwater_amf", "rtmp": "headwater_rtmp", "sends": "headwater_sends"}
+# All of these libraries, and of the services what hands them values or gets values from them.
 TESTS = (
     "tests/unit/test_amf*.py",
     "tests/unit/test_rtmp*.py",
     "tests/property/test_amf*.py",
     "tests/property/test_rtmp*.py",
+    "tests/unit/test_sends.py",
     "tests/unit/test_edge_client.py",
     "tests/unit/test_edge_fanout*.py",
     "tests/unit/test_edge_objects.py",
@@ -28,7 +29,7 @@ TESTS = (
 
 
 def sources(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.glob("*.py")}
+    return {path.name: path.read_bytes() for path in folder.glob("*.[pc]*") if path.suffix in (".py", ".c")}
 
 
 def is_fresh() -> bool:
@@ -55,10 +56,11 @@ def run(command: list[str], env: dict[str, str], folder: Path = ROOT) -> "subpro
 
 
 def test_which_build_runs_is_said(build: dict[str, str]) -> None:
-    asked = [sys.executable, "-c", "from headwater_rtmp.compiled import COMPILED; print(COMPILED)"]
-    assert run(asked, build).stdout == "True\n"
+    said = "from headwater_rtmp.compiled import COMPILED; from headwater_sends import COMPILED as sends; print(COMPILED, sends)"
+    asked = [sys.executable, "-c", said]
+    assert run(asked, build).stdout == "True True\n"
     without = {name: value for name, value in build.items() if name != "PYTHONPATH"}
-    assert run(asked, without).stdout == "False\n"
+    assert run(asked, without).stdout == "False False\n"
 
 
 def test_every_module_on_the_list_is_compiled(build: dict[str, str]) -> None:

@@ -5,7 +5,7 @@ send. A player whose queue is over its limit gets nothing more until the next ke
 joins is started at the next flush, so that a burst of them costs one encoding of the start.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from headwater_rtmp.media import MediaFlags
 from headwater_rtmp.message import Message, MessageType
 
 from headwater_edge.counters import Counters
+from headwater_edge.shared_sends import SharedSends
 
 if TYPE_CHECKING:
     from headwater_edge.client import Client
@@ -94,13 +95,13 @@ class Player:
 
 
 class _Audience:
-    """Players on one message stream id. `ready`: those that are plain and have nothing queued, each with the `send` of its
-    socket, so that the hot loop looks at nothing else; `others`."""
+    """Players on one message stream id. `ready`: those that are plain and have nothing queued, so that one send is shared by all;
+    `others`."""
 
     __slots__ = ("others", "ready")
 
     def __init__(self) -> None:
-        self.ready: dict[Player, Callable[[bytes], int]] = {}
+        self.ready: SharedSends[Player] = SharedSends()
         self.others: dict[Player, None] = {}
 
     def __len__(self) -> int:
@@ -115,11 +116,11 @@ class _Audience:
         free = client.outbox is None and client.sock is not None and not client.closed
         if free and player.plain and player in self.others:
             del self.others[player]
-            self.ready[player] = client.sock.send  # type: ignore[union-attr]  # `free`
+            self.ready.add(player, client.sock)
 
     def leave(self, player: Player) -> None:
         """Forget one; unknown ones are ignored."""
-        self.ready.pop(player, None)
+        self.ready.discard(player)
         self.others.pop(player, None)
 
 
@@ -152,24 +153,6 @@ def _at(timestamp: int, headers: Sequence[Message]) -> list[Message]:
         else header
         for header in headers
     ]
-
-
-def _send_to_all(sends: Iterable[Callable[[bytes], int]], data: bytes) -> dict[int, int | OSError]:
-    """The hot loop: whatever Python does here beside the send, and whatever memory it touches, counts for every player and flush.
-    Returns what became of those that did not take all: the bytes that they took, or the error, by the id of their `send`."""
-    size = len(data)
-    odd: dict[int, int | OSError] = {}
-    for send in sends:
-        try:
-            sent = send(data)
-        except (BlockingIOError, InterruptedError):
-            odd[id(send)] = 0
-        except OSError as error:
-            odd[id(send)] = error
-        else:
-            if sent != size:
-                odd[id(send)] = sent
-    return odd
 
 
 class StreamFanout:
@@ -237,7 +220,7 @@ class StreamFanout:
     def hold(self, player: Player) -> None:
         """A player is not plain any more, or something is queued for its client: it does not share the send of the others."""
         audience = self.players.get(player.stream_id)
-        if audience is not None and audience.ready.pop(player, None) is not None:
+        if audience is not None and audience.ready.discard(player):
             audience.others[player] = None
 
     def add(self, message: Message) -> bool:
@@ -301,10 +284,7 @@ class StreamFanout:
             data = self._selected(pending, stream_id, everything)
             shared += len(ready)
             total += len(ready) * len(data)
-            odd = _send_to_all(ready.values(), data)
-            for player, outcome in (
-                [(each, odd[id(send)]) for each, send in ready.items() if id(send) in odd] if odd else ()
-            ):
+            for player, outcome in ready.send(data):
                 if isinstance(outcome, OSError):
                     broken.append((player.client, outcome))
                     total -= len(data)
