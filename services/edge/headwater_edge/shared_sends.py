@@ -33,7 +33,7 @@ class SharedSends(Generic[Owner]):
 
     def add(self, owner: Owner, sock: Any) -> None:
         """From now on it gets what is sent."""
-        if type(sock) is _socket.socket:
+        if isinstance(sock, _socket.socket):
             self._plain[owner] = sock.fileno()
             self._descriptors = None
         else:
