@@ -188,12 +188,12 @@ def run_all(
         measuring = _Measuring(program, plan, cores, screen)
         for run in range(1, plan.runs + 1):
             for make in made:
-                with make(cores.server) as server:
-                    settings[server.label] = server.settings()
-                    try:
+                try:
+                    with make(cores.server) as server:
+                        settings[server.label] = server.settings()
                         measurements += measuring.measure(server, run)
-                    except BenchError as error:
-                        failures.append(f"run {run}, {error}")
+                except BenchError as error:
+                    failures.append(f"run {run}, {error}")
                 screen.next()
     measurements.sort(key=lambda each: each.clients)
     runs = "1 run" if plan.runs == 1 else f"median of {plan.runs} runs"

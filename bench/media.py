@@ -130,13 +130,13 @@ def run_all(
             for case in experiment.cases:
                 os.sched_setaffinity(0, {cores.server, *cores.load} if case.floating else cores.load)
                 for make in made:
-                    with make(None if case.floating else cores.server) as server:
-                        settings[server.label] = server.settings()
-                        try:
+                    try:
+                        with make(None if case.floating else cores.server) as server:
+                            settings[server.label] = server.settings()
                             measurements.append(bench.measure(server, case, run))
-                        except BenchError as error:
-                            # A server that cannot bear a case must not cost what the others have shown.
-                            failures.append(f"run {run}, {error}")
+                    except BenchError as error:
+                        # A server that does not start, or cannot bear a case, must not cost what the others have shown.
+                        failures.append(f"run {run}, {error}")
                     screen.next()
     order = [case.title for case in experiment.cases]
     measurements.sort(key=lambda each: order.index(each.case))

@@ -11,7 +11,7 @@ from bench.errors import BenchError
 _SOURCES = Path(__file__).parent / "native"
 _BUILD = Path(__file__).parent / "build"
 _FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror")
-_SHARED = ("alloc.c", "amf.c", "chunk.c", "client.c", "histogram.c", "orders.c")
+_SHARED = ("alloc.c", "amf.c", "chunk.c", "client.c", "ending.c", "histogram.c", "orders.c")
 _OWN = {
     "rtmp_load": ("load.c", "publish.c"),
     "object_load": ("object_load.c", "object_member.c", "object_caller.c", "object_pinger.c"),

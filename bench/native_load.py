@@ -116,6 +116,10 @@ class NativeProgram:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def give_way(self) -> None:
+        """What else runs on its core is not interrupted for all that comes for it: it takes that when the others wait."""
+        os.sched_setscheduler(self._process.pid, os.SCHED_BATCH, os.sched_param(0))
+
     def tell(self, *words: object) -> None:
         """Give it an order."""
         assert self._process.stdin is not None

@@ -74,7 +74,7 @@ def enter_load_process(core: int | None) -> None:
 
 class Program:
     """A running server program, with this process's environment unless `env` is given. Its output goes to a file, whose end
-    explains an early death."""
+    explains an early death. Raises BenchError when it cannot be started."""
 
     def __init__(
         self,
@@ -87,11 +87,14 @@ class Program:
     ) -> None:
         self.name = name
         self._log = folder / f"{name}.log"
-        with self._log.open("ab") as log, on_core(core):
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=cwd or folder,
-                env=env, start_new_session=True,
-            )  # fmt: skip
+        try:
+            with self._log.open("ab") as log, on_core(core):
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=cwd or folder,
+                    env=env, start_new_session=True,
+                )  # fmt: skip
+        except OSError as error:
+            raise BenchError(f"{name} cannot be started: {error}", failed=True) from error
 
     def processes(self) -> list[psutil.Process]:
         """The program and whatever it started."""

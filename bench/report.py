@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic
 
-from bench.figures import cell
 from bench.machine import Machine
 from bench.results import Column, M, Row, rows
-from bench.sheet import Sheet, all_doubts, heading, with_doubts
+from bench.sheet import Sheet, all_doubts, heading, sheet_of_figures, with_doubts
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +30,9 @@ class Report(Generic[M]):
 
     def sheet(self) -> Sheet:
         """The table and its notes."""
-        lines = [
-            [row.case, row.title, *(cell(row.figures[each.title], each.digits) for each in self.columns)]
-            for row in self.rows()
-        ]
-        titles = [self.first, "server", *(column.title for column in self.columns)]
-        return Sheet(self.title, titles, (0, 1), lines, self.notes())
+        digits = {column.title: column.digits for column in self.columns}
+        cells = (((row.case, row.title), row.figures) for row in self.rows())
+        return sheet_of_figures(self.title, (self.first, "server"), digits, cells, self.notes())
 
     def data(self) -> dict[str, Any]:
         """All measurements, their doubts, the rows, what each server ran with."""

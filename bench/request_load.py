@@ -70,6 +70,9 @@ class RequestLoad:
         unanswered where it sends as fast as it is answered."""
         self._targets, self._clients, self._window = targets, list(clients), window
         self._program = NativeProgram(build("object_load"), core)
+        if core is not None:
+            # It shares that one with servers, which a client on another machine does not stop for every answer either.
+            self._program.give_way()
 
     def __enter__(self) -> Self:
         return self

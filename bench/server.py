@@ -8,6 +8,7 @@ from typing import Self
 
 import psutil
 
+from bench.errors import BenchError
 from bench.processes import Program
 from bench.session import Target
 
@@ -99,6 +100,10 @@ class Server(ABC):
     def __enter__(self) -> Self:
         try:
             self.start()
+        except BenchError as error:
+            text = "; ".join([f"{self.label}: {error}", *self.last_words(str(error))])
+            self.stop()
+            raise BenchError(text, failed=True) from error
         except BaseException:
             self.stop()
             raise

@@ -1,7 +1,7 @@
 """What a benchmark shows: a table and its notes, on the console, as Markdown, as JSON and as a picture."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.figures import Figure, cell
 from bench.machine import Machine
 
 
@@ -57,6 +58,22 @@ class Sheet:
         for note in self.notes:
             console.print(note, highlight=False)
         console.print(f"written: {', '.join(map(str, paths))}", highlight=False)
+
+
+def sheet_of_figures(
+    title: str,
+    heads: Sequence[str],
+    digits: Mapping[str, int],
+    rows: Iterable[tuple[Sequence[str], Mapping[str, Figure | None]]],
+    notes: Sequence[str],
+) -> Sheet:
+    """Columns of text under the `heads`, then one of figures, with so many `digits`, for each title there. `rows`: the words, and
+    the figures by title."""
+    lines = [
+        [*words, *(cell(figures[column], count) for column, count in digits.items())]
+        for words, figures in rows
+    ]
+    return Sheet(title, [*heads, *digits], range(len(heads)), lines, notes)
 
 
 def all_doubts(measured: Iterable[tuple[str, list[str]]], failures: Iterable[str] = ()) -> list[str]:

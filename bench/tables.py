@@ -11,10 +11,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from rich.console import Console
 
-from bench.figures import Figure, cell, over_runs
+from bench.figures import Figure, over_runs
 from bench.machine import Machine
 from bench.plot import finish, grouped_bars
-from bench.sheet import Sheet, all_doubts, heading, with_doubts
+from bench.sheet import Sheet, all_doubts, heading, sheet_of_figures, with_doubts
 
 Case = tuple[str, ...]
 """What a measurement was of: a word for each of the first columns."""
@@ -96,12 +96,9 @@ class Results(Generic[M]):
 
     def sheet(self) -> Sheet:
         """The table and its notes."""
-        lines = [
-            [*row.case, *(cell(row.figures[each.title], each.digits) for each in self.columns)]
-            for row in self.rows()
-        ]
-        titles = [*self.heads, *(column.title for column in self.columns)]
-        return Sheet(self.title, titles, range(len(self.heads)), lines, self.notes())
+        digits = {column.title: column.digits for column in self.columns}
+        cells = ((row.case, row.figures) for row in self.rows())
+        return sheet_of_figures(self.title, self.heads, digits, cells, self.notes())
 
     def data(self) -> dict[str, Any]:
         """All measurements, their doubts, the rows."""

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "alloc.h"
 
-#include "orders.h"
+#include "ending.h"
 
 #include <stdio.h>
 #include <stdlib.h>

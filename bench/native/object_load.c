@@ -27,7 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EVENTS = 256, LOOK_NS = 20000000, MOST_BACKLOG_BYTES = 4000000, SENT_IN_A_TURN = 64 };
+enum { EVENTS = 256, LOOK_NS = 20000000, MOST_BACKLOG_BYTES = 4000000, SENT_IN_A_TURN = 64, BEAT_NS = 1000000 };
 
 unsigned batch = 1;
 bool persistent = true;
@@ -137,12 +137,15 @@ static void fill_window(Session *session)
         send_messages(session, window_messages - unanswered);
 }
 
-/* Returns when the next is due. */
+/* Returns when it is to be called again at the latest: at the beat by which the next one is due, and those behind it with it. To
+   wake for each would cost more than to send it. */
 static uint64_t send_due(void)
 {
     for (unsigned count = 0;; count++) {
         uint64_t due = pace_from_ns + (uint64_t)((double)paced / pace * 1e9), now = now_ns();
-        if (due > now || count == SENT_IN_A_TURN)
+        if (due > now)
+            return due + BEAT_NS - (due - pace_from_ns) % BEAT_NS;
+        if (count == SENT_IN_A_TURN)
             return due;
         if (now - due > lag_ns)
             lag_ns = now - due;
@@ -243,7 +246,7 @@ static void set_batch(char **words)
     unsigned kind = number_of(words[1]);
     batch = number_of(words[0]);
     persistent = kind == 1;
-    if (!batch || batch > MOST_CHANGES)
+    if (!batch || batch > MOST_SLOTS)
         refuse("not a number of changes", words[0]);
     if (kind > 1)
         refuse("neither 0 nor 1", words[1]);

@@ -11,7 +11,7 @@ enum {
     STAMP_VALUE_BYTES = 3 + STAMP_DIGITS, /* An AMF0 string. */
     MOST_OBJECTS = 10000,
     MOST_REQUESTERS = 100, /* Of one object. */
-    MOST_CHANGES = 100, /* In one message. */
+    MOST_SLOTS = 100, /* Of one requester, which changes all of them in one message: two digits of a key say which. */
     SENT_CHUNK_BYTES = 4096,
 };
 

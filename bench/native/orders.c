@@ -14,28 +14,6 @@
 
 enum { LINE_BYTES = 64 * 1024, WORDS = 4096, IDLE_NS = 200000000, SAY_NS = 50000000 };
 
-static void end(int status, const char *what, const char *text) __attribute__((noreturn));
-
-static void end(int status, const char *what, const char *text)
-{
-    printf("{\"event\": \"failed\", \"text\": \"%s: ", what);
-    for (; *text; text++)
-        putchar(*text < ' ' || *text == '"' || *text == '\\' ? '?' : *text);
-    printf("\"}\n");
-    fflush(stdout);
-    exit(status);
-}
-
-void fail(const char *what, const char *text)
-{
-    end(1, what, text);
-}
-
-void refuse(const char *what, const char *text)
-{
-    end(2, what, text);
-}
-
 /* Words */
 
 unsigned number_of(const char *word)

@@ -4,6 +4,7 @@
 #define ORDERS_H
 
 #include "client.h"
+#include "ending.h"
 
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -16,10 +17,6 @@ void orders_read(void (*obey)(char **words, unsigned count));
 
 /* Wait until something is ready, until `due_ns` or for a while; returns how many `events` there are. */
 int wait_until(int epoll_fd, struct epoll_event *events, int most, uint64_t due_ns);
-
-/* Say so, and end: with status 1 for what went wrong, with 2 for an order that cannot be obeyed. */
-void fail(const char *what, const char *text) __attribute__((noreturn));
-void refuse(const char *what, const char *text) __attribute__((noreturn));
 
 /* All of these take a word as what it should be, or refuse the order. */
 unsigned number_of(const char *word);

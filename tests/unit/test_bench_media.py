@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import contenders, node_media
+from bench import contenders, idle, node_media
 from bench.contenders import FANOUT_KINDS, Make, make_all, present
 from bench.errors import BenchError
 from bench.floor import Floor
 from bench.headwater import Headwater
-from bench.idle import IdleMeasurement
+from bench.idle import IdleMeasurement, Plan
 from bench.machine import describe
 from bench.measure import Usage, UsageMeter
 from bench.media import Case, Experiment, Timing, run_all
 from bench.native_build import build
 from bench.nginx import Nginx
-from bench.processes import choose_cores
+from bench.processes import Program, choose_cores
 from bench.publishers import SplitCluster, cpu_ms_of_a_stream, largest, ran_well, streams_of_a_core
 from bench.report import Report
 from bench.results import Column, CoreUse, Measurement, Spread
@@ -69,6 +69,13 @@ class Broken(Floor):
         super().start()
 
 
+class Absent(Floor):
+    """Its program is not there."""
+
+    def start(self) -> None:
+        self.add(Program("nobody", [str(self.folder / "nowhere")], self.folder, self.core), "all")
+
+
 def measured(program: Path, *made: Make) -> Report[Measurement]:
     columns: tuple[Column[Measurement], ...] = (Column("messages", lambda m, _: m.messages),)
     experiment = Experiment("Bare", "players", [Case("5 players", SHAPE, 1, 5)], columns)
@@ -97,6 +104,26 @@ def test_a_server_that_fails_is_explained_and_the_others_are_measured(program: P
     (failure,) = report.failures
     assert failure.startswith("run 1, bare loop, 50 ms, 5 players: bare-loop ended with status 1: ValueError")
     assert f"DOUBT not measured: {failure}" in report.notes()
+
+
+def test_a_server_that_does_not_start_does_not_cost_what_the_others_show(program: Path) -> None:
+    report = measured(program, lambda core: Absent(core, 50, SHAPE), lambda core: Floor(core, 20, SHAPE))
+    assert [each.server for each in report.measurements] == ["bare loop, 20 ms"]
+    (failure,) = report.failures
+    assert failure.startswith("run 1, bare loop, 50 ms: nobody cannot be started: ")
+    assert f"DOUBT not measured: {failure}" in report.notes()
+
+
+def test_a_server_that_does_not_start_costs_idle_clients_of_the_others_nothing(program: Path) -> None:
+    before = os.sched_getaffinity(0)
+    plan = Plan(clients=(5,), settle_s=0.5, runs=1)
+    try:
+        made: list[Make] = [lambda core: Absent(core, 50, SHAPE)]
+        report = idle.run_all(plan, made, program, CORES, Console(file=io.StringIO()), [])
+    finally:
+        os.sched_setaffinity(0, before)
+    (failure,) = report.failures
+    assert failure.startswith("run 1, bare loop, 50 ms: nobody cannot be started: ")
 
 
 def test_everyone_takes_part_unless_somebody_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

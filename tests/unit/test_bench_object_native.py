@@ -1,5 +1,6 @@
 """The clients in C of the object and call benchmarks; the test is the server, and tells them what it likes."""
 
+import os
 import socket
 import struct
 import time
@@ -279,6 +280,11 @@ def test_a_rate_is_kept_without_answers(listener: socket.socket) -> None:
         end.requests(WINDOW)
         load.start(1000.0)
         assert len(end.requests(20)) == 20
+
+
+def test_on_a_core_that_it_shares_it_gives_way() -> None:
+    with RequestLoad([], [], WINDOW, min(os.sched_getaffinity(0))) as load:
+        assert os.sched_getscheduler(load._program._process.pid) == os.SCHED_BATCH
 
 
 def test_a_refused_object_ends_the_load(listener: socket.socket) -> None:

@@ -215,9 +215,9 @@ def test_a_case_that_cannot_be_measured_does_not_cost_the_others(
         ("sqlite", 2),
     ]
     assert found.failures == [
-        "own, redis, run 1: redis-server ended with status 1",
+        "own, redis, run 1: journal on redis: redis-server ended with status 1",
         "own, none, run 1: nothing was answered in 5 s",
-        "own, redis, run 2: redis-server ended with status 1",
+        "own, redis, run 2: journal on redis: redis-server ended with status 1",
     ]
     panels = ("changes/s", "origin CPU %", "faults", "load CPU %")
     benchmark = Benchmark("made", "Changes", ("load", "journal"), COLUMNS, panels, lambda case: None)
