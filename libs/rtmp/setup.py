@@ -15,6 +15,7 @@ COMPILED = (
     "connection",
     "flv",
     "gop",
+    "handshake",
     "media",
     "message",
     "shared_object",

@@ -95,6 +95,7 @@ def test_nothing_is_compiled_beside_editable_sources(asking: tuple[Path, dict[st
     assert "install without -e, or without HEADWATER_COMPILE" in ran.stdout
 
 
+@pytest.mark.parametrize("asking", ["amf", "rtmp"], indirect=True)
 def test_without_mypyc_it_is_said(asking: tuple[Path, dict[str, str]]) -> None:
     folder, env = asking
     blocked = "import runpy, sys; sys.modules['mypyc'] = None; runpy.run_path('setup.py')"

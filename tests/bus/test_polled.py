@@ -1,5 +1,7 @@
 """A ZeroMQ socket on gevent's loop."""
 
+import subprocess
+import sys
 from typing import Any
 
 import gevent
@@ -40,6 +42,28 @@ def test_messages_of_many_frames_and_of_long_ones_arrive_in_order(pair: Any) -> 
     eventually(lambda: len(got) == len(sent), 10)
     assert got == [[b"d", *frames] for frames in sent]
     reader.kill()
+
+
+FROM_THE_LOOP = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, zmq
+from headwater_bus.polled import PolledSocket
+context = zmq.Context()
+router, dealer = PolledSocket(context, zmq.ROUTER), PolledSocket(context, zmq.DEALER)
+dealer.raw.connect(f"tcp://127.0.0.1:{router.raw.bind_to_random_port('tcp://127.0.0.1')}")
+gevent.get_hub().loop.run_callback(dealer.send, [b"head", bytes(200_000)])
+with gevent.Timeout(10):
+    print([len(frame.bytes) for frame in router.receive()][1:])
+for socket in (router, dealer):
+    socket.close(0)
+"""
+
+
+def test_the_first_long_frame_of_a_process_may_leave_from_the_loop_itself() -> None:
+    """Where nothing can wait: what pyzmq shares with ZeroMQ's thread it keeps an account of, for which it starts a thread."""
+    ran = subprocess.run([sys.executable, "-c", FROM_THE_LOOP], capture_output=True, text=True, timeout=60)
+    assert (ran.stdout, ran.stderr) == ("[4, 200000]\n", "")
 
 
 def test_whoever_sends_while_the_other_greenlet_waits_keeps_nothing_from_it(pair: Any) -> None:

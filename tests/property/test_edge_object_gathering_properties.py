@@ -206,7 +206,7 @@ def test_every_client_hears_everything_in_order(steps: list[Any]) -> None:
         # Whatever was asked for is overwritten, as only who has asked knows what it was.
         world.commit(board, None, [(CLEAR,), (CHANGE, "x"), (SEND,), (CHANGE, "y")])
         board.fanout.flush()
-        assert not board.fanout.pending
+        assert not board.fanout.gathered
     for listener in world.listeners:
         listener.client.drain()
         heard = listener.heard()

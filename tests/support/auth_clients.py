@@ -31,7 +31,7 @@ Told = tuple[str, str]
 
 def _ask_first(edge: Edge, authentication: Authentication | None) -> None:
     gate = None if authentication is None else Gate(authentication)
-    edge.router = Router(edge.cluster, edge.config, edge.counters, gate)
+    edge.router = Router(edge.cluster, edge.counters, gate)
 
 
 def _refusals(client: Any) -> dict[str, str]:

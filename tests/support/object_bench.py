@@ -4,14 +4,9 @@ from typing import Any
 
 from headwater_amf import amf0
 from headwater_bus.codec import Codec
+from headwater_bus.object_traffic import ObjectAnswer, ObjectOpened, ObjectUpdate
 from headwater_bus.rows import pack_rows, unpack_rows
-from headwater_bus.traffic import (
-    TRAFFIC,
-    Attach,
-    ObjectAnswer,
-    ObjectOpened,
-    ObjectUpdate,
-)
+from headwater_bus.traffic import TRAFFIC, Attach
 from headwater_origin import Application
 from headwater_rtmp.shared_object import EventType
 

@@ -6,8 +6,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from headwater_amf import amf0
-from headwater_bus.rows import unpack_rows
-from headwater_bus.traffic import (
+from headwater_bus.object_traffic import (
     ObjectAnswer,
     ObjectClosed,
     ObjectJoined,
@@ -15,8 +14,9 @@ from headwater_bus.traffic import (
     ObjectOpened,
     ObjectResync,
     ObjectUpdate,
-    ToClient,
 )
+from headwater_bus.rows import unpack_rows
+from headwater_bus.traffic import ToClient
 from headwater_edge.counters import Counters
 from headwater_edge.object_pending import tell_pending
 from headwater_edge.objects import ObjectFanout

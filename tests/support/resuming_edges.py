@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from headwater_amf import amf0
-from headwater_bus import traffic
+from headwater_bus import object_traffic, traffic
 from headwater_bus.codec import Codec
 from headwater_bus.rows import unpack_rows
 from headwater_edge.counters import Counters
@@ -267,7 +267,7 @@ class ResumingEdge:
 
     def flush(self) -> bool:
         """What objects have gathered is told; returns whether there was something."""
-        gathered = [fanout for fanout in self.objects.values() if fanout.pending]
+        gathered = [fanout for fanout in self.objects.values() if fanout.gathered]
         for fanout in gathered:
             fanout.flush()
         return bool(gathered)
@@ -288,14 +288,14 @@ class ResumingEdge:
         elif isinstance(envelope, traffic.ToClient):
             tell_pending(client)
             client.told(Message(envelope.type_id, envelope.stream_id, envelope.timestamp, envelope.payload))
-        elif isinstance(envelope, traffic.ObjectOpened):
+        elif isinstance(envelope, object_traffic.ObjectOpened):
             self._opened(envelope)
-        elif isinstance(envelope, traffic.ObjectResumed):
+        elif isinstance(envelope, object_traffic.ObjectResumed):
             fanout = self.objects[envelope.name, envelope.persistent]
             assert fanout.events == envelope.events
             self.by_number[envelope.shared_object] = fanout
             self.resumed += 1
-        elif isinstance(envelope, traffic.ObjectJoined):
+        elif isinstance(envelope, object_traffic.ObjectJoined):
             fanout = self.by_number[envelope.shared_object]
             if envelope.resumed:
                 assert client.attached, envelope
@@ -304,25 +304,25 @@ class ResumingEdge:
             else:
                 client.objects[fanout] = number
                 fanout.join(number, client, envelope.since)
-        elif isinstance(envelope, traffic.ObjectUpdate):
+        elif isinstance(envelope, object_traffic.ObjectUpdate):
             fanout = self.by_number[envelope.shared_object]
             events = unpack_rows(envelope.payload, int, str, bytes)
             assert fanout.update(envelope.version, envelope.events, number, events)
-        elif isinstance(envelope, traffic.ObjectAnswer):
+        elif isinstance(envelope, object_traffic.ObjectAnswer):
             self.by_number[envelope.shared_object].answer(number, unpack_rows(envelope.payload, int, str))
-        elif isinstance(envelope, traffic.ObjectLeft):
+        elif isinstance(envelope, object_traffic.ObjectLeft):
             fanout = self.by_number[envelope.shared_object]
             if client is not None:
                 tell_pending(client)
                 client.objects.pop(fanout, None)
             fanout.leave(number)
-        elif isinstance(envelope, traffic.ObjectClosed):
+        elif isinstance(envelope, object_traffic.ObjectClosed):
             fanout = self.by_number.pop(envelope.shared_object)
             del self.objects[fanout.name, fanout.persistent]
         else:
             raise AssertionError(f"the origin said {envelope!r}")
 
-    def _opened(self, envelope: traffic.ObjectOpened) -> None:
+    def _opened(self, envelope: object_traffic.ObjectOpened) -> None:
         self.opened += 1
         rows = unpack_rows(envelope.payload, str, bytes, int)
         slots = Slots.from_rows(envelope.version, envelope.base, rows)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from headwater_bus import traffic
+from headwater_bus import object_traffic
 from headwater_edge.objects import ObjectFanout
 
 from support.resuming_edges import Reader, ResumingEdge
@@ -53,7 +53,7 @@ class TakingEdge(ResumingEdge):
         return [fanout.name, fanout.persistent, *has, *fanout.told(number), True]
 
     def _carry_out(self, envelope: Any) -> None:
-        if isinstance(envelope, traffic.ObjectJoined) and envelope.resumed:
+        if isinstance(envelope, object_traffic.ObjectJoined) and envelope.resumed:
             fanout = self.by_number[envelope.shared_object]
             if envelope.session in fanout.members:
                 fanout.let_out(envelope.session, envelope.since, envelope.told)

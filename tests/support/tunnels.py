@@ -145,6 +145,7 @@ class TunnelPeer:
         session, edge = self.client.session, self.edge
         eventually(lambda: session in edge.link.data.attachments, 10, "attach")
         edge.say(traffic.Attached(session, 0, False))
+        self.post()  # What the protocol says first.
         return self
 
     def commands(self) -> list[Command]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from headwater_bus.object_traffic import ObjectAnswer, ObjectOpened, ObjectUpdate
 from headwater_bus.rows import unpack_rows
-from headwater_bus.traffic import ObjectAnswer, ObjectOpened, ObjectUpdate
 from headwater_origin import Access, Application, Client, Room, SharedObjectView, Timer
 from headwater_origin.commands import COMMANDS
 from headwater_origin.config import OriginConfig

@@ -7,7 +7,8 @@ import msgpack
 import pytest
 from headwater_bus.codec import INLINE_BYTES, Codec, EnvelopeError, UnknownEnvelope
 from headwater_bus.control import CONTROL, Health, Register
-from headwater_bus.traffic import TRAFFIC, Attached, Detach, FromClient, ObjectUpdate, StreamMedia
+from headwater_bus.object_traffic import ObjectUpdate
+from headwater_bus.traffic import TRAFFIC, Attached, Detach, FromClient, StreamMedia
 
 CODEC = Codec(TRAFFIC)
 

@@ -2,10 +2,11 @@
 
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import gevent
 import pytest
-from headwater_bus import traffic
+from headwater_bus import object_traffic, traffic
 from headwater_edge.client import Phase
 from headwater_edge.edge import Edge
 from support.edge import GROUP, FakeLink, FakeNode, Peer, attached, end_all, make_edge, say
@@ -107,8 +108,8 @@ def test_a_client_that_goes_is_gone_at_once(edge: Edge, link: FakeLink) -> None:
     say(
         edge,
         link,
-        traffic.ObjectOpened(5, "so", False, 0, 0, 0, GROUP, NOTHING),
-        traffic.ObjectJoined(1, 5, -1),
+        object_traffic.ObjectOpened(5, "so", False, 0, 0, 0, GROUP, NOTHING),
+        object_traffic.ObjectJoined(1, 5, -1),
     )
     peer.sock.close()
     eventually(lambda: link.of(traffic.Detach), 10)
@@ -126,17 +127,47 @@ def test_a_client_that_goes_is_gone_at_once(edge: Edge, link: FakeLink) -> None:
         traffic.PlayStarted(1, 1, 99),
         traffic.PlayChanged(1, 1, True, True, True),
         traffic.PlayStopped(1, 1),
-        traffic.ObjectJoined(1, 5, -1),
-        traffic.ObjectLeft(1, 5),
-        traffic.ObjectUpdate(99, 1, 1, 0, NOTHING),
-        traffic.ObjectAnswer(1, 5, NOTHING),
+        object_traffic.ObjectJoined(1, 5, -1),
+        object_traffic.ObjectLeft(1, 5),
+        object_traffic.ObjectUpdate(99, 1, 1, 0, NOTHING),
+        object_traffic.ObjectAnswer(1, 5, NOTHING),
         traffic.StreamMedia(99, 1, 9, 0, b""),
         traffic.StreamReset(99),
         traffic.StreamClosed(99),
-        traffic.ObjectClosed(99),
+        object_traffic.ObjectClosed(99),
     ]
     say(edge, link, *late)
     assert edge.counters.internal_errors == 0
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["what is queued leaves", "nobody is there"])
+def test_whoever_gets_the_descriptor_of_a_player_that_was_closed_gets_nothing_of_its_stream(
+    edge: Edge, link: FakeLink, gone: bool
+) -> None:
+    players = [attached(edge, link) for _ in range(4)]
+    sessions = [player.client.session for player in players if player.client is not None]
+    say(edge, link, traffic.StreamOpened(8, "a", GROUP), traffic.StreamMedia(8, 0, 9, 0, b"\x17\x01\0\0\0k"))
+    say(edge, link, *(traffic.PlayStarted(session, 1, 8) for session in sessions))
+    say(edge, link, traffic.StreamMedia(8, 1, 9, 40, b"\x27\x01\0\0\0i"))
+    client = players[1].client
+    assert client is not None
+    assert client.sock is not None
+    descriptor = client.sock.fileno()
+    client.close("the test wants it", gone=gone)
+    players[1].sock.close()
+    eventually(lambda: not edge.lingering, 10)
+    with ExitStack() as stack:
+        # The lowest number that is free is the next one.
+        far: dict[int, socket.socket] = {}
+        while descriptor not in far:
+            one, other = (stack.enter_context(end) for end in socket.socketpair())
+            far |= {one.fileno(): other, other.fileno(): one}
+        say(edge, link, traffic.StreamMedia(8, 2, 9, 80, b"\x27\x01\0\0\0i"))
+        for player in (players[0], *players[2:]):
+            player.until(lambda player=player: [m.timestamp for m in player.messages] == [0, 40, 80])
+        far[descriptor].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            far[descriptor].recv(1)
 
 
 def test_a_reset_by_the_client_is_no_error_of_ours(

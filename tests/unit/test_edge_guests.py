@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from headwater_bus import traffic
+from headwater_bus import object_traffic, traffic
 from headwater_bus.view import Assignment
 from headwater_edge.attachment import AttachmentPhase
 from headwater_edge.edge import Edge
@@ -165,14 +165,14 @@ def test_two_guests_of_one_client_share_a_link(parts: Parts) -> None:
         say(
             parts.edge,
             parts.groups,
-            traffic.ObjectOpened(number, name, False, 0, 0, 0, attach.group, NOTHING),
+            object_traffic.ObjectOpened(number, name, False, 0, 0, 0, attach.group, NOTHING),
         )
-        say(parts.edge, parts.groups, traffic.ObjectJoined(attach.session, number, -1))
+        say(parts.edge, parts.groups, object_traffic.ObjectJoined(attach.session, number, -1))
     assert parts.client.objects is not None
     assert sorted(parts.client.objects.values()) == [one.session, two.session]
     say(parts.edge, parts.groups, traffic.ToClient(two.session, 20, 0, 0, b"\x02\x00\x01x\x00" + bytes(8)))
     parts.peer.until(lambda: len(parts.peer.messages) == 3)
-    say(parts.edge, parts.groups, traffic.ObjectLeft(one.session, 5))
+    say(parts.edge, parts.groups, object_traffic.ObjectLeft(one.session, 5))
     assert list(parts.client.objects.values()) == [two.session]
     parts.client.close("done", gone=True)
     assert [(d.session, d.reason) for d in parts.groups.of(traffic.Detach)] == [
@@ -220,13 +220,13 @@ def test_a_guest_that_its_client_has_let_go_is_not_let_go_again(
 
 def test_a_lost_commit_is_asked_for_over_the_object_s_link(parts: Parts) -> None:
     number = parts.use()
-    opened = traffic.ObjectOpened(5, "board", False, 0, 0, 0, BOARD, NOTHING)
-    say(parts.edge, parts.groups, opened, traffic.ObjectJoined(number, 5, -1))
+    opened = object_traffic.ObjectOpened(5, "board", False, 0, 0, 0, BOARD, NOTHING)
+    say(parts.edge, parts.groups, opened, object_traffic.ObjectJoined(number, 5, -1))
     for count in (2, 3, 4):
-        say(parts.edge, parts.groups, traffic.ObjectUpdate(5, count, count, 0, NOTHING))
-    assert parts.groups.of(traffic.ObjectResync) == [traffic.ObjectResync(5)]
+        say(parts.edge, parts.groups, object_traffic.ObjectUpdate(5, count, count, 0, NOTHING))
+    assert parts.groups.of(object_traffic.ObjectResync) == [object_traffic.ObjectResync(5)]
     fanout = parts.groups.data.objects[5]
-    say(parts.edge, parts.groups, traffic.ObjectOpened(5, "board", False, 4, 0, 4, BOARD, NOTHING))
+    say(parts.edge, parts.groups, object_traffic.ObjectOpened(5, "board", False, 4, 0, 4, BOARD, NOTHING))
     assert parts.groups.data.objects[5] is fanout
     assert (fanout.slots.version, fanout.events, list(fanout.members)) == (4, 4, [number])
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from headwater_bus import traffic
+from headwater_bus import object_traffic, traffic
 from headwater_bus.rows import pack_rows
 from headwater_edge.edge import Edge
 from headwater_rtmp.message import OBJECTS
@@ -30,9 +30,13 @@ class Members:
         self.edge, self.node, self.link = make_edge(**settings)
         self.version = 0
         self.peers = [attached(self.edge, self.link, capsEx=1.0) for _ in range(count)]
-        say(self.edge, self.link, traffic.ObjectOpened(5, "board", False, 0, 0, 0, GROUP, pack_rows([])))
+        say(
+            self.edge,
+            self.link,
+            object_traffic.ObjectOpened(5, "board", False, 0, 0, 0, GROUP, pack_rows([])),
+        )
         for session in self.sessions:
-            say(self.edge, self.link, traffic.ObjectJoined(session, 5, -1))
+            say(self.edge, self.link, object_traffic.ObjectJoined(session, 5, -1))
         for peer in self.peers:
             peer.until(lambda peer=peer: peer.messages)
             peer.messages.clear()
@@ -48,7 +52,7 @@ class Members:
             self.version += 1
             raw = b"\x0c" + size.to_bytes(4, "big") + bytes(size) if size else value(self.version)
             rows = pack_rows([[CHANGE, f"k{self.version}", raw]])
-            updates.append(traffic.ObjectUpdate(5, self.version, self.version, 0, rows))
+            updates.append(object_traffic.ObjectUpdate(5, self.version, self.version, 0, rows))
         say(self.edge, self.link, *updates, *envelopes)
 
     def got(self, peer: Peer) -> list[list[str | None]]:
@@ -112,7 +116,7 @@ def test_whoever_leaves_has_been_told_what_came_before(kind: str) -> None:
     members.change()
     members.change()
     if kind == "left":
-        say(members.edge, members.link, traffic.ObjectLeft(session, 5))
+        say(members.edge, members.link, object_traffic.ObjectLeft(session, 5))
     elif kind == "closed":
         say(members.edge, members.link, traffic.CloseSession(session, "by the application"))
     elif kind == "drained":

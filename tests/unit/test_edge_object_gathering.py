@@ -39,12 +39,12 @@ def test_what_was_gathered_is_one_message_in_the_order_of_commits(board: Board) 
     board.commit((SEND, "", HEAR))
     board.commit((REMOVE, "x", b""), (CHANGE, "y", value(2)))
     assert one.received == two.received == b""
-    assert board.fanout.pending
+    assert board.fanout.gathered
     board.fanout.flush()
     expected = [(2, [(CHANGE, "x"), (SEND, None), (REMOVE, "x"), (CHANGE, "y")])]
     assert told(one) == told(two) == expected
     assert board.counters.object_deliveries == 6
-    assert not board.fanout.pending
+    assert not board.fanout.gathered
     board.fanout.flush()
     assert one.received == b""
 
@@ -74,12 +74,12 @@ def test_who_asked_is_answered_at_once_behind_what_came_before(board: Board) -> 
 def test_nothing_is_pending_where_all_were_told(board: Board) -> None:
     one = board.join()
     board.commit((CHANGE, "x", value(1)), by=one)
-    assert not board.fanout.pending
+    assert not board.fanout.gathered
     two = board.join()
     board.commit((CHANGE, "x", value(2)), by=two)
     board.commit((CHANGE, "x", value(3)), by=one)
     # Each of them was told something at once, but one lacks the last commit.
-    assert board.fanout.pending
+    assert board.fanout.gathered
     board.fanout.flush()
     assert told(two) == [(2, [(SUCCESS, "x")]), (3, [(CHANGE, "x")])]
 
@@ -128,7 +128,7 @@ def test_what_is_pending_is_told_before_the_replica_is_replaced(board: Board) ->
     board.commit((CHANGE, "x", value(1)))
     board.fanout.replace(Slots.from_rows(7, 0, [["x", value(7), 7]]), 9)
     assert told(client) == [(1, [(CHANGE, "x")]), (7, [(CHANGE, "x")])]
-    assert not board.fanout.pending
+    assert not board.fanout.gathered
 
 
 def test_who_asked_for_a_commit_that_cannot_be_applied_has_been_told_what_came_before(board: Board) -> None:

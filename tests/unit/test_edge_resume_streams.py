@@ -2,12 +2,14 @@
 
 import gc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from headwater_bus import traffic
 from headwater_edge.attachment import Attachment
 from headwater_edge.client import Client
 from headwater_edge.publishing import Publication
+from headwater_edge.standing import RestoredPlayer
 from headwater_rtmp.message import Message
 from support.edge import GROUP, FakeLink, Peer, attached, end_all, linked, lose, make_edge, say
 from support.waiting import eventually
@@ -338,6 +340,19 @@ def test_a_player_of_the_same_stream_twice_says_so_once(two: Two) -> None:
     two.node.grant(GROUP, "origin-2", 4)
     (attach,) = two.second.of(traffic.Attach)
     assert attach.streams == [["cam", 6]]
+
+
+@pytest.mark.parametrize(("name", "rows"), [("cam", [["cam", 6]]), ("other", [])])
+def test_a_player_that_another_edge_had_says_what_this_one_has_for_others(
+    two: Two, name: str, rows: list[list[Any]]
+) -> None:
+    two.play()
+    client = attached(two.edge, two.first).client
+    assert client is not None
+    client.restored = {1: RestoredPlayer(client.session, name, 4, True, True, False)}
+    two.node.grant(GROUP, "origin-2", 4)
+    attach = next(one for one in two.second.of(traffic.Attach) if one.session == client.session)
+    assert attach.streams == [*rows, [name, 4, 1]]
 
 
 # Guests

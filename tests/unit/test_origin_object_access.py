@@ -6,12 +6,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event as Gate
-from headwater_bus.traffic import (
-    ObjectJoined,
-    ObjectLeft,
-    ObjectOpened,
-    ObjectUpdate,
-)
+from headwater_bus.object_traffic import ObjectJoined, ObjectLeft, ObjectOpened, ObjectUpdate
 from headwater_origin import Access, Application, Client, Reject
 from support.object_bench import (
     CLEAR,

@@ -2,7 +2,7 @@
 
 import pytest
 from headwater_amf import amf0
-from headwater_bus.traffic import ObjectUpdate
+from headwater_bus.object_traffic import ObjectUpdate
 from support.object_bench import (
     CHANGED,
     CLEAR,

@@ -8,7 +8,8 @@ from typing import Any
 import gevent
 import pytest
 from headwater_amf import amf0
-from headwater_bus.traffic import FromClient, FromGuest, ObjectUpdate
+from headwater_bus.object_traffic import ObjectUpdate
+from headwater_bus.traffic import FromClient, FromGuest
 from headwater_origin import Application, ObjectUnavailable, SharedObjectView, hooks
 from headwater_origin.objects.overlay import Overlay
 from headwater_rtmp.shared_object import Event, encode_shared_object

@@ -6,7 +6,7 @@ from typing import Any
 
 import gevent
 import pytest
-from headwater_bus import traffic
+from headwater_bus import object_traffic, traffic
 from headwater_origin import Application, ObjectUnavailable
 from headwater_origin.elsewhere import scope_guest
 from support.journal_bench import memory_journals
@@ -124,14 +124,16 @@ def test_what_others_say_meanwhile_is_heard_once_and_in_order(origins: Origins) 
     client.shared("board", (SEND, "hear", 3.0))
     eventually(lambda: origins.group("own/room").objects.get("board", False).events == 3, within_s=10)
     committed(origins)
-    opened = sum(isinstance(sent, traffic.ObjectOpened) for _, end in origins.links for sent in end.sent)
+    opened = sum(
+        isinstance(sent, object_traffic.ObjectOpened) for _, end in origins.links for sent in end.sent
+    )
     assert opened == 1
     move(origins, 2)
     eventually(lambda: run(origins, lambda app: app.heard) == [1.0, {"x": 1.0}, 2.0, 3.0], within_s=10)
     ((_, there),) = origins.links
     kinds = [type(sent) for sent in there.sent]
-    assert traffic.ObjectResumed in kinds
-    assert traffic.ObjectOpened not in kinds
+    assert object_traffic.ObjectResumed in kinds
+    assert object_traffic.ObjectOpened not in kinds
 
 
 def test_a_lock_is_lost_with_the_link_and_who_waits_for_one_gets_it(origins: Origins) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from headwater_amf import amf0
+from headwater_bus.object_traffic import ObjectJoined, ObjectOpened, ObjectResync, ObjectUpdate
 from headwater_bus.rows import unpack_rows
-from headwater_bus.traffic import ObjectJoined, ObjectOpened, ObjectResync, ObjectUpdate
 from headwater_origin import StoreUnavailable, hooks
 from headwater_origin.durable.journal import RowKind
 from headwater_origin.durable.outputs import Outputs

@@ -6,7 +6,8 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event as Gate
-from headwater_bus.traffic import ObjectReply, ObjectRequest, ObjectResync, ObjectUpdate, Routed
+from headwater_bus.object_traffic import ObjectReply, ObjectRequest, ObjectResync, ObjectUpdate
+from headwater_bus.traffic import Routed
 from headwater_origin import Access, Application, CallError, Client, ObjectUnavailable, hooks
 from headwater_origin.elsewhere import remote_object
 from headwater_origin.elsewhere import requests as application_requests

@@ -6,7 +6,7 @@ from typing import Any
 import gevent
 import pytest
 from headwater_amf import amf0
-from headwater_bus.traffic import ObjectUpdate
+from headwater_bus.object_traffic import ObjectUpdate
 from headwater_origin.objects.lock import LockTimeout, ObjectLock
 from headwater_origin.objects.operations import CLEAR, REMOVE, SEND, SET, Row
 from headwater_origin.objects.overlay import Overlay

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from gevent.event import Event as Gate
-from headwater_bus.traffic import ObjectAnswer, ObjectUpdate
+from headwater_bus.object_traffic import ObjectAnswer, ObjectUpdate
 from headwater_origin import Access, Application, Client, Reject
 from support.object_bench import (
     CHANGED,

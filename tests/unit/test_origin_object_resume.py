@@ -4,7 +4,7 @@ answered, and what is kept for them. No sockets."""
 from typing import Any
 
 import pytest
-from headwater_bus import traffic
+from headwater_bus import object_traffic, traffic
 from headwater_bus.rows import pack_rows, unpack_rows
 from headwater_origin.durable import journal
 from headwater_origin.durable.journal import RowKind
@@ -57,7 +57,7 @@ def test_each_is_answered_where_its_change_stands_though_others_of_its_edge_come
     settle()
     eventually(cast.group.started.is_set, within_s=10)
     settle()
-    updates = sent_to(edge, traffic.ObjectUpdate)
+    updates = sent_to(edge, object_traffic.ObjectUpdate)
     # The first to attach was number 1.
     assert [update.session for update in updates] == [2, 1]
     assert sent_to(edge, traffic.ToClient) == []

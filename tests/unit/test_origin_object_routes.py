@@ -5,20 +5,8 @@ from typing import Any
 
 import pytest
 from gevent.event import Event as Gate
-from headwater_bus.traffic import (
-    Attached,
-    FromClient,
-    FromGuest,
-    GuestIdle,
-    ObjectAnswer,
-    ObjectJoined,
-    ObjectLeft,
-    ObjectOpened,
-    ObjectUpdate,
-    Routed,
-    ToClient,
-    Unrouted,
-)
+from headwater_bus.object_traffic import ObjectAnswer, ObjectJoined, ObjectLeft, ObjectOpened, ObjectUpdate
+from headwater_bus.traffic import Attached, FromClient, FromGuest, GuestIdle, Routed, ToClient, Unrouted
 from headwater_origin import Access, Application, Client, Reject
 from headwater_rtmp.message import Message
 from headwater_rtmp.shared_object import decode_shared_object

@@ -4,14 +4,8 @@ from typing import Any
 
 import pytest
 from headwater_amf import amf0
+from headwater_bus.object_traffic import ObjectClosed, ObjectJoined, ObjectLeft, ObjectOpened, ObjectUpdate
 from headwater_bus.rows import pack_rows
-from headwater_bus.traffic import (
-    ObjectClosed,
-    ObjectJoined,
-    ObjectLeft,
-    ObjectOpened,
-    ObjectUpdate,
-)
 from headwater_origin.objects import shared_object
 from support.object_bench import (
     CHANGED,

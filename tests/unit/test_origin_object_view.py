@@ -4,12 +4,7 @@ from typing import Any
 
 import pytest
 from headwater_amf import UNDEFINED, amf0
-from headwater_bus.traffic import (
-    ObjectClosed,
-    ObjectJoined,
-    ObjectOpened,
-    ObjectUpdate,
-)
+from headwater_bus.object_traffic import ObjectClosed, ObjectJoined, ObjectOpened, ObjectUpdate
 from headwater_origin import SharedObjectView
 from support.object_bench import (
     CHANGED,

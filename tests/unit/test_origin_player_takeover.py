@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from headwater_amf import amf0
 from headwater_bus import traffic
 from headwater_rtmp.media import add_set_data_frame
 from headwater_rtmp.message import Message
@@ -11,6 +12,8 @@ from support.fanout_bench import META
 from support.resuming_edges import Reader
 from support.resuming_media import command, picture
 from support.stream_cast import Cast
+
+CLEAR_METADATA = Message(18, 1, 30, amf0.encode("@clearDataFrame", "onMetaData"))
 
 
 class Taking:
@@ -151,7 +154,44 @@ def test_metadata_that_came_meanwhile_is_told_as_the_rest_is(cast: Cast, before:
     assert told.index(META) == before
 
 
+def test_what_may_be_lacked_is_let_go_when_nobody_may_though_the_publisher_is_silent(cast: Cast) -> None:
+    cast.pictures(3, 500)
+    cast.quiet()
+    late = cast.group.streams.by_name["a"].late
+    assert late._recent.last
+    player = cast.group.by_id[cast.players[0].session_id]
+    cast.group.roaming.pop(player, None)
+    cast.group._gathers_until = 0.0
+    for _ in range(100):
+        cast.group.tick(cast.group.clock())
+    assert late._recent is None
+
+
+def test_a_player_goes_on_from_before_what_players_do_not_get(cast: Cast) -> None:
+    taking = Taking(cast, behind=0)
+    cast.send(CLEAR_METADATA)
+    cast.pictures(3, 5)
+    cast.quiet()
+    assert taking.resume() == (True, [3, 4])
+
+
 # Its origin, too
+
+
+@pytest.mark.parametrize("ring_has_more", [True, False])
+def test_a_player_goes_on_at_the_next_origin_from_before_what_players_do_not_get(
+    cast: Cast, ring_has_more: bool
+) -> None:
+    taking = Taking(cast, behind=0)
+    cast.send(CLEAR_METADATA)
+    cast.pictures(3, 5)
+    cast.quiet()
+    ring = cast.edges[0].publications[100, 1]._ring
+    while not ring_has_more and ring[0][1] <= taking.position:
+        ring.popleft()
+    cast.crash()
+    cast.resume(0)
+    assert taking.resume() == (True, [3, 4])
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -172,6 +212,31 @@ def test_a_player_goes_on_when_the_publisher_has_come_to_where_it_was(
     started = [one for one in taking.seen if isinstance(one, traffic.PlayStarted)]
     assert [one.resumed for one in started] == [True]
     assert shown() == [*range(14 - behind, 18)]
+
+
+@pytest.mark.parametrize("behind", [0, 2])
+def test_who_played_over_the_edge_all_along_goes_on_as_well(cast: Cast, behind: int) -> None:
+    edge = cast.edges[1]
+    other = edge.join(3)
+    cast.quiet()
+    command(other, "createStream", stream_id=0)
+    command(other, "play", "a")
+    cast.pictures(3, 14)
+    cast.quiet()
+    has = edge.last_number
+    taking = Taking(cast, behind)
+    edge.last_number = has
+    edge.got.append([])
+    mine = [["a", has - behind, 1]]
+    edge.streams_of = lambda client: [["a", has], *(mine if client is taking.player else [])]  # type: ignore[method-assign]
+    cast.crash()
+    cast.pictures(14, 16)
+    cast.resume(1, 0)
+    cast.pictures(16, 18)
+    cast.quiet()
+    started = [one for one in taking.seen if isinstance(one, traffic.PlayStarted)]
+    assert [(one.session, one.resumed) for one in started] == [(3, False), (1, True)]
+    assert [[one[1] for one in part] for part in edge.got] == [[14, 15, 16, 17]]
 
 
 def test_a_player_of_which_the_ring_holds_not_all_is_started_anew() -> None:

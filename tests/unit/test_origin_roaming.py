@@ -277,7 +277,8 @@ def test_messages_are_kept_only_where_somebody_may_lack_them() -> None:
 
     def kept() -> list[int]:
         """How many messages before the last one each of them is."""
-        return [stream.last - number for number, _ in stream.late._recent.behind(0)]
+        recent = stream.late._recent
+        return [] if recent is None else [stream.last - number for number, _ in recent.behind(0)]
 
     # Who had it at another origin the journal tells; without one anybody may come.
     assert group.journaled

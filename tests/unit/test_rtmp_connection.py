@@ -87,6 +87,26 @@ def test_chunk_size_is_announced_and_used() -> None:
         server.send_chunk_size(0)
 
 
+def test_a_server_s_greeting_tells_windows_and_chunk_size() -> None:
+    client, server = pair(window_ack_size=10_000)
+    message = Message(9, 1, 0, bytes(5000))
+    data = server.send_greeting(60_000) + server.send(message)
+    assert len(data) == 16 + 17 + 16 + 12 + 5000
+    assert told(client, data) == [message]
+    assert (server.chunk_size, client.peer_bandwidth) == (60_000, 10_000)
+    told(client, server.send(Message(9, 1, 0, bytes(5000))))
+    assert told(server, client.data_to_send()) == [Acknowledged(client.received_bytes)]
+
+
+def test_a_greeting_follows_the_handshake() -> None:
+    with pytest.raises(LocalProtocolError, match="before the handshake is done"):
+        Connection.server().send_greeting(4096)
+    hasty = Connection.server()
+    hasty.feed(b"\3" + bytes(1536 * 2))
+    assert events(hasty) == [HandshakeCompleted()]
+    assert len(hasty.send_greeting(4096)) == 1 + 1536 * 2 + 16 + 17 + 16
+
+
 def test_ping_is_answered_and_timed() -> None:
     client, server = pair()
     assert told(client, server.send_ping(12.5)) == []
@@ -95,8 +115,7 @@ def test_ping_is_answered_and_timed() -> None:
 
 def test_acknowledgements_follow_the_window() -> None:
     client, server = pair(window_ack_size=10_000)
-    assert told(client, server.send_window_ack_size()) == []
-    assert client.data_to_send() == b""
+    assert told(client, server.send_greeting(60_000)) == []
     told(client, server.send(Message(9, 1, 0, bytes(10_000))))
     got = told(server, client.data_to_send())
     assert got == [Acknowledged(client.received_bytes)]

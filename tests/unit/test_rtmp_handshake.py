@@ -56,6 +56,13 @@ def test_simple_server_echoes_c1() -> None:
     assert (server.done, server.rest, server.digest_scheme) == (True, b"rest", None)
 
 
+def test_all_clients_of_a_server_get_the_same_random_bytes() -> None:
+    # RTMP 1.0, 5.2.3: "there is no need for cryptographically-secure randomness, or even dynamic values".
+    first, second = (ServerHandshake().feed(b"\3" + bytes(1536))[1:1537] for _ in range(2))
+    assert first == second
+    assert len(set(first[8:])) > 200
+
+
 def test_server_answers_as_soon_as_c1_is_whole() -> None:
     server = ServerHandshake(counted(b"s"))
     assert server.feed(b"\3" + bytes(1535)) == b""

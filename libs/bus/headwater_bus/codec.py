@@ -1,7 +1,7 @@
 """Envelopes to ZeroMQ frames and back.
 
 A batch is one msgpack frame, an array of flat arrays `[kind, field, field, ...]`. A payload (a field declared with
-`metadata={"frame": True}`, always the last) of up to INLINE_BYTES stands right behind the kind; a longer one has a
+`metadata=FRAME`, always the last) of up to INLINE_BYTES stands right behind the kind; a longer one has a
 frame of its own, uncopied, in order behind the array, and the kind is written negated, so that a reader who does not
 know the kind still knows which frame belongs to which envelope.
 Fields that a newer peer adds at the end are ignored; fields that an older peer lacks take their defaults, so
@@ -15,6 +15,7 @@ from typing import Any, get_origin, get_type_hints
 
 import msgpack
 
+FRAME = {"frame": True}
 INLINE_BYTES = 4096
 """Measured: a frame costs ZeroMQ and its binding as much as copying about that many bytes a few times."""
 UNREADABLE = (ValueError, IndexError, TypeError, OverflowError, msgpack.UnpackException)

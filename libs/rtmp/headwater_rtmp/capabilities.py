@@ -37,6 +37,9 @@ class Capabilities:
     caps_ex: CapsEx = CapsEx(0)  # noqa: RUF009
 
 
+_CLASSIC = Capabilities()
+
+
 def _info_map(value: Any) -> dict[str, int]:
     if not isinstance(value, dict):
         return {}
@@ -50,7 +53,7 @@ def _info_map(value: Any) -> dict[str, int]:
 def parse_capabilities(command_object: Any) -> Capabilities:
     """The capabilities in a connect command object. What is not of the expected form is as if it were not there."""
     if not isinstance(command_object, dict) or _SAID.isdisjoint(command_object):
-        return Capabilities()
+        return _CLASSIC
     listed = command_object.get("fourCcList")
     fourcc = (
         frozenset(item for item in listed[:_MAX_CODECS] if isinstance(item, str))

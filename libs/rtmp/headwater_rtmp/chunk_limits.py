@@ -21,9 +21,9 @@ _CONTROL_TYPES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ChunkLimits:
-    """All sizes in bytes.
+    """All sizes in bytes. Each is equal to itself alone: what `sizes_by_type` remembers of it is found sooner so.
 
     `media_bytes`: one audio, video or aggregate message; `command_bytes`: one command, data, SharedObject or unknown
     message; `control_bytes`: one message of types 1 to 6. `reassembly_bytes`: the halves of messages that one

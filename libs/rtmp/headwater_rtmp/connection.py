@@ -6,6 +6,7 @@ messages are obeyed here; everything else comes out as a `Message`.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -72,7 +73,7 @@ class Connection:
     (what `send` returns, bytes of `encode_message` shared with others, what `data_to_send` returns) may go out in any
     order, except around a change of the chunk size. A client compresses headers, so on its csids nothing but `send` may
     write; a server does not, and keeps no state for sending but `chunk_size`. `window_ack_size` (bytes) is what
-    `send_window_ack_size` announces; `received_bytes` counts the handshake too.
+    `send_greeting` announces; `received_bytes` counts the handshake too.
     """
 
     __slots__ = (
@@ -107,8 +108,9 @@ class Connection:
         self._reader = ChunkReader(limits or DEFAULT_LIMITS, before_connect=not client)
         self._writer = ChunkWriter() if client else None
         self._answers: bytearray | None = None
-        self._answer(handshake.feed(b""))
         self._leading = client  # Whether bytes of the handshake are among the answers.
+        if client:
+            self._answer(handshake.feed(b""))
         self._completed: HandshakeCompleted | None = None
         self._dead = ""
         self._inside: Iterator[Message] | None = None  # The rest of an aggregate.
@@ -338,11 +340,7 @@ class Connection:
     def send(self, message: Message, csid: int | None = None) -> bytes:
         """The bytes of a message. Raises LocalProtocolError: before the handshake is done, after an error, and for a
         message that fits no header."""
-        self._check_alive()
-        if self._handshake is not None:
-            raise LocalProtocolError(
-                "a message before the handshake is done, expected it after HandshakeCompleted"
-            )
+        self._check_open()
         data = self._encode(message, csid)
         return self.data_to_send() + data if self._leading else data
 
@@ -365,14 +363,24 @@ class Connection:
             raise LocalProtocolError(f"chunk size {size}, expected 1 to {0x7FFFFFFF}")
         return self.send(control.set_chunk_size(size))
 
-    def send_window_ack_size(self) -> bytes:
-        """Ask the peer to acknowledge every `window_ack_size` bytes."""
-        self._announced_window = self.window_ack_size
-        return self.send(control.window_acknowledgement_size(self.window_ack_size))
+    def send_greeting(self, chunk_size: int) -> bytes:
+        """A server's first words: the peer is to acknowledge every `window_ack_size` bytes, and may have as many unacknowledged;
+        chunks have this size in bytes from then on. Raises LocalProtocolError as `send` does."""
+        self._check_open()
+        data = _greeting(self.window_ack_size, chunk_size, self.chunk_size)
+        self._announced_window, self.chunk_size = self.window_ack_size, chunk_size
+        return self.data_to_send() + data if self._leading else data
 
     def send_ping(self, now: float) -> bytes:
         """Ask whether the peer is there; the answer is a PongReceived. `now` is monotonic seconds."""
         return self.send(control.ping_request(_milliseconds(now)))
+
+    def _check_open(self) -> None:
+        self._check_alive()
+        if self._handshake is not None:
+            raise LocalProtocolError(
+                "a message before the handshake is done, expected it after HandshakeCompleted"
+            )
 
     def _check_alive(self) -> None:
         if self._dead:
@@ -383,6 +391,17 @@ class Connection:
         self._reader = ChunkReader(self._reader.limits)  # Nothing is held for a dead connection.
         self._inside = self._aggregate = None
         raise error
+
+
+@lru_cache(maxsize=16)
+def _greeting(window_ack_size: int, chunk_size: int, before: int) -> bytes:
+    """The same for all clients of a server; `before`: the chunk size until then."""
+    messages = (
+        control.window_acknowledgement_size(window_ack_size),
+        control.set_peer_bandwidth(window_ack_size),
+        control.set_chunk_size(chunk_size),
+    )
+    return b"".join(encode_message(message, csid_for(message.type_id), before) for message in messages)
 
 
 def _milliseconds(now: float) -> int:

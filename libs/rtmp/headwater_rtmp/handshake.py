@@ -23,6 +23,13 @@ _CLIENT_VERSION = bytes((9, 0, 124, 2))
 _SERVER_VERSION = bytes((4, 5, 0, 1))
 """A Flash Media Server that knew digests; FFmpeg looks for them from 3 on."""
 _ZERO = bytes(4)
+_SERVER_RANDOM = os.urandom(BLOCK_SIZE)
+
+
+def server_random(size: int) -> bytes:
+    """Random bytes that all clients of this process get, `BLOCK_SIZE` at most: they need be neither secret nor others each time
+    (5.2.3), and 1.5 KB of new ones take longer than all else of a handshake."""
+    return _SERVER_RANDOM[:size]
 
 
 def _check_version(seen: int, where: str, later: bool = False) -> None:
@@ -62,7 +69,7 @@ class ServerHandshake(_Handshake):
 
     __slots__ = ("_answered", "digest_scheme")
 
-    def __init__(self, random: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(self, random: Callable[[int], bytes] = server_random) -> None:
         super().__init__(random)
         self._answered = False
         self.digest_scheme: int | None = None
@@ -90,7 +97,7 @@ class ServerHandshake(_Handshake):
         return [self._answered, self.digest_scheme, self._buffer]
 
     @classmethod
-    def load(cls, dumped: list[Any], random: Callable[[int], bytes] = os.urandom) -> "ServerHandshake":
+    def load(cls, dumped: list[Any], random: Callable[[int], bytes] = server_random) -> "ServerHandshake":
         """What `dump` gave. Raises ValueError or TypeError."""
         handshake = cls(random)
         handshake._answered, handshake.digest_scheme, handshake._buffer = dumped[:3]

@@ -219,7 +219,7 @@ class Client(ABC):
             self._more = True
         answer = rtmp.data_to_send()
         if answer:
-            self.enqueue(answer)
+            self.transmit(answer)
             if self.closed:
                 return
         if self.must_wait(1):
@@ -291,10 +291,16 @@ class Client(ABC):
     @property
     def objects_full(self) -> bool:
         """Whether the queue is over the limit at which updates of SharedObjects are merged."""
-        return self.backlog_bytes > self._edge.config.object_queue_bytes
+        outbox = self.outbox
+        return outbox is not None and outbox.backlog_bytes > self._edge.config.object_queue_bytes
 
     def _chunks(self, message: Message) -> bytes:
-        return encode_message(message, csid_for(message.type_id), self._edge.config.chunk_size)
+        return encode_message(message, csid_for(message.type_id), self.rtmp.chunk_size)
+
+    def greet(self) -> None:
+        """Its `connect` is accepted: the protocol's first words, which leave together with the answer behind them. Until then
+        chunks are as small as at the beginning."""
+        self.enqueue(self.rtmp.send_greeting(self._edge.config.chunk_size))
 
     def send(self, message: Message) -> None:
         """Queue one message for the client, behind what its SharedObjects have yet to tell it."""
@@ -307,9 +313,8 @@ class Client(ABC):
         if not data or self.phase is _CLOSED:
             return
         outbox = self._outbox_for_more()
-        outbox.put(data)
         limit = self._edge.config.client_queue_bytes
-        if outbox.backlog_bytes > limit:
+        if outbox.put(data) > limit:
             outbox.drop()
             reason = f"slow client: more than {limit} bytes queued"
             self.close_with(StatusCode.CONNECT_CLOSED, reason, error=True)

@@ -71,7 +71,7 @@ class Edge:
         self.paused: set[Client] = set()
         self._resuming = Delay(_PAUSE_S, self.resume_readers)
         self.cluster = Cluster(self)
-        self.router = Router(self.cluster, config, self.counters, gate)
+        self.router = Router(self.cluster, self.counters, gate)
         self.tunnels = Tunnels(self, leases)
         """RTMPT sessions."""
         self.openings: set[Opening] = set()

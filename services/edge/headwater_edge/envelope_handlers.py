@@ -98,6 +98,7 @@ class EnvelopeHandlers:
         """Its home has taken a client for the first time: what it has sent behind `connect` goes there."""
         client.phase = Phase.CONNECTED
         client.rtmp.connected()
+        client.greet()
         early, client.early = client.early or (), None
         try:
             for message in early:

@@ -57,7 +57,7 @@ class ObjectFlush:
                 _log.error("internal error", object=shared_object.name, error=repr(error))
 
     def _time(self) -> None:
-        self._busy = {shared_object: None for shared_object in self._busy if shared_object.pending}
+        self._busy = {shared_object: None for shared_object in self._busy if shared_object.gathered}
         if self._busy and self._delay is not None:
             self._delay.start()
         self._tell(self._busy)

@@ -4,7 +4,7 @@ finds them by group, name and persistence."""
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from headwater_bus import traffic
+from headwater_bus import object_traffic
 from headwater_bus.rows import unpack_rows
 from headwater_rtmp.slots import Slots
 
@@ -28,16 +28,16 @@ class ObjectHandlers:
         self._cluster = cluster
         self._flush = flush
         self.handlers: dict[type, Callable[[Directory, Any], None]] = {
-            traffic.ObjectOpened: self._object_opened,
-            traffic.ObjectResumed: self._object_resumed,
-            traffic.ObjectJoined: self._object_joined,
-            traffic.ObjectUpdate: self._object_update,
-            traffic.ObjectAnswer: self._object_answer,
-            traffic.ObjectLeft: self._object_left,
-            traffic.ObjectClosed: self._object_closed,
+            object_traffic.ObjectOpened: self._object_opened,
+            object_traffic.ObjectResumed: self._object_resumed,
+            object_traffic.ObjectJoined: self._object_joined,
+            object_traffic.ObjectUpdate: self._object_update,
+            object_traffic.ObjectAnswer: self._object_answer,
+            object_traffic.ObjectLeft: self._object_left,
+            object_traffic.ObjectClosed: self._object_closed,
         }
 
-    def _object_opened(self, directory: Directory, envelope: traffic.ObjectOpened) -> None:
+    def _object_opened(self, directory: Directory, envelope: object_traffic.ObjectOpened) -> None:
         group = self._cluster.group_at(directory, envelope.group)
         if group is None:
             return
@@ -51,7 +51,7 @@ class ObjectHandlers:
             known.replace(slots, envelope.events)
         self._bind(directory, known, envelope.shared_object)
 
-    def _object_resumed(self, directory: Directory, envelope: traffic.ObjectResumed) -> None:
+    def _object_resumed(self, directory: Directory, envelope: object_traffic.ObjectResumed) -> None:
         group = self._cluster.group_at(directory, envelope.group)
         if group is None:
             return
@@ -61,7 +61,7 @@ class ObjectHandlers:
             known = self._new(group, envelope.name, envelope.persistent, Slots(), -1)
         if known.events != envelope.events:
             known.stale = True
-            directory.link.send(traffic.ObjectResync(envelope.shared_object))
+            directory.link.send(object_traffic.ObjectResync(envelope.shared_object))
         self._bind(directory, known, envelope.shared_object)
 
     def _new(self, group: EdgeGroup, name: str, persistent: bool, slots: Slots, events: int) -> ObjectFanout:
@@ -77,7 +77,7 @@ class ObjectHandlers:
         fanout.number = number
         directory.objects[number] = fanout
 
-    def _object_joined(self, directory: Directory, envelope: traffic.ObjectJoined) -> None:
+    def _object_joined(self, directory: Directory, envelope: object_traffic.ObjectJoined) -> None:
         attachment = directory.attachments.get(envelope.session)
         shared_object = directory.objects.get(envelope.shared_object)
         if attachment is None or shared_object is None:
@@ -94,21 +94,21 @@ class ObjectHandlers:
         client.objects[shared_object] = envelope.session
         shared_object.join(envelope.session, client, envelope.since)
 
-    def _object_update(self, directory: Directory, envelope: traffic.ObjectUpdate) -> None:
+    def _object_update(self, directory: Directory, envelope: object_traffic.ObjectUpdate) -> None:
         shared_object = directory.objects.get(envelope.shared_object)
         if shared_object is not None:
             events = unpack_rows(envelope.payload, int, str, bytes)
             if not shared_object.update(envelope.version, envelope.events, envelope.session, events):
-                directory.link.send(traffic.ObjectResync(envelope.shared_object))
-            elif shared_object.pending:
+                directory.link.send(object_traffic.ObjectResync(envelope.shared_object))
+            elif shared_object.gathered:
                 self._flush.arrange(shared_object)
 
-    def _object_answer(self, directory: Directory, envelope: traffic.ObjectAnswer) -> None:
+    def _object_answer(self, directory: Directory, envelope: object_traffic.ObjectAnswer) -> None:
         shared_object = directory.objects.get(envelope.shared_object)
         if shared_object is not None:
             shared_object.answer(envelope.session, unpack_rows(envelope.payload, int, str))
 
-    def _object_left(self, directory: Directory, envelope: traffic.ObjectLeft) -> None:
+    def _object_left(self, directory: Directory, envelope: object_traffic.ObjectLeft) -> None:
         attachment = directory.attachments.get(envelope.session)
         shared_object = directory.objects.get(envelope.shared_object)
         if attachment is not None and shared_object is not None:
@@ -117,7 +117,7 @@ class ObjectHandlers:
                 attachment.client.objects.pop(shared_object, None)
             shared_object.leave(envelope.session)
 
-    def _object_closed(self, directory: Directory, envelope: traffic.ObjectClosed) -> None:
+    def _object_closed(self, directory: Directory, envelope: object_traffic.ObjectClosed) -> None:
         """But a session that another edge had may be a member by now: it goes on with the replica, which gets another number."""
         fanout = directory.objects.pop(envelope.shared_object, None)
         group = fanout.group if fanout is not None else None

@@ -19,9 +19,11 @@ from headwater_edge.counters import Counters
 _log = get_log("edge")
 _CHANGE, _SUCCESS, _SEND = int(EventType.CHANGE), int(EventType.SUCCESS), int(EventType.SEND_MESSAGE)
 _CLEAR, _REMOVE = int(EventType.CLEAR), int(EventType.REMOVE)
+_AMF0, _AMF3 = int(MessageType.SHARED_OBJECT_AMF0), int(MessageType.SHARED_OBJECT_AMF3)
+_CSID = csid_for(_AMF0)
 
 CommitEvents = Sequence[Sequence[Any]]
-"""The events of one commit: [event type, key, value] each, see `traffic.ObjectUpdate`."""
+"""The events of one commit: [event type, key, value] each, see `object_traffic.ObjectUpdate`."""
 
 
 class ObjectWriter:
@@ -36,9 +38,11 @@ class ObjectWriter:
 
     def commit(self, events: CommitEvents, amf3: bool, own: bool = False) -> bytes:
         """A commit as members read it, or (`own`) the one who has asked for it."""
-        if own:
-            return b"".join([self._own(kind, key, value, amf3) for kind, key, value in events])
-        return b"".join([self._event(kind, key, value, amf3) for kind, key, value in events])
+        encode = self._own if own else self._event
+        if len(events) == 1:
+            kind, key, value = events[0]
+            return encode(kind, key, value, amf3)
+        return b"".join([encode(kind, key, value, amf3) for kind, key, value in events])
 
     def slot(self, key: str, value: bytes | None, amf3: bool) -> bytes:
         """What a slot holds, or that it is gone."""
@@ -52,8 +56,7 @@ class ObjectWriter:
     def message(self, events: bytes, version: int, amf3: bool) -> bytes:
         """The chunks of a message that brings who reads it to a version."""
         payload = encode_header(self._name, version, self._persistent, amf3) + events
-        type_id = MessageType.SHARED_OBJECT_AMF3 if amf3 else MessageType.SHARED_OBJECT_AMF0
-        return encode_message(Message(type_id, 0, 0, payload), csid_for(type_id), self._chunk_size)
+        return encode_message(Message(_AMF3 if amf3 else _AMF0, 0, 0, payload), _CSID, self._chunk_size)
 
     def _own(self, kind: int, key: str, value: bytes, amf3: bool) -> bytes:
         """A Remove with a value answers a change to nothing."""

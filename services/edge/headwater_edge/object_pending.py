@@ -1,6 +1,6 @@
 """What SharedObjects have yet to tell their members: commits that are gathered, so that one message carries many of them."""
 
-from itertools import count, groupby
+from itertools import count
 from typing import TYPE_CHECKING
 
 from headwater_rtmp.shared_object import EventType
@@ -38,8 +38,9 @@ class Pending:
         self._pieces: dict[bool, list[bytes]] = {}
         self._messages: dict[tuple[int, int, bool], bytes] = {}
 
-    def add(self, before: int, version: int, events: CommitEvents) -> None:
-        """Take a commit that brings the object from one version to another, or the same."""
+    def add(self, before: int, version: int, events: CommitEvents) -> bool:
+        """Take a commit that brings the object from one version to another, or the same. Returns whether it is time to tell
+        all members."""
         self.versions[-1] = before
         self.commits.append(events)
         self.turns.append(next(_turn))
@@ -52,6 +53,7 @@ class Pending:
             if kind == _SEND:
                 self.said = len(self.commits)
         self._size_bytes += size
+        return len(self.commits) >= _MOST_COMMITS or self._size_bytes >= _MOST_BYTES
 
     def clear(self) -> None:
         """Every member was told everything."""
@@ -61,11 +63,6 @@ class Pending:
         self.said = self._size_bytes = 0
         self._pieces.clear()
         self._messages.clear()
-
-    @property
-    def full(self) -> bool:
-        """Whether it is time to tell all members."""
-        return len(self.commits) >= _MOST_COMMITS or self._size_bytes >= _MOST_BYTES
 
     def message(self, start: int, end: int, amf3: bool) -> bytes:
         """The chunks of one message with the commits from one to before another, for others than who asked for them."""
@@ -90,18 +87,21 @@ def tell_pending(client: "Client") -> bool:
     behind it. Returns whether the client is still there: with too much queued it is closed, and in no object any more."""
     if not client.objects:
         return not client.closed
-    owing = [(known, number) for known, number in client.objects.items() if known.owes(number)]
+    owing = [
+        (known, number) for known, number in client.objects.items() if known.gathered and known.owes(number)
+    ]
     if len(owing) > 1:
-        rows = sorted(
+        rows = [
             (turn, at, place)
             for at, (known, number) in enumerate(owing)
             for turn, place in known.turns_of(number)
-        )
-        for at, run in groupby(rows, key=lambda row: row[1]):
-            if client.closed:
-                break
-            known, number = owing[at]
-            known.tell(number, client, [place for _, _, place in run][-1] + 1)
+        ]
+        rows.sort()
+        following = [at for _, at, _ in rows[1:]]
+        for (_, at, place), next_at in zip(rows, [*following, -1], strict=True):
+            if at != next_at and not client.closed:
+                known, number = owing[at]
+                known.tell(number, client, place + 1)
     elif owing:
         known, number = owing[0]
         known.tell(number, client)

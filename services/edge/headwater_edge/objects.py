@@ -59,6 +59,7 @@ class ObjectFanout:
         "_restored",
         "_writer",
         "events",
+        "gathered",
         "group",
         "members",
         "name",
@@ -84,6 +85,8 @@ class ObjectFanout:
         self._writer = ObjectWriter(name, persistent, chunk_size, counters)
         self._pending = Pending(self._writer)
         """Commits that not all members were told."""
+        self.gathered = self._pending.commits
+        """Those: whether there are any is asked for each of a client's objects before it is told anything."""
         self._ahead: dict[int, int] = {}
         """Who was told some of them: how many."""
         self._prompt: dict[int, Client] = {}
@@ -148,8 +151,9 @@ class ObjectFanout:
             self._joined.clear()
         if self._away:
             self._hold(HeldCommit(version, count, requester, events))
-        if requester in self.members:
-            tell_pending(self.members[requester])
+        client = self.members.get(requester)
+        if client is not None:
+            tell_pending(client)
         self.slots.apply(version, events)
         if self.members:
             self._gather(version, requester, events, before)
@@ -157,32 +161,32 @@ class ObjectFanout:
 
     def _gather(self, version: int, requester: int, events: CommitEvents, before: int) -> None:
         """Tell those of a commit at once who do not wait for the next flush, see to it that the others get it."""
-        pending = self._pending
-        at_once = list(self._missed)
-        if requester in self.members and requester not in self._missed:
+        gathered, members, missed, away = self.gathered, self.members, self._missed, self._away
+        at_once = [*missed] if missed else []
+        if requester in members and requester not in missed:
             at_once.append(requester)
-        if len(at_once) < len(self.members):
-            pending.add(before, version, events)
+        is_full = len(at_once) < len(members) and self._pending.add(before, version, events)
         for number in at_once:
-            if number in self._away:
+            if number in away:
                 continue
-            client = self.members[number]
-            self._has_all(number)
+            client = members[number]
+            if gathered:
+                self._ahead[number] = len(gathered)
             self._counters.object_deliveries += 1
-            own, amf3 = number == requester, client.amf3
-            if number in self._missed or (
-                client.objects_full and any(kind != _SEND for kind, _, _ in events)
-            ):
+            own = number == requester
+            if number in missed or (client.objects_full and any(kind != _SEND for kind, _, _ in events)):
                 self._merge(number, client, events, before, own)
             else:
+                amf3 = client.amf3
                 client.enqueue(self._writer.message(self._writer.commit(events, amf3, own), version, amf3))
         # A copy: a member that is closed because its queue is full leaves on the spot.
         for number, client in list(self._prompt.items()):
             if self.owes(number):
                 self.tell(number, client)
-        if pending.full:
+        some_wait = len(at_once) < len(members) and not (self._prompt or away)
+        if is_full:
             self.flush()
-        elif not any(map(self.owes, self.members)):
+        elif gathered and not (some_wait or any(map(self.owes, members))):
             self._told_all()
 
     def _unapplied(self, requester: int, events: CommitEvents) -> bool:
@@ -258,14 +262,9 @@ class ObjectFanout:
 
     # What is pending
 
-    @property
-    def pending(self) -> bool:
-        """Whether there is something that not all members were told."""
-        return bool(self._pending.commits)
-
     def flush(self) -> None:
         """Tell every member what it was not told yet. A client is closed only after the others have it: that removes members."""
-        if not self._pending.commits:
+        if not self.gathered:
             return
         broken: list[tuple[Client, OSError]] = []
         try:
@@ -314,13 +313,13 @@ class ObjectFanout:
 
     def _has_all(self, number: int) -> None:
         """A member needs nothing of what is pending."""
-        if self._pending.commits:
-            self._ahead[number] = len(self._pending.commits)
+        if self.gathered:
+            self._ahead[number] = len(self.gathered)
 
     def owes(self, number: int) -> bool:
         """Whether a member has yet to be told something that is pending. One that is slow or away is told it another way."""
         return (
-            self._ahead.get(number, 0) < len(self._pending.commits)
+            self._ahead.get(number, 0) < len(self.gathered)
             and number in self.members
             and number not in self._missed
             and number not in self._away

@@ -32,10 +32,11 @@ class Outbox:
         """Whether the socket took no more when it was last asked; `on_writable` is due."""
         return self._watcher is not None
 
-    def put(self, data: bytes) -> None:
-        """Queue whole chunks (at least one byte); nothing is sent yet."""
+    def put(self, data: bytes) -> int:
+        """Queue whole chunks (at least one byte); nothing is sent yet. Returns how many bytes wait now."""
         self._pieces.append(data)
-        self.backlog_bytes += len(data)
+        waiting = self.backlog_bytes = self.backlog_bytes + len(data)
+        return waiting
 
     def put_rest(self, data: bytes, sent: int) -> None:
         """Queue what is left of whole chunks of which the owner has sent `sent` bytes by itself. Only into an empty queue."""
@@ -53,7 +54,7 @@ class Outbox:
         self.backlog_bytes -= sent
         if self.backlog_bytes:
             self._watch()
-        else:
+        elif self._watcher is not None:
             self.stop()
         return sent
 
@@ -63,6 +64,9 @@ class Outbox:
             total = self._sock.send(pieces[0])
         else:
             total = self._sock.sendmsg(list(islice(pieces, _PIECES_PER_SEND)))
+        if total == self.backlog_bytes:
+            pieces.clear()
+            return total
         left = total
         while pieces:
             first = pieces[0]

@@ -1,10 +1,14 @@
 """What a client shows that it is, as a digest: by that an origin knows a publisher again (see `traffic.Attach`)."""
 
 import hashlib
+from functools import lru_cache
 
 from headwater_rtmp.command import Command
 
 from headwater_edge.client import Client
+
+_REMEMBERED = 4096
+"""Addresses from which clients came last: many come from few."""
 
 
 def client_proof(client: Client, command: Command) -> bytes:
@@ -13,7 +17,12 @@ def client_proof(client: Client, command: Command) -> bytes:
     app, tc_url = command.command_object.get("app"), command.command_object.get("tcUrl")
     shown = [text for text in (query_of(app), query_of(tc_url)) if text]
     shown += [text for text in command.args if isinstance(text, str) and text]
-    return _digest("shown", *shown) if shown else _digest("address", client.address)
+    return _digest("shown", *shown) if shown else _address_proof(client.address)
+
+
+@lru_cache(_REMEMBERED)
+def _address_proof(address: str) -> bytes:
+    return _digest("address", address)
 
 
 def identity_proof(identity: str) -> bytes:

@@ -3,11 +3,11 @@ that it has told for a SharedObject. What needs credentials, and what comes behi
 
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from headwater_bus.alike import Alike
 from headwater_bus.control import MAX_SCOPE_BYTES
-from headwater_rtmp import control
 from headwater_rtmp.command import Command, decode_command
 from headwater_rtmp.errors import RemoteProtocolError
 from headwater_rtmp.message import COMMANDS, MEDIA, OBJECTS, Message
@@ -21,7 +21,6 @@ from headwater_edge.routes import ObjectRoutes
 
 if TYPE_CHECKING:
     from headwater_edge.cluster import Cluster
-    from headwater_edge.config import EdgeConfig
     from headwater_edge.counters import Counters
     from headwater_edge.gate import Gate
 
@@ -30,6 +29,8 @@ _CONNECTING, _CONNECTED, _CLOSED = Phase.CONNECTING, Phase.CONNECTED, Phase.CLOS
 _FORWARDED = COMMANDS | OBJECTS | MEDIA
 _MEMBERSHIP = frozenset(map(int, (EventType.USE, EventType.RELEASE)))
 """What the home has to hear of, wherever the object is."""
+_REMEMBERED = 1024
+"""Names of groups that were asked for last."""
 _EARLY_MESSAGES = 64
 _EARLY_BYTES = 128 * 1024
 
@@ -37,11 +38,8 @@ _EARLY_BYTES = 128 * 1024
 class Router:
     """Routes every message that is not media of a publisher."""
 
-    def __init__(
-        self, cluster: "Cluster", config: "EdgeConfig", counters: "Counters", gate: "Gate | None" = None
-    ) -> None:
-        self._cluster, self._config, self._counters = cluster, config, counters
-        self._gate = gate
+    def __init__(self, cluster: "Cluster", counters: "Counters", gate: "Gate | None" = None) -> None:
+        self._cluster, self._counters, self._gate = cluster, counters, gate
         self._connects = Alike(cluster.connect_of)
         """Those of one page or program say the same, where no token is in it."""
 
@@ -78,11 +76,6 @@ class Router:
         connect = Message(message.type_id, 0, 0, message.payload)
         client.connect, client.early = self._connects.shared(client.session, connect, connect.payload), []
         client.object_encoding = 3 if command.command_object.get("objectEncoding") == 3 else 0
-        client.enqueue(
-            client.rtmp.send_window_ack_size()
-            + client.rtmp.send(control.set_peer_bandwidth(self._config.window_ack_bytes))
-            + client.rtmp.send_chunk_size(self._config.chunk_size)
-        )
         try:
             client.home.group = _group_of(command)
         except ValueError as error:
@@ -178,8 +171,20 @@ def _group_of(command: Command) -> str:
     app = command.command_object.get("app")
     if not isinstance(app, str):
         raise ValueError("no application is named in the URL")
-    group = "/".join(split_app(app))
-    size = len(group.encode(errors="surrogatepass"))
-    if size > MAX_SCOPE_BYTES:
-        raise ValueError(f"application {group[:64]!r}: {size} bytes, expected at most {MAX_SCOPE_BYTES}")
+    name = app.partition("?")[0]
+    _check_length(name)
+    return _group_named(name)
+
+
+@lru_cache(_REMEMBERED)
+def _group_named(name: str) -> str:
+    """That of an application's name without query: that may hold a secret, which is not to be remembered. Raises ValueError."""
+    group = "/".join(split_app(name))
+    _check_length(group)
     return group
+
+
+def _check_length(name: str) -> None:
+    """Raises ValueError."""
+    if len(name) > MAX_SCOPE_BYTES:  # Of ASCII alone, or `split_app` does not take it.
+        raise ValueError(f"application {name[:64]!r}: {len(name)} bytes, expected at most {MAX_SCOPE_BYTES}")

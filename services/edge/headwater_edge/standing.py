@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from headwater_bus.codec import constructor
 from headwater_bus.traffic import Attach
 
 from headwater_edge.attachment import Attachment
@@ -10,6 +11,7 @@ from headwater_edge.client import Client
 from headwater_edge.groups import EdgeGroup
 from headwater_edge.objects import ObjectFanout
 
+_make_attach = constructor(Attach)
 _NONE = -1
 """Version and count of a replica that is no copy."""
 
@@ -34,7 +36,7 @@ def attach_envelope(group: EdgeGroup, attachment: Attachment) -> Attach:
     if attachment.is_home:
         assert client.connect is not None
         type_id, payload = client.connect.type_id, client.connect.payload
-    return Attach(
+    attach: Attach = _make_attach(
         attachment.number,
         client.session_id,
         group.name,
@@ -47,12 +49,13 @@ def attach_envelope(group: EdgeGroup, attachment: Attachment) -> Attach:
         attachment.heard,
         attachment.state,
         _objects(attachment) if resumed else [],
-        _streams(attachment) if resumed else [],
+        _streams(group, attachment) if resumed else [],
         _guest_streams(client) if resumed and attachment.is_home else [],
         client.fence,
         client.proof,
         payload,
     )
+    return attach
 
 
 def _objects(attachment: Attachment) -> list[list[Any]]:
@@ -72,7 +75,7 @@ def _object(replica: ObjectFanout, number: int) -> list[Any]:
     return [replica.name, replica.persistent, *has, *(() if told == has else told)]
 
 
-def _streams(attachment: Attachment) -> list[list[Any]]:
+def _streams(group: EdgeGroup, attachment: Attachment) -> list[list[Any]]:
     players = attachment.client.players or {}
     # Two NetStreams of a client may play the same.
     last = {
@@ -80,12 +83,18 @@ def _streams(attachment: Attachment) -> list[list[Any]]:
         for player in players.values()
         if player.number == attachment.number
     }
-    restored = [
-        [player.name, player.position, stream_id]
+    restored = {
+        stream_id: player
         for stream_id, player in (attachment.client.restored or {}).items()
         if player.number == attachment.number
-    ]
-    return [[name, number] for name, number in last.items()] + restored
+    }
+    for player in restored.values():
+        fanout = group.streams.get(player.name)
+        # Others here play it. What the origin has opened it knows itself.
+        if fanout is not None and not fanout.number:
+            last[player.name] = fanout.last_number
+    rows: list[list[Any]] = [[name, number] for name, number in last.items()]
+    return rows + [[player.name, player.position, stream_id] for stream_id, player in restored.items()]
 
 
 def _guest_streams(client: Client) -> list[list[Any]]:

@@ -94,11 +94,19 @@ class TcpClient(Client):
         if self.outbox is not None:
             self.enqueue(data)
         elif data and not self.closed:
-            self._open_outbox().put(data)
-            self.flush()
+            try:
+                sent = self.sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except Exception as error:
+                self._broken(error)
+                return
+            self._edge.counters.bytes_out += sent
+            if sent < len(data):
+                self.queue_rest(data, sent)
 
     def queue_rest(self, data: bytes, sent: int) -> None:
-        """The fan-out has sent the first `sent` bytes by itself; the socket is full."""
+        """The first `sent` bytes were sent without an outbox; the socket is full."""
         self._open_outbox().put_rest(data, sent)
 
     def _open_outbox(self) -> Outbox:
@@ -121,9 +129,14 @@ class TcpClient(Client):
     def _drain(self) -> None:
         try:
             self._send_queued()
-        except OSError as error:
-            self.close(f"socket: {error.strerror}", gone=True)
         except Exception as error:
+            self._broken(error)
+
+    def _broken(self, error: Exception) -> None:
+        """Nothing can be sent any more."""
+        if isinstance(error, OSError):
+            self.close(f"socket: {error.strerror}", gone=True)
+        else:
             self._edge.counters.internal_errors += 1
             self.close(f"internal error: {error!r}", error=True, gone=True)
 
@@ -135,7 +148,8 @@ class TcpClient(Client):
         self._edge.counters.bytes_out += outbox.send()
         if not outbox.backlog_bytes:
             self.outbox = None
-        self.catch_up()
+        if self.behind:
+            self.catch_up()
 
     # The end
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from headwater_bus import traffic
+from headwater_bus import object_traffic, traffic
 from headwater_rtmp.command import decode_command
 from headwater_rtmp.errors import RemoteProtocolError
 from headwater_rtmp.message import COMMANDS, MEDIA, OBJECTS, Message
@@ -36,8 +36,8 @@ class Inbound:
             traffic.FromClient: self._from_client,
             traffic.FromGuest: self._from_guest,
             traffic.GuestStream: self._guest_stream,
-            traffic.ObjectResync: self._object_resync,
-            traffic.ObjectRequest: self._object_request,
+            object_traffic.ObjectResync: self._object_resync,
+            object_traffic.ObjectRequest: self._object_request,
             traffic.PublisherMedia: self._publisher_media,
             traffic.GatherMedia: self._gather_media,
         }
@@ -82,7 +82,7 @@ class Inbound:
         return False
 
     def _sender(
-        self, port: EdgePort, envelope: traffic.FromClient | traffic.FromGuest | traffic.ObjectRequest
+        self, port: EdgePort, envelope: traffic.FromClient | traffic.FromGuest | object_traffic.ObjectRequest
     ) -> Session | None:
         """Whose message it is, if it is there and this is not one of its that were here already."""
         size = len(envelope.payload)
@@ -172,7 +172,7 @@ class Inbound:
         else:
             session.post(lambda: stream_routes.guest_stream(session, envelope), waits=False)
 
-    def _object_resync(self, port: EdgePort, envelope: traffic.ObjectResync) -> None:
+    def _object_resync(self, port: EdgePort, envelope: object_traffic.ObjectResync) -> None:
         """An edge's replica lacks a commit."""
         shared = port.objects.get(envelope.shared_object)
         if shared is None:
@@ -180,7 +180,7 @@ class Inbound:
         else:
             shared.resync(port, envelope.shared_object)
 
-    def _object_request(self, port: EdgePort, envelope: traffic.ObjectRequest) -> None:
+    def _object_request(self, port: EdgePort, envelope: object_traffic.ObjectRequest) -> None:
         """Changes of an application of another scope."""
         session = self._sender(port, envelope)
         if session is None:

@@ -214,25 +214,15 @@ class Session:
 
     def send(self, message: Message) -> None:
         """Send a message to this client alone, when everything that the group has journaled so far is committed."""
-        self.group.send(
-            self.edge,
-            to_client(self.number, message),
-            self,
-        )
+        self.group.send(self.edge, to_client(self.number, message), self)
 
     def reply(self, message: Message) -> None:
         """Send a message that depends on nothing journaled: it waits only behind others of this client."""
-        self.group.reply(
-            self,
-            to_client(self.number, message),
-        )
+        self.group.reply(self, to_client(self.number, message))
 
     def ask(self, message: Message) -> None:
         """Send a call to the client that somebody waits for."""
-        self.group.outputs.ask(
-            self,
-            to_client(self.number, message),
-        )
+        self.group.outputs.ask(self, to_client(self.number, message))
 
     def send_command(
         self, name: str, transaction: float, command_object: Any, *args: Any, stream_id: int = 0

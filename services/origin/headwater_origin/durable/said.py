@@ -10,7 +10,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from headwater_bus.codec import constructor
-from headwater_bus.traffic import CloseSession, ObjectAnswer, ObjectReply, Routed, ToClient, Unrouted
+from headwater_bus.object_traffic import ObjectAnswer, ObjectReply
+from headwater_bus.traffic import CloseSession, Routed, ToClient, Unrouted
 from headwater_rtmp.message import Message
 
 from headwater_origin.durable.journal import RowKind

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from headwater_bus import traffic
+from headwater_bus import object_traffic, traffic
 from headwater_bus.codec import EnvelopeError
 from headwater_bus.link import EdgeLink, Link
 from headwater_bus.logs import get_log
@@ -35,7 +35,7 @@ class Replica:
 
     __slots__ = ("content", "events", "group", "members", "name", "persistent", "stale")
 
-    def __init__(self, opened: traffic.ObjectOpened) -> None:
+    def __init__(self, opened: object_traffic.ObjectOpened) -> None:
         self.group, self.name, self.persistent = opened.group, opened.name, opened.persistent
         self.members: dict[int, RemoteObject] = {}
         self.content = Slots()
@@ -49,7 +49,7 @@ class Replica:
         """What names it in the cluster."""
         return self.group, self.name, self.persistent
 
-    def open(self, opened: traffic.ObjectOpened) -> None:
+    def open(self, opened: object_traffic.ObjectOpened) -> None:
         """Take the whole content."""
         rows = unpack_rows(opened.payload, str, bytes, int)
         self.content = Slots.from_rows(opened.version, opened.base, rows)
@@ -57,7 +57,7 @@ class Replica:
         for shared in self.members.values():
             shared.joined(self.content)
 
-    def update(self, update: traffic.ObjectUpdate) -> bool:
+    def update(self, update: object_traffic.ObjectUpdate) -> bool:
         """Take a commit; returns whether the content has to be asked for, as one before it is missing."""
         if self.stale:
             return False
@@ -89,12 +89,12 @@ class PeerLink:
         self._by_key = replicas_by_key
         self._handlers: dict[type, Callable[[Link, Any], None]] = {
             traffic.Applied: self._applied,
-            traffic.ObjectClosed: self._closed,
-            traffic.ObjectJoined: self._joined,
-            traffic.ObjectLeft: self._left,
-            traffic.ObjectOpened: self._opened,
-            traffic.ObjectResumed: self._resumed,
-            traffic.ObjectUpdate: self._update,
+            object_traffic.ObjectClosed: self._closed,
+            object_traffic.ObjectJoined: self._joined,
+            object_traffic.ObjectLeft: self._left,
+            object_traffic.ObjectOpened: self._opened,
+            object_traffic.ObjectResumed: self._resumed,
+            object_traffic.ObjectUpdate: self._update,
         }
 
     def take(self, link: Link, envelope: Any) -> None:
@@ -114,7 +114,7 @@ class PeerLink:
             if attachment is not None:
                 attachment.applied(rows[at + 1], rows[at + 2])
 
-    def _opened(self, link: Link, opened: traffic.ObjectOpened) -> None:
+    def _opened(self, link: Link, opened: object_traffic.ObjectOpened) -> None:
         replica = self.replicas.get(opened.shared_object)
         if replica is None:
             replica = self._by_key.get((opened.group, opened.name, opened.persistent))
@@ -125,25 +125,25 @@ class PeerLink:
             replica.open(opened)
         self.replicas[opened.shared_object] = replica
 
-    def _resumed(self, link: Link, resumed: traffic.ObjectResumed) -> None:
+    def _resumed(self, link: Link, resumed: object_traffic.ObjectResumed) -> None:
         replica = self._by_key.get((resumed.group, resumed.name, resumed.persistent))
         if replica is None or replica.events != resumed.events:
-            link.send(traffic.ObjectResync(resumed.shared_object))
+            link.send(object_traffic.ObjectResync(resumed.shared_object))
             return
         replica.stale = False
         self.replicas[resumed.shared_object] = replica
 
-    def _update(self, link: Link, update: traffic.ObjectUpdate) -> None:
+    def _update(self, link: Link, update: object_traffic.ObjectUpdate) -> None:
         replica = self.replicas.get(update.shared_object)
         if replica is not None and replica.update(update):
-            link.send(traffic.ObjectResync(update.shared_object))
+            link.send(object_traffic.ObjectResync(update.shared_object))
 
-    def _closed(self, link: Link, closed: traffic.ObjectClosed) -> None:
+    def _closed(self, link: Link, closed: object_traffic.ObjectClosed) -> None:
         replica = self.replicas.pop(closed.shared_object, None)
         if replica is not None and self._by_key.get(replica.key) is replica:
             del self._by_key[replica.key]
 
-    def _joined(self, link: Link, joined: traffic.ObjectJoined) -> None:
+    def _joined(self, link: Link, joined: object_traffic.ObjectJoined) -> None:
         replica = self.replicas.get(joined.shared_object)
         attachment = self.attachments.get(joined.session)
         if replica is None or attachment is None:
@@ -157,7 +157,7 @@ class PeerLink:
         replica.members[joined.session] = shared
         shared.joined(replica.content)
 
-    def _left(self, link: Link, left: traffic.ObjectLeft) -> None:
+    def _left(self, link: Link, left: object_traffic.ObjectLeft) -> None:
         replica = self.replicas.get(left.shared_object)
         if replica is not None:
             replica.members.pop(left.session, None)

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import gevent
 from headwater_bus.codec import EnvelopeError
+from headwater_bus.object_traffic import ObjectRequest
 from headwater_bus.rows import unpack_rows
-from headwater_bus.traffic import ObjectRequest
 
 from headwater_origin.objects.access import Access
 from headwater_origin.objects.lock import LOCK_S, LockTimeout

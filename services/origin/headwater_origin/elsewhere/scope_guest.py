@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import AsyncResult, Event
-from headwater_bus import traffic
+from headwater_bus import object_traffic, traffic
 from headwater_bus.codec import EnvelopeError
 from headwater_bus.link import Link
 from headwater_bus.logs import RateLimit, get_log
@@ -46,7 +46,7 @@ class _Sent:
 
     __slots__ = ("envelope", "tried")
 
-    def __init__(self, envelope: traffic.FromGuest | traffic.ObjectRequest) -> None:
+    def __init__(self, envelope: traffic.FromGuest | object_traffic.ObjectRequest) -> None:
         self.envelope, self.tried = envelope, False
 
 
@@ -85,7 +85,7 @@ class ScopeGuest:
             traffic.CloseSession: self._sent_away,
             traffic.SessionState: self._state_told,
             traffic.ToClient: self._told,
-            traffic.ObjectReply: self._reply,
+            object_traffic.ObjectReply: self._reply,
         }
 
     def _begin_session(self) -> None:
@@ -161,7 +161,7 @@ class ScopeGuest:
 
     def _request_message(self, request: int, shared: RemoteObject, rows: Sequence[Row]) -> _Sent:
         return self._send(
-            lambda number: traffic.ObjectRequest(
+            lambda number: object_traffic.ObjectRequest(
                 self.number, request, shared.name, shared.persistent, number, pack_rows(rows)
             )
         )
@@ -174,7 +174,7 @@ class ScopeGuest:
             )
         )
 
-    def _send(self, make: Callable[[int], traffic.FromGuest | traffic.ObjectRequest]) -> _Sent:
+    def _send(self, make: Callable[[int], traffic.FromGuest | object_traffic.ObjectRequest]) -> _Sent:
         """Number a message, and send it where it is attached or asks to be; else it waits for that."""
         self._last_number += 1
         sent = _Sent(make(self._last_number))
@@ -343,7 +343,7 @@ class ScopeGuest:
             said = [(SEND, "", event.value or b"") for event in told.events if event.type == SEND]
             shared.watchers.observe(said, own=False)
 
-    def _reply(self, envelope: traffic.ObjectReply) -> None:
+    def _reply(self, envelope: object_traffic.ObjectReply) -> None:
         request = self._requests.get(envelope.request)
         if request is not None:
             request.answer.set(envelope.error)

@@ -8,8 +8,9 @@ over, as with the content as a whole they do not go.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from headwater_bus.object_traffic import ObjectAnswer, ObjectJoined
 from headwater_bus.rows import pack_rows, unpack_rows
-from headwater_bus.traffic import ObjectAnswer, ObjectJoined, ToClient
+from headwater_bus.traffic import ToClient
 from headwater_rtmp.shared_object import Event, EventType, arguments_for, encode_shared_object, value_for
 
 from headwater_origin.objects.operations import CLEAR, REMOVE, SEND, SET

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from headwater_bus.codec import constructor
 from headwater_bus.logs import get_log
-from headwater_bus.rows import pack_rows
-from headwater_bus.traffic import (
+from headwater_bus.object_traffic import (
     ObjectAnswer,
     ObjectClosed,
     ObjectJoined,
@@ -23,6 +22,7 @@ from headwater_bus.traffic import (
     ObjectResumed,
     ObjectUpdate,
 )
+from headwater_bus.rows import pack_rows
 from headwater_rtmp.slots import Slots
 
 from headwater_origin.durable.journal import ObjectKind

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import gevent
-from headwater_bus.traffic import ObjectReply, ObjectRequest
+from headwater_bus.object_traffic import ObjectReply, ObjectRequest
 
 from headwater_origin.durable.journal import ObjectKind, RowKind
 from headwater_origin.elsewhere.requests import ApplicationRequests

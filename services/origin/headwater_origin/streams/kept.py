@@ -8,8 +8,6 @@ from headwater_rtmp.message import Message
 
 MESSAGE_BYTES = 128
 """What a message costs beside its payload."""
-_FADING = 3
-"""So many go for each that comes."""
 _Message = tuple[int, int, int, bytes]
 """Number, type id, timestamp and payload. What holds only numbers and bytes is nothing to the garbage collector, which the
 messages of 400 streams made stop an origin for a quarter of a second, again and again."""
@@ -28,20 +26,22 @@ class Kept:
         self._size_bytes = 0
         self._messages: deque[_Message] = deque()
 
-    def add(self, number: int, message: Message) -> None:
-        """The next message; one that is kept already means nothing."""
+    def add(self, number: int, message: Message | None) -> None:
+        """The next message; one that is kept already means nothing. None: players do not get what has this number."""
         if number <= self.last:
             return
         self.last = number
+        if message is None:
+            return
         self._messages.append((number, message.type_id, message.timestamp, message.payload))
         self._size_bytes += len(message.payload) + MESSAGE_BYTES
         while self._size_bytes > self._limit_bytes or len(self._messages) > self._most:
             self._drop()
 
-    def fade(self) -> bool:
-        """Have some of the oldest go. Called with each message that is added it frees all in time: at once those of 400 streams
-        take 0.3 s, in which no media goes on. Returns whether any is left."""
-        for _ in range(min(_FADING, len(self._messages))):
+    def fade(self, most: int) -> bool:
+        """Have so many of the oldest go: all at once those of 400 streams take 0.3 s, in which no media goes on. Returns whether
+        any is left."""
+        for _ in range(min(most, len(self._messages))):
             self._drop()
         return bool(self._messages)
 

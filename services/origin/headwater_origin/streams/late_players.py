@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _MOST_RECENT = 1000
 """Messages, 13 s of a stream of 30 pictures a second with sound."""
+_FADE_WITH_EACH, _FADE_IN_A_TICK = 3, 30
+"""So many that nobody may lack any more go with each that comes, and where none comes."""
 
 
 @dataclass(slots=True)
@@ -43,7 +45,7 @@ class LatePlayers:
     def __init__(self, stream: "Stream", group: "Group") -> None:
         self._stream, self._group = stream, group
         self._late: list[_Late] = []
-        self._recent = self._none()
+        self._recent: Kept | None = None
 
     def __bool__(self) -> bool:
         return bool(self._late)
@@ -54,13 +56,19 @@ class LatePlayers:
 
     # The last messages
 
-    def keep(self, number: int, message: Message) -> None:
-        """Keep a message of the stream, if somebody may lack it."""
-        needed, recent = self._someone_may_lack, self._recent
-        if needed or recent.last:
-            recent.add(number, message)
-            if not needed and not recent.fade():
-                self.forget()
+    def keep(self, number: int, message: Message | None) -> None:
+        """Keep a message of the stream, if somebody may lack it. None: players do not get what has this number."""
+        recent = self._recent
+        if recent is None:
+            if not self._someone_may_lack:
+                return
+            recent = self._recent = Kept(number, self._group.config.cache_bytes, most=_MOST_RECENT)
+        recent.add(number, message)
+        self._fade(_FADE_WITH_EACH)
+
+    def _fade(self, most: int) -> None:
+        if self._recent is not None and not self._someone_may_lack and not self._recent.fade(most):
+            self._recent = None
 
     @property
     def _someone_may_lack(self) -> bool:
@@ -72,10 +80,7 @@ class LatePlayers:
 
     def forget(self) -> None:
         """What is kept is not of this stream any more, or has a hole behind it."""
-        self._recent = self._none()
-
-    def _none(self) -> Kept:
-        return Kept(1, self._group.config.cache_bytes, most=_MOST_RECENT)
+        self._recent = None
 
     # The players
 
@@ -110,7 +115,8 @@ class LatePlayers:
         self._late = [late for late in self._late if not self._goes_on(late)]
 
     def tend(self, now: float) -> None:
-        """Those whose time is up are started anew."""
+        """Those whose time is up are started anew, and what nobody lacks any more goes."""
+        self._fade(_FADE_IN_A_TICK)
         late, self._late = self._late, []
         for one in late:
             if one.until <= now and not one.session.waiting:
@@ -164,7 +170,9 @@ class LatePlayers:
         """What of that which an edge was sent comes behind message `have`; None: that is not known."""
         if not have or subscription.waiting or subscription.dropping or have > subscription.have:
             return None
-        lacking = [kept for kept in self._recent.behind(have) if kept[0] <= subscription.have]
-        if lacking and lacking[0][0] != have + 1:
+        if have == subscription.have:
+            return []
+        recent = self._recent
+        if recent is None or recent.first > have + 1:
             return None
-        return [message for _, message in lacking] if lacking or have == subscription.have else None
+        return [message for number, message in recent.behind(have) if number <= subscription.have]

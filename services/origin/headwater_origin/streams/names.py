@@ -284,10 +284,13 @@ class Streams:
             net_stream.proof, shift = proofs.get(stream_id, (b"", -1))
             if publishes:
                 self._resume_publishing(session, net_stream, publishes, shift)
-            if plays and stream_id in positions:
-                self.open(plays).take_over_player(session, net_stream, positions[stream_id])
-            elif plays:
-                self.open(plays).resume_player(session, net_stream, numbers.get(plays, 0))
+            if not plays:
+                continue
+            stream, edge_has = self.open(plays), numbers.get(plays, 0)
+            if stream_id in positions:
+                stream.take_over_player(session, net_stream, positions[stream_id], edge_has)
+            else:
+                stream.resume_player(session, net_stream, edge_has)
         for published, name, _ in before:
             # What its edge never heard has begun will begin once more.
             if published and self._reserved_by(session, name) is not None:

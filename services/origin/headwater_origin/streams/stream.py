@@ -273,6 +273,8 @@ class Stream:
                 self._first = self._first or number
         if message.type_id in DATA:
             if is_clear_data_frame(message):
+                if is_new and number:
+                    self.late.keep(number, None)
                 return
             message = strip_set_data_frame(message)
         flags = self.cache.add(message) if is_new else inspect(message).flags
@@ -391,9 +393,10 @@ class Stream:
         net_stream.playing = self
         session.group.reply(session, PlayStarted(session.number, net_stream.id, subscription.number))
 
-    def take_over_player(self, session: "Session", net_stream: "NetStream", have: int) -> None:
-        """A player goes on that another edge had, and that was told the stream up to message `have`."""
-        subscription = self.open_for(session.edge)
+    def take_over_player(self, session: "Session", net_stream: "NetStream", have: int, edge_has: int) -> None:
+        """A player goes on that another edge had, and that was told the stream up to message `have`. Its edge has it up to number
+        `edge_has` (0: not at all), for others."""
+        subscription = self._resume_for(session.edge, edge_has)
         subscription.players[net_stream] = session
         net_stream.playing = self
         self.late.take_over(session, net_stream, subscription, have)
@@ -408,21 +411,24 @@ class Stream:
 
     def resume_player(self, session: "Session", net_stream: "NetStream", have: int) -> None:
         """A player goes on, whose edge has the stream's messages up to number `have` (0: none)."""
-        subscription = self.subscriptions.get(session.edge)
-        if subscription is None:
-            if have > 0:
-                subscription = self._subscribe(session.edge, have)
-                self._reopen(subscription, have)
-            else:
-                subscription = self.open_for(session.edge)
-                # Players that its edge has already do not wait for a keyframe, as new ones do.
-                subscription.dropping = not subscription.waiting and not self.cache.has_start
+        is_new = session.edge not in self.subscriptions
+        subscription = self._resume_for(session.edge, have)
+        if is_new and have <= 0:
+            # Players that its edge has already do not wait for a keyframe, as new ones do.
+            subscription.dropping = not subscription.waiting and not self.cache.has_start
         self._add(subscription, session, net_stream)
         if not net_stream.audio or not net_stream.video or net_stream.paused:
             session.group.reply(session, play_changed(session, net_stream))
 
+    def _resume_for(self, edge: EdgePort, have: int) -> Subscription:
+        """Subscribe an edge, if it is not: it goes on behind message `have`, if that can be (0: it has none)."""
+        if edge in self.subscriptions or have <= 0:
+            return self.open_for(edge)
+        subscription = self._subscribe(edge, have)
+        self._reopen(subscription, have)
+        return subscription
+
     def _reopen(self, subscription: Subscription, have: int) -> None:
-        """Have an edge go on behind message `have`, if that can be."""
         self._open(subscription, have)
         if self._catch_up(subscription):
             return
@@ -474,7 +480,7 @@ class Stream:
         if self._kept is not None and now >= self._kept.until:
             self._kept = None
         # Where it is because nobody publishes, `give_up` sees to them.
-        if self.late and (self.publication is not None or not self.due):
+        if self.publication is not None or not self.due:
             self.late.tend(now)
         # Whoever is absent still may be the publisher.
         if self.publication is not None or self.reserved is not None:
