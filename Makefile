@@ -5,11 +5,15 @@ BIN := .venv/bin
 CONCURRENCY ?= registry=1,balancer=1,origin=2,edge=2
 PACKAGES := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 COMPILED := build/compiled
-LEAVES := $(wildcard $(foreach lib,libs/amf libs/rtmp,$(lib)/*.toml $(lib)/*.py $(lib)/*/*.py))
+LEAVES := $(wildcard $(foreach lib,libs/amf libs/rtmp libs/sends,$(lib)/*.toml $(lib)/*.py $(lib)/*/*.py $(lib)/*/*.c))
+LANES := unit store others
+LANE_unit := tests/unit
+LANE_store := tests/store
+LANE_others := tests/builds tests/property
 BENCHES := leaf fanout rooms idle publishers objects calls cost growth stream failover tunnels
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run run-compiled test compiled check chaos chaos-edges bench $(BENCHES:%=bench-%) system-packages bench-packages format
+.PHONY: run run-compiled test test-lanes test-alone compiled check chaos chaos-edges bench $(BENCHES:%=bench-%) system-packages bench-packages format
 
 # With its leaf modules compiled: `make run` is pure Python.
 run-compiled: compiled
@@ -20,10 +24,27 @@ run run-compiled: .venv/.run
 		trap 'kill $$waiter 2>/dev/null' EXIT; trap : INT TERM; \
 		honcho start -c $(CONCURRENCY) || { status=$$?; [ $$status = 130 ] || exit $$status; }
 
-# Where nothing can be compiled, the tests of what is compiled are skipped, but not in CI.
+# Where nothing can be compiled, the tests of what is compiled are skipped, but not in CI. They start hundreds of processes: what
+# Python compiles for the first is kept for the others, also where it is told to keep nothing.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: .venv/.dev system-packages
 	@$(MAKE) --no-print-directory compiled || [ -z "$(CI)" ]
+ifdef PYTEST_ARGS
 	pytest $(PYTEST_ARGS)
+else
+	@$(MAKE) --no-print-directory --keep-going test-lanes test-alone
+endif
+
+# Tests without a cluster go side by side. What is left has the machine for itself.
+test-lanes:
+	@echo "headwater: $(foreach lane,$(LANES),$(LANE_$(lane))) side by side; what they say comes when they have ended"
+	@$(MAKE) --no-print-directory --keep-going --jobs=3 --output-sync=target $(LANES:%=test-%)
+
+test-alone:
+	@pytest $(foreach lane,$(LANES),$(LANE_$(lane):%=--ignore=%))
+
+$(LANES:%=test-%): test-%:
+	@pytest $(LANE_$*)
 
 check: .venv/.dev
 	ruff format --check .
@@ -90,7 +111,7 @@ format: .venv/.dev
 	ruff check --fix .
 	ruff format .
 
-# libs/amf and libs/rtmp with their leaf modules compiled: wheels in dist, and unpacked for PYTHONPATH.
+# libs/amf, libs/rtmp and libs/sends with their leaf modules compiled: wheels in dist, and unpacked for PYTHONPATH.
 compiled: $(COMPILED)/.made
 
 $(COMPILED)/.made: scripts/wheels.sh $(LEAVES) | .venv/bin/pip

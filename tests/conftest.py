@@ -8,6 +8,7 @@ monkey.patch_ssl()
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ from hypothesis import settings
 from support.cluster import Cluster, ending_well
 from support.redis import RedisServer
 from support.waiting import eventually
+
+# A shell has what it runs in the background ignore Ctrl-C, and so would the programs that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadlines: machines are busy. In CI always the same examples; elsewhere new ones each time.
 settings.register_profile("new", deadline=None)

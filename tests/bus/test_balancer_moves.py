@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from headwater_balancer import mover, rebalancing
+from headwater_balancer import loads, mover, rebalancing
 from headwater_balancer.config import BalancerConfig
 from headwater_balancer.policy import PolicyOptions, make_policy
 from headwater_balancer.service import Balancer
@@ -313,7 +313,11 @@ def test_a_drain_begins_at_once_and_moves_each_group_once_however_late_the_feed_
         assert balancer.mover.failed == 0
 
 
-def test_loads_are_evened_out_by_themselves_unless_paused(tmp_path: Path) -> None:
+def test_loads_are_evened_out_by_themselves_unless_paused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebalancing, "ROUND_S", 0.5)
+    monkeypatch.setattr(loads, "SMOOTH_S", 2.0)
     with a_cluster(tmp_path, "origin-1", "origin-2") as cluster:
         balancer = cluster.balancer(patience_s=0.1)
         names = cluster.grant(8)

@@ -27,8 +27,8 @@ from support.waiting import TIME_FACTOR, eventually
 
 pytestmark = pytest.mark.clients
 
-_SOURCE_S = 40 * TIME_FACTOR
-_RECORD_S = 20
+_RECORD_S = 10
+_SOURCE_S = (_RECORD_S + 20) * TIME_FACTOR
 Tool = Callable[[str], str]
 
 
@@ -116,7 +116,15 @@ def test_packets_arrive_as_they_were_sent(
     ]
     for recorder, (_, output, _) in zip(recorders, recordings, strict=True):
         assert recorder.wait(_RECORD_S + 30 * TIME_FACTOR) == 0, output.with_suffix(".log").read_text()
-    # It stops after so many seconds of the stream (2: it was told to), or with the publisher.
+    # It stops after so many seconds of the stream (2: it was told to), or with the publisher, when it has as many bytes.
+    publisher = publishers[H264_AAC]
+    enough = publisher.source.stat().st_size * _RECORD_S / _SOURCE_S
+    eventually(
+        lambda: dump.poll() is not None or (dumped.exists() and dumped.stat().st_size > enough),
+        _RECORD_S + 15,
+        "dumped",
+    )
+    publisher.end()
     assert dump.wait(_RECORD_S + 30 * TIME_FACTOR) in (0, 2)
 
     received = [(codecs, packets(output.read_text().splitlines())) for codecs, output, _ in recordings]

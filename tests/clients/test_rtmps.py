@@ -22,7 +22,7 @@ from support.recorder import playable
 from support.waiting import TIME_FACTOR, eventually
 
 pytestmark = pytest.mark.clients
-_RECORD_S = 12
+_RECORD_S = 8
 _SOURCE_S = (_RECORD_S + 12) * TIME_FACTOR
 Tool = Callable[[str], str]
 

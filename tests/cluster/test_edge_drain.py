@@ -96,7 +96,9 @@ def test_an_edge_that_is_not_there_is_one_line_and_status_2(two: Cluster) -> Non
     assert done.stderr.count("\n") == 1
 
 
-def test_ctrl_c_ends_the_command_and_not_the_drain(two: Cluster) -> None:
+def test_ctrl_c_ends_the_command_and_not_the_drain(
+    two: Cluster, started: list["subprocess.Popen[bytes]"]
+) -> None:
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     shown = bytearray()
@@ -115,6 +117,7 @@ def test_ctrl_c_ends_the_command_and_not_the_drain(two: Cluster) -> None:
                 stderr=theirs,
                 env=two.command_env | {"TERM": "xterm"},
             )
+            started.append(command)
             eventually(lambda: has(b"draining edge-1"), 20)
             command.send_signal(signal.SIGINT)
             eventually(lambda: has(b"\x1b[?25h"), 10, "the cursor is shown again")
@@ -124,5 +127,6 @@ def test_ctrl_c_ends_the_command_and_not_the_drain(two: Cluster) -> None:
             assert not plain.closed.is_set()
             assert two.health("edge.1")["draining"]
     finally:
+        print(shown.decode(errors="replace"))
         os.close(theirs)
         os.close(ours)

@@ -65,12 +65,21 @@ class Operated:
         return json.loads(done.stdout) if not status else done.stderr
 
     def owners(self) -> dict[str, str]:
+        found: dict[str, str] = eventually(self.cluster.groups, within_s=20)
+        return found
+
+    def listed(self) -> dict[str, str]:
+        """The owners, as the command tells them."""
         done = self.command("headwater-registry", "groups", "--json")
         assert done.returncode == 0, done.stderr
         return {row["group"]: row["origin"] for row in json.loads(done.stdout)}
 
     def count(self) -> Counts[str]:
         return Counts(self.owners().values())
+
+    def come_to(self, wanted: dict[str, int], within_s: float) -> None:
+        """Wait until each origin has so many."""
+        eventually(lambda: self.count() == wanted, within_s, f"{wanted}", every_s=0.1)
 
     def all_go_on(self) -> None:
         for counter in self.counters():
@@ -101,6 +110,7 @@ def operated(make_cluster: MakeCluster, balancer: str = "") -> Iterator[Operated
 def test_orders_are_carried_out_while_clients_write(make_cluster: MakeCluster) -> None:
     with operated(make_cluster) as operators:
         assert operators.count() == {"origin-1": 2, "origin-2": 2, "origin-3": 2}
+        assert operators.listed() == operators.owners()
         operators.order("pause")
         assert "balancing is paused already" in operators.order("pause", status=2)
 
@@ -161,21 +171,21 @@ def test_orders_are_carried_out_while_clients_write(make_cluster: MakeCluster) -
 def test_an_origin_that_dies_and_one_that_comes_change_nothing_for_clients(make_cluster: MakeCluster) -> None:
     with operated(make_cluster, "--cooldown-s 2 --patience-s 1") as operators:
         operators.cluster.kill("origin.3")
-        eventually(lambda: operators.count() == {"origin-1": 3, "origin-2": 3}, within_s=20)
+        operators.come_to({"origin-1": 3, "origin-2": 3}, within_s=20)
         operators.all_go_on()
         # A balancer that is killed in the middle of a drain goes on with it when it is there again.
         operators.cluster.start_process("origin.3")
-        eventually(lambda: "origin-3" in operators.cluster.nodes(), within_s=20)
+        operators.cluster.wait_registered("origin.3")
         operators.order("drain", "origin-1")
         operators.cluster.kill("balancer.1")
         operators.cluster.start_process("balancer.1")
-        eventually(lambda: operators.count()["origin-1"] == 0, within_s=30)
+        eventually(lambda: operators.count()["origin-1"] == 0, within_s=30, every_s=0.1)
         operators.order("undrain", "origin-1")
         # It takes its share by itself.
-        eventually(lambda: operators.count() == {"origin-1": 2, "origin-2": 2, "origin-3": 2}, within_s=60)
+        operators.come_to({"origin-1": 2, "origin-2": 2, "origin-3": 2}, within_s=60)
         operators.all_go_on()
         events = {row["event"] for row in operators.order("history", "--count", "1000")}
         assert events >= {"node-died", "taken-over", "moved", "settings"}
         operators.cluster.kill("origin.2", signal.SIGTERM)
-        eventually(lambda: operators.count() == {"origin-1": 3, "origin-3": 3}, within_s=20)
+        operators.come_to({"origin-1": 3, "origin-3": 3}, within_s=20)
         operators.check()

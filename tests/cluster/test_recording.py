@@ -12,7 +12,7 @@ from support.recorder import Recorder, playable
 from support.waiting import TIME_FACTOR, eventually
 
 pytestmark = pytest.mark.cluster
-_SOURCE_S = 30 * TIME_FACTOR
+_SOURCE_S = 24 * TIME_FACTOR
 _GROUP = "live/_definst_"
 
 

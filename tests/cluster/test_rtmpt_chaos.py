@@ -25,7 +25,7 @@ def test_no_rtmpt_client_notices_that_edges_are_killed_and_hang(
 ) -> None:
     """Through HAProxy ffmpeg and rtmpdump may: it does not repeat every request, and they do not repeat any."""
     seed = random.SystemRandom().randrange(10_000)
-    config = Config(balancer, store, edges, origins, kills=3, hangs=1, seed=seed, bounds=_BUSY)
+    config = Config(balancer, store, edges, origins, kills=2, hangs=1, seed=seed, bounds=_BUSY)
     tools = {name: tool(name) for name in needed(config)}
     said: list[str] = []
     with running(config, tmp_path, tools) as (cluster, front):

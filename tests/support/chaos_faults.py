@@ -22,6 +22,8 @@ SERVED_S = 45.0
 """How long it may take until every client is served again."""
 _HANG_S = 6.0
 _COMMAND_S = 60.0
+_LEAST = 2
+"""Faults of a run, however long each of them takes."""
 _LOOK_S = 0.05
 _KILL, _HANG, _CUT, _MOVE = "kill", "hang", "cut", "move"
 KINDS = (_KILL, _HANG, _CUT, _MOVE)
@@ -74,9 +76,9 @@ class Script:
         ]
 
     def run(self, seconds: float) -> None:
-        """Faults for so long; returns when all of them are undone and the nodes registered."""
+        """Faults for so long, and some at least; returns when all of them are undone and the nodes registered."""
         end_s = self._clock() + seconds
-        while self._choices and self._clock() < end_s:
+        while self._choices and (self._clock() < end_s or len(self.faults) < _LEAST):
             before = len(self.faults)
             fault = gevent.spawn(self._one, self._chance.choice(self._choices))
             self._running.append(fault)

@@ -40,8 +40,8 @@ def progress_bar(
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console()) as bar:
-        task = bar.add_task(what, total=total)
         try:
+            task = bar.add_task(what, total=total)
             yield lambda completed: bar.update(task, completed=completed)
         except KeyboardInterrupt:
             bar.stop()
