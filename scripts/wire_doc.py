@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from headwater_bus.control import CONTROL
-from headwater_bus.link_state import Signal
+from headwater_bus.link_signals import Signal
 from headwater_bus.traffic import TRAFFIC
 
 PAGE = Path(__file__).parent.parent / "docs" / "wire.md"

@@ -19,7 +19,7 @@ def extensions() -> list[Extension]:
             "headwater-sends: HEADWATER_COMPILE is set, but compiled modules beside editable sources would hide what is"
             " edited: install without -e, or without HEADWATER_COMPILE"
         )
-    return [Extension("headwater_sends._native", ["headwater_sends/_native.c"])]
+    return [Extension(f"headwater_sends.{module}", [f"headwater_sends/{module}.c"]) for module in COMPILED]
 
 
 setup(ext_modules=extensions())

@@ -149,12 +149,14 @@ class Edge:
         security: Security | None = None,
         options: LinkOptions | None = None,
         on_batch: Callable[[Any, list[Any]], object] | None = None,
+        on_down: Callable[[], object] | None = None,
+        starts: bool = True,
     ) -> None:
         self.got: list[Any] = []
         self.ups = 0
         self.downs: list[str] = []
         self.suspects: list[tuple[str, str]] = []
-        self._on_batch = on_batch
+        self._on_batch, self._on_down = on_batch, on_down
         self.link = EdgeLink(
             context=context,
             security=security or Security.plain(),
@@ -164,11 +166,12 @@ class Edge:
             endpoint=endpoint,
             on_batch=self._batch,
             on_up=self._up,
-            on_down=lambda link, reason: self.downs.append(reason),
+            on_down=self._down,
             on_suspect=lambda origin, boot: self.suspects.append((origin, boot)),
             options=options,
         )
-        self.link.start()
+        if starts:
+            self.link.start()
 
     def _batch(self, link: Link, envelopes: list[Any]) -> None:
         if self._on_batch is not None:
@@ -177,6 +180,11 @@ class Edge:
 
     def _up(self, link: Link) -> None:
         self.ups += 1
+
+    def _down(self, link: Link, reason: str) -> None:
+        self.downs.append(reason)
+        if self._on_down is not None:
+            self._on_down()
 
     def kill(self) -> None:
         """End as a killed process does."""

@@ -442,6 +442,34 @@ def test_a_trailer_that_fails_ends_its_link_and_no_other(context: Any) -> None:
     origin.close()
 
 
+def test_what_is_sent_before_the_start_leaves_with_it(context: Any) -> None:
+    origin = Origin(context)
+    edge = Edge(context, origin.endpoint, starts=False)
+    edge.link.send(up(1))
+    gevent.sleep(0.01)
+    assert origin.ups == []
+    edge.link.start()
+    eventually(lambda: numbers(origin.got.get("edge-1", [])) == [1], within_s=5)
+    edge.link.close("done")
+    origin.close()
+
+
+@pytest.mark.parametrize("starts", [True, False], ids=["while it is up", "at the start"])
+def test_an_owner_that_fails_at_the_end_of_its_link_hurts_nobody(context: Any, starts: bool) -> None:
+    """That no greenlet dies is what `context` looks for."""
+    origin = Origin(context)
+    edge = Edge(context, origin.endpoint, starts=starts, on_down=fails)
+    if starts:
+        eventually(lambda: edge.ups, within_s=5)
+    edge.link.give_up("it is gone")
+    if not starts:
+        edge.link.start()
+    eventually(lambda: edge.downs, within_s=5)
+    gevent.sleep(0.01)
+    assert edge.downs == ["it is gone"]
+    origin.close()
+
+
 def test_a_link_that_could_not_begin_does_not_take_the_next_one_of_its_edge_along(context: Any) -> None:
     begun: list[Any] = []
     ended: list[Any] = []

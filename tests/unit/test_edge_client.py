@@ -133,6 +133,14 @@ def test_an_unknown_application_is_refused_at_once(edge: Edge) -> None:
     assert peer.statuses() == ["NetConnection.Connect.InvalidApp"]
 
 
+def test_a_refusal_comes_behind_the_handshake_of_a_client_that_waits_for_nothing(edge: Edge) -> None:
+    peer = Peer(edge)
+    connect = encode_message(encode_command("connect", 1, {"app": "nosuch"}), 3, 128)
+    peer.send(peer.rtmp.data_to_send() + bytes(1536) + connect)
+    peer.until_ended()
+    assert peer.statuses() == ["NetConnection.Connect.InvalidApp"]
+
+
 @pytest.mark.parametrize("app", [7.0, "", "../etc", None, "live/" + "/".join(["x" * 100] * 3)])
 def test_a_connect_that_names_no_application_is_refused(edge: Edge, app: object) -> None:
     peer = Peer(edge).handshake()
@@ -362,6 +370,21 @@ def test_a_client_that_reads_nothing_is_closed_with_a_status(caplog: pytest.LogC
     assert peer.statuses() == ["NetConnection.Connect.Closed"]
     peer.sock.close()
     eventually(lambda: not edge.lingering, 10)
+
+
+def test_a_client_that_is_sent_too_much_at_once_can_read_why_it_is_closed() -> None:
+    edge, _, link = make_edge(client_queue_bytes=100_000)
+    peer = Peer(edge).connect()
+    eventually(lambda: link.of(traffic.Attach), 10)
+    # All in one batch: what the protocol says first has not left when that is dropped.
+    say(
+        edge,
+        link,
+        traffic.Attached(1, 0, False),
+        *(traffic.ToClient(1, 18, 0, 0, bytes(30_000)) for _ in range(5)),
+    )
+    peer.until_ended()
+    assert peer.statuses() == ["NetConnection.Connect.Closed"]
 
 
 def test_a_slow_member_of_an_object_catches_up_when_its_queue_drains() -> None:

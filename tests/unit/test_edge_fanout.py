@@ -5,7 +5,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from headwater_edge.fanout import StreamFanout
+from headwater_edge.fanout import Player, StreamFanout
 from headwater_rtmp.message import Message
 from support.edge import CHUNK_SIZE
 from support.fanout_bench import (
@@ -251,6 +251,38 @@ def test_a_player_that_is_closed_during_a_flush_hurts_nobody(stage: Stage) -> No
     assert gone.reason == "socket: reset"
     assert stage.fanout.player_count == 2
     assert stage.counters.messages_delivered == 4
+
+
+def second_player(stage: Stage, client: FakeClient) -> Player:
+    """Of the same stream, on another message stream of a client."""
+    player = Player(client, 2, stage.fanout)  # type: ignore[arg-type]  # all that it needs of a Client
+    client.players.append(player)
+    return player
+
+
+def test_who_plays_a_stream_twice_loses_nothing_where_its_socket_is_full(stage: Stage) -> None:
+    client, _ = stage.player()
+    stage.fanout.join(second_player(stage, client))
+    stage.push(key(0))
+    stage.push(inter(40))
+    client.received = b""
+    client.room = 7
+    stage.push(inter(80))
+    client.drain()
+    stage.push(inter(120))
+    assert client.got() == [
+        at for message in (inter(80), inter(120)) for id_ in (1, 2) for at in sent(id_, message)
+    ]
+
+
+def test_a_client_that_is_closed_as_a_player_of_it_goes_on_leaves_nothing(stage: Stage) -> None:
+    client, _ = stage.player()
+    stage.push(key(0))
+    stage.feed(inter(40))
+    client.error = OSError(errno.EPIPE, "broken")
+    stage.fanout.go_on(second_player(stage, client))
+    assert client.closed
+    assert stage.fanout.player_count == 0
 
 
 def test_whatever_happens_what_a_player_gets_is_runs_from_keyframes(stage: Stage) -> None:

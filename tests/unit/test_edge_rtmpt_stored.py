@@ -5,7 +5,9 @@ from typing import Any
 
 import gevent
 import pytest
-from headwater_bus import traffic
+from headwater_amf import amf0
+from headwater_bus import object_traffic, traffic
+from headwater_bus.rows import pack_rows
 from headwater_bus.view import Assignment
 from headwater_edge.attachment import Attachment
 from headwater_edge.auth import Asked, Authentication, Verdict
@@ -210,6 +212,29 @@ def test_what_was_read_and_not_taken_is_taken_by_the_next_edge(request: pytest.F
     for _ in range(5):
         peer.post()
     assert names(two) == [f"call{number}" for number in range(1, 7)]
+
+
+@pytest.mark.parametrize("sizes", [(4096, 60_000), (60_000, 4096)])
+def test_the_next_edge_tells_its_own_chunk_size(
+    request: pytest.FixtureRequest, sizes: tuple[int, int]
+) -> None:
+    one, two = (TunnelEdge(f"edge-{size}", request.node.name, chunk_size=size) for size in sizes)
+    peer = TunnelPeer(one).attached()
+    one.say(traffic.ToClient(peer.client.session, 18, 0, 0, bytes(50_000)))
+    peer.until(lambda: len(peer.messages) == 1)
+    peer.edge = two
+    peer.post()
+    (attach,) = two.link.of(traffic.Attach)
+    two.say(
+        traffic.Attached(attach.session, 0, False),
+        object_traffic.ObjectOpened(
+            5, "board", False, 1, 0, 1, GROUP, pack_rows([["text", amf0.encode("x" * 50_000), 1]])
+        ),
+        object_traffic.ObjectJoined(attach.session, 5, -1),
+        traffic.ToClient(attach.session, 18, 0, 0, bytes(50_000)),
+    )
+    peer.until(lambda: len(peer.messages) == 3)
+    assert [message.type_id for message in peer.messages] == [18, 19, 18]
 
 
 def test_what_is_sent_while_origins_do_not_keep_up_has_a_limit(request: pytest.FixtureRequest) -> None:

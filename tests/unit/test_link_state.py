@@ -6,7 +6,8 @@ import msgpack
 import pytest
 from headwater_bus import link_state
 from headwater_bus.codec import Codec
-from headwater_bus.link_state import LinkOptions, LinkProtocolError, LinkState, bye, reset
+from headwater_bus.link_signals import LinkProtocolError, bye, reset
+from headwater_bus.link_state import LinkOptions, LinkState
 from headwater_bus.object_traffic import ObjectUpdate
 from headwater_bus.traffic import TRAFFIC, Applied, FromClient, PublishStarted, SessionState
 from hypothesis import given, settings

@@ -239,6 +239,55 @@ def test_who_played_over_the_edge_all_along_goes_on_as_well(cast: Cast, behind: 
     assert [[one[1] for one in part] for part in edge.got] == [[14, 15, 16, 17]]
 
 
+def ring_that_ends_early(cast: Cast, has_more: int) -> Taking:
+    """At the next origin. Others of the edge were told 4 pictures more than the player, and of these the publisher's edge has
+    only so many."""
+    edge = cast.edges[1]
+    cast.pictures(3, 14)
+    cast.quiet()
+    other = edge.join(3)
+    cast.quiet()
+    command(other, "createStream", stream_id=0)
+    command(other, "play", "a")
+    cast.quiet()
+    has = edge.last_number
+    taking = Taking(cast, behind=4)
+    edge.last_number = has
+    edge.got.append([])
+    mine = [["a", taking.position, 1]]
+    edge.streams_of = lambda client: [["a", has], *(mine if client is taking.player else [])]  # type: ignore[method-assign]
+    cast.crash()
+    ring = cast.edges[0].publications[100, 1]._ring
+    while ring[-1][1] > taking.position + has_more:
+        ring.pop()
+    cast.resume(1, 0, 2)
+    return taking
+
+
+@pytest.mark.parametrize("has_more", [0, 2])
+def test_a_player_that_lacks_what_never_comes_is_started_anew(cast: Cast, has_more: int) -> None:
+    taking = ring_that_ends_early(cast, has_more)
+    cast.grace_over()
+    started = [one for one in taking.seen if isinstance(one, traffic.PlayStarted)]
+    assert [(one.session, one.resumed) for one in started] == [(3, False), (1, False)]
+
+
+def test_what_a_player_lacks_stays_while_it_waits_for_the_rest(cast: Cast) -> None:
+    taking = ring_that_ends_early(cast, has_more=2)
+    cast.group._gathers_until = 0.0
+    # Nobody else may lack it.
+    assert not cast.group.roaming
+    assert not cast.group.absent
+    cast.group.tick(cast.group.clock())
+    for behind, serial in enumerate((12, 13, 14), 3):
+        cast.group.streams.by_name["a"].media(taking.position + behind, picture(serial, False))
+    cast.quiet()
+    started = [one for one in taking.seen if isinstance(one, traffic.PlayStarted)]
+    assert [(one.session, one.resumed) for one in started] == [(3, False), (1, True)]
+    told = [one for one in taking.seen if isinstance(one, traffic.ToClient) and one.type_id == 9]
+    assert [int(one.payload[5:]) for one in told] == [10, 11, 12, 13]
+
+
 def test_a_player_of_which_the_ring_holds_not_all_is_started_anew() -> None:
     cast = Cast(ring_bytes=1000)
     cast.pictures(3, 8)

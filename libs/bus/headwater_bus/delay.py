@@ -50,8 +50,8 @@ class Delay:
 
 
 class Soon:
-    """Calls `then` once, from gevent's loop at the end of its turn. `then` must not raise and not wait. It does what a greenlet
-    would that waits for an event, and does without both: they cost more than most of what there is to do then."""
+    """Calls `then` once, from gevent's loop at the end of its turn, however often it is asked for until then. `then` must not
+    raise and not wait. A greenlet that waits for an event would do the same, for more than most of what is done then costs."""
 
     __slots__ = ("_asked", "_run_callback", "_then")
 

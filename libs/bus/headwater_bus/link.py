@@ -17,16 +17,8 @@ from zmq.utils.monitor import parse_monitor_message
 from headwater_bus.codec import Codec
 from headwater_bus.delay import Soon
 from headwater_bus.link_end import Link
-from headwater_bus.link_state import (
-    MAX_FRAME_BYTES,
-    LinkOptions,
-    LinkProtocolError,
-    LinkState,
-    Signal,
-    bye,
-    read_header,
-    reset,
-)
+from headwater_bus.link_signals import LinkProtocolError, Signal, bye, read_header, reset
+from headwater_bus.link_state import MAX_FRAME_BYTES, LinkOptions, LinkState
 from headwater_bus.logs import RateLimit, get_log
 from headwater_bus.polled import PolledSocket
 from headwater_bus.security import Security, SecurityError
@@ -117,10 +109,12 @@ class EdgeLink(Link):
     def start(self) -> None:
         """Begin: HELLO goes out, batches follow when the origin has answered."""
         if self.failure is not None:
-            self._jobs = [gevent.spawn(self._over)]
+            self._jobs = [gevent.spawn(self._run, self._over)]
             return
         self._jobs = [gevent.spawn(self._run, job) for job in (self._read, self._watch)]
         self.mark()
+        # Also where it was marked before, and nothing could leave yet.
+        self._writer.ask()
 
     def close(self, reason: str) -> None:
         """Send what is queued and BYE, and end the link; `on_down` is not called."""
@@ -212,7 +206,7 @@ class EdgeLink(Link):
         except Exception as error:
             self._broken(error)
         if self.failure is not None:
-            gevent.spawn(self._over)
+            gevent.spawn(self._run, self._over)
 
     def _watch(self) -> None:
         """Every handshake but the first is a reconnect."""

@@ -15,12 +15,10 @@ frames of the batch behind it. `docs/wire.md` lists them.
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
-import msgpack
-
 from headwater_bus.codec import Codec, EnvelopeError, UnknownEnvelope
+from headwater_bus.link_signals import LinkProtocolError, Signal, pack_header, read_header
 
 PROTOCOL_VERSION = 1
 MAX_BATCH_BYTES = 16 * 1024 * 1024
@@ -40,33 +38,8 @@ may wait unread."""
 _ENVELOPE_OVERHEAD_BYTES = 96
 """What an envelope counts for its other fields. A batch of MAX_BATCH_BYTES that is all of these stays below a frame's limit."""
 
-
-class Signal(IntEnum):
-    """First element of a header frame."""
-
-    HELLO = 1
-    """[1, protocol version, node id, boot id, window_bytes, wanted]: opens the link; where `wanted` is true the
-    receiver answers with a HELLO of its own."""
-    DATA = 2
-    """[2, batch number from 1, acknowledged number] and the frames of one batch."""
-    ACK = 3
-    """[3, acknowledged number, resend]: resend is true where the sender of the ACK saw a gap."""
-    PING = 4
-    """[4, acknowledged number, last number sent, reconnected]: sent when nothing else was for a heartbeat, when
-    acknowledgements are overdue or wanted at once, and after a reconnect; answered with an ACK, which asks for a resend
-    where the last number sent is missing, and after a reconnect with a PING, too, where the other end has something under way."""
-    BYE = 5
-    """[5, reason]: this end closes the link; nothing sent after it is read."""
-    RESET = 6
-    """[6, boot id]: the receiver knows no such link (it restarted, or gave the link up)."""
-
-
+# A plain int: to look a member up, or compare with it, costs as much as the rest of such a line.
 _DATA = int(Signal.DATA)
-"""As a plain int: each look-up of a member and each comparison with it costs as much as the rest of the line."""
-
-
-class LinkProtocolError(ValueError):
-    """The peer sent what no Headwater node of this protocol version sends; the link must be closed."""
 
 
 @dataclass(slots=True)
@@ -91,11 +64,6 @@ class _Batch:
     frames: list[bytes]
     size: int
     position: int
-
-
-def _header(*values: Any) -> bytes:
-    packed: bytes = msgpack.packb(values, unicode_errors="surrogatepass")
-    return packed
 
 
 class LinkState:
@@ -276,7 +244,7 @@ class LinkState:
         if self._hello_due or (beat and not self.established):
             self._hello_due = False
             hello = (PROTOCOL_VERSION, self.node_id, self.boot, self._options.window_bytes)
-            messages.append([_header(Signal.HELLO, *hello, not self.established)])
+            messages.append([pack_header(Signal.HELLO, *hello, not self.established)])
         if self.established:
             self._established_outgoing(messages, now, beat)
         if messages:
@@ -290,11 +258,11 @@ class LinkState:
         if self._in_flight and now >= self._progress_at + self._options.resend_s:
             self._ping_due, self._progress_at = True, now
         if self._gap or ((self._ack_due or now >= self._ack_at) and not carried):
-            messages.append([_header(Signal.ACK, self.received, self._gap)])
+            messages.append([pack_header(Signal.ACK, self.received, self._gap)])
             carried = True
         if self._ping_due or (beat and not messages):
             ping = (self.received, self._last_sent(), self._reconnected)
-            messages.append([_header(Signal.PING, *ping)])
+            messages.append([pack_header(Signal.PING, *ping)])
             carried = True
         self._gap = self._ping_due = self._reconnected = False
         if carried:
@@ -336,7 +304,7 @@ class LinkState:
         if self._resend:
             self._resend = False
             for batch in self._in_flight:
-                messages.append([_header(_DATA, batch.number, self.received), *batch.frames])
+                messages.append([pack_header(_DATA, batch.number, self.received), *batch.frames])
             self.resent_batches += len(self._in_flight)
             if self._in_flight:
                 self._resent, self._progress_at = (self._in_flight[0].number, now), now
@@ -346,7 +314,7 @@ class LinkState:
                 self._progress_at = now
             self._in_flight.append(batch)
             self._in_flight_bytes += batch.size
-            messages.append([_header(_DATA, batch.number, self.received), *batch.frames])
+            messages.append([pack_header(_DATA, batch.number, self.received), *batch.frames])
 
     def _room(self, size: int) -> bool:
         """A batch larger than the window goes alone."""
@@ -481,24 +449,3 @@ class LinkState:
         self._waiting.clear()
         self._in_flight.clear()
         self._in_flight_bytes = self.queued_bytes = 0
-
-
-def read_header(frames: Sequence[Any]) -> list[Any]:
-    """The header of a link message. Raises LinkProtocolError."""
-    try:
-        header = msgpack.unpackb(bytes(frames[0]), unicode_errors="surrogatepass")
-    except (ValueError, IndexError, TypeError, msgpack.UnpackException) as error:
-        raise LinkProtocolError(f"header not readable: {error}") from error
-    if type(header) is not list or not header or type(header[0]) is not int:
-        raise LinkProtocolError("header: expected [signal, ...]")
-    return header
-
-
-def bye(reason: str) -> list[bytes]:
-    """The message that closes a link."""
-    return [_header(Signal.BYE, reason[:200])]
-
-
-def reset(boot: str) -> list[bytes]:
-    """The answer to a message of a link that this node does not have."""
-    return [_header(Signal.RESET, boot)]

@@ -1,4 +1,5 @@
-"""What edges and origins say to each other about SharedObjects. Like all of `headwater_bus.traffic`, which has the table."""
+"""What edges and origins say to each other about SharedObjects. What `headwater_bus.traffic` says of envelopes holds for these,
+too; the table is there."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,5 @@
-"""What edges and origins say to each other about sessions, streams and SharedObjects.
+"""What edges and origins say to each other: about sessions and streams here, about SharedObjects in `object_traffic`; the table
+of all of it.
 
 Every envelope travels on the sequenced link (`headwater_bus.link`), so none is lost, doubled or reordered
 while both ends live. When a link is given up, or a group has another origin, its sessions go on over another link: see Attach.

@@ -316,6 +316,9 @@ class Client(ABC):
         limit = self._edge.config.client_queue_bytes
         if outbox.put(data) > limit:
             outbox.drop()
+            if self.phase is _CONNECTED:
+                # What it was told of it may be among what is dropped: without, it could not read why it is closed.
+                outbox.put(self.rtmp.send_chunk_size(self.rtmp.chunk_size))
             reason = f"slow client: more than {limit} bytes queued"
             self.close_with(StatusCode.CONNECT_CLOSED, reason, error=True)
 
@@ -363,7 +366,9 @@ class Client(ABC):
             return
         transaction = decode_command(self.connect).transaction_id
         error = encode_command("_error", transaction, None, status(code, text), amf3=False)
-        self.close(f"connect refused: {text}", last=self._chunks(error))
+        # Behind the handshake, where a client has sent all of its own together with `connect`.
+        last = self.rtmp.data_to_send() + self._chunks(error)
+        self.close(f"connect refused: {text}", last=last)
 
     def close_for(self, error: RemoteProtocolError) -> None:
         """Close the client for what it sent."""

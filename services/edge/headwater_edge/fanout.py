@@ -209,7 +209,8 @@ class StreamFanout:
     def go_on(self, player: Player) -> None:
         """Add a player that another edge had, and that has been sent all that has come until now."""
         self.flush()
-        self._audience(player).others[player] = None
+        if not player.client.closed:
+            self._audience(player).others[player] = None
 
     def _audience(self, player: Player) -> _Audience:
         audience = self.players.get(player.stream_id)
@@ -274,10 +275,12 @@ class StreamFanout:
     def _deliver(self, pending: _Pending) -> None:
         """A client is closed only after all have been sent to, because that removes players."""
         broken: list[tuple[Client, OSError]] = []
-        others = [(audience, player) for audience in self.players.values() for player in audience.others]
+        others: list[tuple[_Audience, Player]] = []
         everything = tuple(range(len(pending.messages)))
         total = shared = 0
         for stream_id, audience in self.players.items():
+            # Now: one whose client plays on another message stream, too, may be held because of what was sent there.
+            others += [(audience, player) for player in audience.others]
             ready = audience.ready
             if not ready:
                 continue

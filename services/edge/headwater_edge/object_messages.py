@@ -39,7 +39,7 @@ class ObjectWriter:
     def commit(self, events: CommitEvents, amf3: bool, own: bool = False) -> bytes:
         """A commit as members read it, or (`own`) the one who has asked for it."""
         encode = self._own if own else self._event
-        if len(events) == 1:
+        if len(events) == 1:  # The usual case, without a list and a join.
             kind, key, value = events[0]
             return encode(kind, key, value, amf3)
         return b"".join([encode(kind, key, value, amf3) for kind, key, value in events])

@@ -28,6 +28,7 @@ class Pending:
     def __init__(self, writer: ObjectWriter) -> None:
         self._writer = writer
         self.commits: list[CommitEvents] = []
+        """One list for good: its object looks at it, too."""
         self.turns: list[int] = []
         """Of each commit, its place among those of all objects."""
         self.versions = [0]
@@ -97,6 +98,7 @@ def tell_pending(client: "Client") -> bool:
             for turn, place in known.turns_of(number)
         ]
         rows.sort()
+        # Of one object, those that follow each other are told together, up to the last of them.
         following = [at for _, at, _ in rows[1:]]
         for (_, at, place), next_at in zip(rows, [*following, -1], strict=True):
             if at != next_at and not client.closed:

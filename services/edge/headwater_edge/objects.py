@@ -86,7 +86,7 @@ class ObjectFanout:
         self._pending = Pending(self._writer)
         """Commits that not all members were told."""
         self.gathered = self._pending.commits
-        """Those: whether there are any is asked for each of a client's objects before it is told anything."""
+        """Those, the same list: whether there are any is asked for each of a client's objects before it is told anything."""
         self._ahead: dict[int, int] = {}
         """Who was told some of them: how many."""
         self._prompt: dict[int, Client] = {}

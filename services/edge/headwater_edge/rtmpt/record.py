@@ -221,6 +221,9 @@ def _restore(edge: "Edge", record: Record, client: TunnelClient) -> None:
     client.object_encoding, client.spread_objects = record.object_encoding, record.spread_objects
     client.identity, client.proof = record.identity, record.proof
     client.rtmp = Connection.load(record.rtmp, edge.chunk_limits, config.window_ack_bytes)
+    if client.phase == Phase.CONNECTED and client.rtmp.chunk_size != config.chunk_size:
+        # That of the former edge. Who is told the same as others here gets it in chunks of this one's.
+        client.outbox.put(client.rtmp.send_chunk_size(config.chunk_size))
     if record.connect:
         client.connect = Message(record.connect[0], 0, 0, record.connect[1])
     if client.phase == Phase.CONNECTING:

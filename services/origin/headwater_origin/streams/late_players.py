@@ -72,11 +72,11 @@ class LatePlayers:
 
     @property
     def _someone_may_lack(self) -> bool:
-        """Whether there is anybody who may come back over another edge. Who was there at another origin the journal tells, where
-        there is one, but not which guests were."""
+        """Whether there is anybody who has come back over another edge and waits, or may come. Who was there at another origin
+        the journal tells, where there is one, but not which guests were."""
         group = self._group
         tells = group.journaled and group.application is not None
-        return bool(group.roaming or group.absent) or (group.gathers and not tells)
+        return bool(self._late or group.roaming or group.absent) or (group.gathers and not tells)
 
     def forget(self) -> None:
         """What is kept is not of this stream any more, or has a hole behind it."""
@@ -173,6 +173,6 @@ class LatePlayers:
         if have == subscription.have:
             return []
         recent = self._recent
-        if recent is None or recent.first > have + 1:
+        if recent is None or recent.first > have + 1 or recent.last < subscription.have:
             return None
         return [message for number, message in recent.behind(have) if number <= subscription.have]
