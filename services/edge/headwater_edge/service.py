@@ -9,7 +9,8 @@ from headwater_bus.control import DrainEdge
 from headwater_bus.garbage import spare_what_stays
 from headwater_bus.logs import get_log
 from headwater_bus.node import Node, NodeConfig
-from headwater_rtmp.compiled import BUILD
+from headwater_rtmp.compiled import BUILD, COMPILED
+from headwater_sends import COMPILED as SENDS_COMPILED
 from headwater_store import Leases
 
 from headwater_edge.auth import Authentication
@@ -21,6 +22,7 @@ from headwater_edge.gate import Gate
 from headwater_edge.listener import Listener, shown
 
 _log = get_log("edge")
+_BUILD = BUILD if SENDS_COMPILED == COMPILED else "partly compiled"
 _SWITCH_S = 0.001
 """How long the event loop may keep the thread that writes records from running."""
 _OTHER_FILES = 256
@@ -55,7 +57,7 @@ def run(
     node.spawn("sweep", edge.sweep)
     node.start(endpoint="", meta=_meta(listeners))
     rtmp = " ".join(shown(listener.host, listener.port) for listener in listeners)
-    _log.info("listening", rtmp=rtmp, build=BUILD)
+    _log.info("listening", rtmp=rtmp, build=_BUILD)
 
     def drain(deadline_s: float) -> None:
         stop_listening()
