@@ -1,6 +1,6 @@
 #!/bin/sh
-# libs/amf, libs/rtmp and libs/sends with their leaf modules compiled (docs/decisions/0026, 0029): `wheels.sh WHEELS UNPACKED` writes the wheels
-# into one folder and what is in them into another, which PYTHONPATH may name. The Python is the first in PATH.
+# libs/amf, libs/rtmp and libs/sends with their leaf modules compiled (docs/decisions/0026, 0029): `wheels.sh WHEELS UNPACKED`
+# writes the wheels into one folder and what is in them into another, which PYTHONPATH may name. The Python is the first in PATH.
 set -eu
 wheels=$1
 unpacked=$2

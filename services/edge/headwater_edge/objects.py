@@ -162,7 +162,7 @@ class ObjectFanout:
     def _gather(self, version: int, requester: int, events: CommitEvents, before: int) -> None:
         """Tell those of a commit at once who do not wait for the next flush, see to it that the others get it."""
         gathered, members, missed, away = self.gathered, self.members, self._missed, self._away
-        at_once = [*missed] if missed else []
+        at_once = list(missed)
         if requester in members and requester not in missed:
             at_once.append(requester)
         is_full = len(at_once) < len(members) and self._pending.add(before, version, events)
@@ -170,8 +170,7 @@ class ObjectFanout:
             if number in away:
                 continue
             client = members[number]
-            if gathered:
-                self._ahead[number] = len(gathered)
+            self._has_all(number)
             self._counters.object_deliveries += 1
             own = number == requester
             if number in missed or (client.objects_full and any(kind != _SEND for kind, _, _ in events)):
